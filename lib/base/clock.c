@@ -1,0 +1,76 @@
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+int64_t clock_mono_us(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t clock_mono_ms(void)
+{
+	return clock_mono_us() / 1000;
+}
+
+int64_t clock_wall_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+char *clock_text(int64_t wall_ms, char out[CLOCK_TEXT_LEN])
+{
+	int64_t ms = wall_ms % 1000;
+	time_t s = (time_t)(wall_ms / 1000);
+	if (ms < 0) {
+		ms += 1000;
+		s--;
+	}
+	struct tm tm;
+	char date[24];
+	if (!gmtime_r(&s, &tm) || strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm) == 0) {
+		snprintf(out, CLOCK_TEXT_LEN, "invalid-time");
+		return out;
+	}
+	snprintf(out, CLOCK_TEXT_LEN, "%s.%03dZ", date, (int)ms);
+	return out;
+}
+
+int clock_parse(const char *text, int64_t *out_wall_ms)
+{
+	struct tm tm;
+	memset(&tm, 0, sizeof tm);
+	const char *p = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	if (!p)
+		return -1;
+	int64_t ms = 0;
+	if (*p == '.') {
+		int64_t scale = 100;
+		const char *digits = ++p;
+		for (; *p >= '0' && *p <= '9'; p++, scale /= 10)
+			ms += (*p - '0') * scale;
+		if (p == digits)
+			return -1;
+	}
+	int64_t offset_s = 0;
+	if (*p == 'Z' || *p == 'z') {
+		p++;
+	} else if (*p == '+' || *p == '-') {
+		int h, m, used = 0;
+		if (sscanf(p + 1, "%2d:%2d%n", &h, &m, &used) != 2 || used != 5 || h > 23 || m > 59)
+			return -1;
+		offset_s = (*p == '-' ? -1 : 1) * (h * 3600 + m * 60);
+		p += 6;
+	} else {
+		return -1;
+	}
+	if (*p)
+		return -1;
+	*out_wall_ms = ((int64_t)timegm(&tm) - offset_s) * 1000 + ms;
+	return 0;
+}

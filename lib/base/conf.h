@@ -1,0 +1,72 @@
+/* Config files (libconfig syntax) read through one table of settings. The table is the parser, the check, the printout
+ * and the manual: a key that is in no row, is there twice, or is out of range is refused with file:line and what is
+ * allowed. */
+#ifndef BASE_CONF_H
+#define BASE_CONF_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum conf_type {
+	CONF_STRING,      /* char * */
+	CONF_PATH,        /* char *; a relative path is taken from the file's folder */
+	CONF_INT,         /* int64_t */
+	CONF_BOOL,        /* bool */
+	CONF_DURATION_MS, /* int64_t; "15m", "300ms", bare number = seconds */
+	CONF_SIZE,        /* int64_t; "256k" */
+	CONF_ENUM,        /* int: the index of the word in choices, "logfmt|json" */
+	CONF_STRINGS,     /* struct conf_strings: one string, or an array of them */
+	CONF_SECTION,  /* struct conf_section: a group whose keys this table does not know (a plugin's options, tags) */
+	CONF_SECTIONS, /* struct conf_sections: one such group, or a list of them */
+};
+
+#define CONF_REQUIRED 1u
+#define CONF_SECRET 2u /* printed as *** */
+#define CONF_RELOAD 4u /* takes effect on SIGHUP; others need a restart */
+
+struct conf_row {
+	const char *key; /* "tls.certificate": dots are nested groups */
+	enum conf_type type;
+	size_t offset; /* of the value in the settings struct */
+	unsigned flags;
+	const char *def; /* default as text; NULL: zero value */
+	int64_t min, max;
+	const char *choices; /* CONF_ENUM */
+	const char *help;
+};
+
+struct conf_strings {
+	char **at;
+	size_t n;
+};
+struct conf_pair {
+	char *key, *value; /* scalars as text; an array gives several pairs of the same key */
+	char *where;       /* "server.conf:42" */
+};
+struct conf_section {
+	struct conf_pair *pairs;
+	size_t n;
+	char *where;
+};
+struct conf_sections {
+	struct conf_section *at;
+	size_t n;
+};
+
+/* Fills *settings (a zeroed struct described by rows, which end with key NULL). On failure nothing is left allocated
+ * and settings is zero. path NULL: defaults only. */
+int conf_load(const char *path, const struct conf_row *rows, void *settings, struct err *e);
+void conf_free(const struct conf_row *rows, void *settings);
+/* In config syntax, secrets as ***. A pair of a section is secret when is_secret says so (may be NULL). */
+void conf_print(FILE *to, const struct conf_row *rows, const void *settings,
+		bool (*is_secret)(const struct conf_section *, const char *key));
+/* The table as text: key, type, default, range, help. */
+void conf_describe(FILE *to, const struct conf_row *rows);
+/* Sets one value from text with the row's checks (command-line overrides, defaults). where names it in the error. */
+int conf_set(const struct conf_row *row, const char *text, const char *where, void *settings, struct err *e);
+
+#endif

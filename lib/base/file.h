@@ -1,0 +1,18 @@
+/* Whole files: read with a ceiling, written so that a crash leaves the old or the new content. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <sys/types.h>
+
+/* out is initialised here and must be freed by the caller on success. ERR_NOT_FOUND, ERR_LIMIT, ERR_IO, ERR_NOMEM. */
+int file_read(const char *path, size_t max, struct buf *out, struct err *e);
+int file_read_fd(int fd, const char *name, size_t max, struct buf *out, struct err *e);
+/* Temporary in the same folder, fsync, rename, fsync of the folder. */
+int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e);
+/* Creates path with its missing parents; what exists is left as it is. */
+int file_mkdir(const char *path, mode_t mode, struct err *e);
+
+#endif

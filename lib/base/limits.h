@@ -1,0 +1,50 @@
+/* Every ceiling of the project, with unit and reason. A buffer, queue or table takes its bound from here. */
+#ifndef BASE_LIMITS_H
+#define BASE_LIMITS_H
+
+/* link (PROTOCOL.md, "Link") */
+#define LIMIT_LINK_FRAME_BODY (64u * 1024)      /* bytes; larger is a protocol error */
+#define LIMIT_LINK_STREAMS 256u                 /* live streams a session, both directions of opening together */
+#define LIMIT_LINK_INITIAL_WINDOW (256u * 1024) /* bytes a direction a stream before the first ACK raises it */
+#define LIMIT_LINK_WINDOW (4u * 1024 * 1024)    /* bytes a direction a stream: 4 MiB carries 335 Mbit/s at 100 ms */
+#define LIMIT_LINK_SESSION_WINDOW (64u * 1024 * 1024) /* bytes a direction a session, all streams */
+#define LIMIT_LINK_OUTPUT (128u * 1024) /* bytes of ciphertext waiting for the leg: short, so keystrokes pass */
+#define LIMIT_LINK_TEXT 200u            /* bytes of a reason text in REFUSED, RESET, BYE */
+#define LIMIT_LINK_HOST 253u            /* bytes of a host name in OPEN (RFC 1035) */
+
+/* legs and relay */
+#define LIMIT_RELAY_QUEUE (256u * 1024)     /* bytes a direction waiting in the relay; then its sender is not read */
+#define LIMIT_LEG_TEXT 4096u                /* bytes of a text message on a leg */
+#define LIMIT_WS_MESSAGE_TEXT (256u * 1024) /* bytes of a text message on a control connection */
+
+/* HTTP and JSON */
+#define LIMIT_HTTP_HEADERS 16384u /* bytes of all request headers: large bearer tokens fit */
+#define LIMIT_HTTP_HEADER_COUNT 64u
+#define LIMIT_HTTP_BODY (256u * 1024)          /* bytes of a request body: a policy of 1,000 statements fits */
+#define LIMIT_HTTP_RESPONSE (4u * 1024 * 1024) /* bytes of a response that our clients accept */
+#define LIMIT_HTTP_HEADER_TIME_MS 10000        /* until the whole request head is there */
+#define LIMIT_HTTP_BODY_TIME_MS 20000
+
+/* identities and names */
+#define LIMIT_ID 64u        /* characters of a target, session or policy name */
+#define LIMIT_SUBJECT 256u  /* bytes of a principal's name */
+#define LIMIT_LOGIN 32u     /* characters of a login name (useradd's limit) */
+#define LIMIT_TAGS 32u      /* tags a target */
+#define LIMIT_TAG_TEXT 128u /* characters of a tag's key or value */
+#define LIMIT_ALLOW 64u     /* host:port entries that one StartSession asks for */
+#define LIMIT_TOKEN 8192u   /* bytes of a bearer token */
+
+/* server */
+#define LIMIT_REACTORS 64u
+#define LIMIT_WORKERS 64u
+#define LIMIT_POOL_QUEUE 1024u           /* jobs waiting for a worker; then 503 with Retry-After */
+#define LIMIT_STORE_KEY 256u             /* bytes of a document key */
+#define LIMIT_STORE_VALUE (1024u * 1024) /* bytes of a document */
+#define LIMIT_STORE_INDEXES 8u           /* index entries a document */
+#define LIMIT_SCAN_PAGE 1000u            /* rows a page */
+
+/* files */
+#define LIMIT_SECRET_FILE (64u * 1024) /* bytes of a key or credentials file */
+#define LIMIT_CONFIG_FILE (1024u * 1024)
+
+#endif

@@ -1,0 +1,28 @@
+/* Secrets: random, wiping, and files that only their owner may read. */
+#ifndef BASE_SECRET_H
+#define BASE_SECRET_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/text.h"
+
+#include <stddef.h>
+
+#define SECRET_TOKEN_TEXT TEXT_B64_SIZE(32) /* room for 256 random bits as base64url, with NUL */
+
+void secret_wipe(void *data, size_t len);
+void secret_free_text(char **text); /* wipes, frees and nulls a malloc'd string */
+/* Never fails: aborts when the system has no randomness. Any thread. */
+void secret_random(void *out, size_t len);
+void secret_token(char out[SECRET_TOKEN_TEXT]);
+/* Letters a-z and digits, n of them, without NUL-terminator counted: out has n + 1 bytes. For ids, not for secrets. */
+void secret_random_id(char *out, size_t n);
+void secret_sha256(const void *data, size_t len, unsigned char out[32]);
+
+/* Reads a file whose mode grants nothing to group and others and whose owner is root or this user; else ERR_DENIED with
+ * a text that names the file, its mode and "chmod 600". At most LIMIT_SECRET_FILE bytes. out is initialised here. */
+int secret_read_file(const char *path, struct buf *out, struct err *e);
+/* Creates or replaces (write to a temporary, fsync, rename) with mode 0600. */
+int secret_write_file(const char *path, const void *data, size_t len, struct err *e);
+
+#endif

@@ -1,0 +1,44 @@
+/* Text, encodings and the small parsers that every program needs. */
+#ifndef BASE_TEXT_H
+#define BASE_TEXT_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+bool text_is_utf8(const char *s, size_t len);
+/* [A-Za-z0-9][A-Za-z0-9._-]*, at most LIMIT_ID characters: targets, sessions, policies, plugin names. */
+bool text_is_id(const char *s);
+/* A POSIX login: [a-z_][a-z0-9_.-]*[$]?, at most LIMIT_LOGIN characters. */
+bool text_is_login(const char *s);
+bool text_starts(const char *s, const char *prefix);
+/* '*' any run, '?' one character; no escapes. */
+bool text_glob(const char *pattern, const char *s);
+/* Constant time in len for equal lengths. */
+bool text_equal_secret(const void *a, size_t a_len, const void *b, size_t b_len);
+
+/* Whole-string number in [min, max]; 0 or ERR_INVALID. */
+int text_parse_int(const char *s, int64_t min, int64_t max, int64_t *out);
+/* "250ms", "30s", "15m", "12h", "7d"; a bare number is seconds. */
+int text_parse_duration_ms(const char *s, int64_t *out_ms);
+/* "4096", "64k", "4M", "1G" (1024-based). */
+int text_parse_size(const char *s, int64_t *out_bytes);
+/* "host:port" or "[v6]:port"; host is copied without brackets. Returns 0 or ERR_INVALID. */
+int text_parse_host_port(const char *s, char *out_host, size_t host_size, uint16_t *out_port);
+/* The reverse, with brackets where the host has a colon. */
+void text_host_port(const char *host, uint16_t port, char *out, size_t out_size);
+
+/* base64url without padding (RFC 4648, section 5). out_size >= TEXT_B64_SIZE(len). Returns the length written. */
+#define TEXT_B64_SIZE(len) (((len) + 2) / 3 * 4 + 1)
+size_t text_b64url(const void *data, size_t len, char *out, size_t out_size);
+/* Strict: no padding, no space, no stray bits. 0 and *out_len, or ERR_INVALID (also when out is too small). */
+int text_b64url_decode(const char *s, size_t s_len, uint8_t *out, size_t out_size, size_t *out_len);
+/* Standard alphabet with padding (RFC 4648, section 4), as OpenSSH and PEM use it. */
+size_t text_b64(const void *data, size_t len, char *out, size_t out_size);
+int text_b64_decode(const char *s, size_t s_len, uint8_t *out, size_t out_size, size_t *out_len);
+void text_hex(const void *data, size_t len, char *out); /* lower case; out has 2 * len + 1 bytes */
+int text_hex_decode(const char *s, size_t s_len, uint8_t *out, size_t out_size, size_t *out_len);
+
+#endif
