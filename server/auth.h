@@ -1,0 +1,36 @@
+/* The chain of auth providers, in configured order; the first that recognises the credential decides. Blocking: workers
+ * only. */
+#ifndef SERVER_AUTH_H
+#define SERVER_AUTH_H
+
+#include "base/err.h"
+#include "server/api.h"
+#include "server/plugin_host.h"
+
+#include <jansson.h>
+
+struct auth_chain;
+
+struct identity {
+	char subject[TUNNEL_SUBJECT_MAX];
+	char credential[TUNNEL_CREDENTIAL_MAX];
+	char provider[65];
+	json_t *groups; /* array of strings, never NULL */
+	json_t *claims; /* object, never NULL */
+	int64_t expires_ms;
+	struct tunnel_identity raw; /* for authorize */
+};
+void identity_free(struct identity *id);
+
+int auth_open(const char *plugin_dir, const struct conf_sections *sections, struct metrics *metrics,
+	      struct auth_chain **out_chain, struct err *e);
+void auth_close(struct auth_chain **chain);
+int auth_reload(struct auth_chain *chain, struct err *e); /* all are tried; the first failure is told */
+/* 0; ERR_DENIED (nobody recognised it, or it is wrong; words in e); ERR_UNAVAILABLE. */
+int auth_verify_blocking(struct auth_chain *chain, const struct api_request *request, struct identity *out,
+			 struct err *e);
+/* Vetoes and allows of the identity's own provider: 1 allow, 0 no opinion, -1 veto or failure (words in e). */
+int auth_authorize_blocking(struct auth_chain *chain, const struct identity *id, const char *action,
+			    const char *resource, const json_t *context, struct err *e);
+
+#endif

@@ -1,0 +1,38 @@
+/* Agents' control connections (PROTOCOL.md, section 2): who is connected, offers to them, reports from them. The
+ * transport calls control_on_*; a connection's messages come one at a time, in order, on workers. */
+#ifndef SERVER_CONTROL_H
+#define SERVER_CONTROL_H
+
+#include "base/err.h"
+#include "server/wsconn.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct server;
+struct control;
+
+int control_new(struct server *server, struct control **out_control, struct err *e);
+void control_free(struct control **control);
+
+struct control_decision {
+	unsigned close_code; /* 0: in */
+	char text[256];
+	char target[65];
+};
+void control_authorize_blocking(struct server *server, const char *assertion, const char *remote_address,
+				struct control_decision *out);
+void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *text, size_t len);
+void control_on_closed_blocking(struct server *server, wsconn_id conn, const char *target, const char *why);
+
+bool control_is_connected_anythread(struct control *control, const char *target);
+size_t control_sessions_anythread(struct control *control, const char *target); /* for least loaded */
+/* Sends a message to the target's agent; false when it is not connected to this node. Any thread. */
+bool control_send_anythread(struct control *control, const char *target, const json_t *message);
+/* Drops a target's connection (deregistered, revoked). */
+void control_disconnect_anythread(struct control *control, const char *target, unsigned code, const char *reason);
+void control_drain_anythread(struct control *control);
+
+#endif

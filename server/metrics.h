@@ -1,0 +1,37 @@
+/* Counters and gauges, printed as Prometheus text. Any thread. */
+#ifndef SERVER_METRICS_H
+#define SERVER_METRICS_H
+
+#include <stdint.h>
+
+struct metrics;
+
+/* One row a metric in metrics.c; names are tunnel_<id>. */
+enum metric {
+	METRIC_HTTP_REQUESTS,
+	METRIC_HTTP_ERRORS,
+	METRIC_AUTH_DENIED,
+	METRIC_POLICY_DENIED,
+	METRIC_SESSIONS_STARTED,
+	METRIC_SESSIONS_ENDED,
+	METRIC_LEGS_ATTACHED,
+	METRIC_LEGS_REFUSED,
+	METRIC_AGENTS_CONNECTED, /* gauge */
+	METRIC_LEGS_OPEN,        /* gauge */
+	METRIC_SESSIONS_LIVE,    /* gauge */
+	METRIC_RELAY_BYTES,
+	METRIC_RELAY_PAUSES,
+	METRIC_POOL_REJECTED,
+	METRIC_COUNT,
+};
+
+struct metrics *metrics_new(void);
+void metrics_free(struct metrics **m);
+void metrics_add(struct metrics *m, enum metric id, int64_t n);
+void metrics_set(struct metrics *m, enum metric id, int64_t value);
+int64_t metrics_get(struct metrics *m, enum metric id);
+/* For plugins: tunnel_plugin_<plugin>_<name>_total, at most 64 names; further ones are dropped. */
+void metrics_plugin_add(struct metrics *m, const char *plugin, const char *name, uint64_t n);
+char *metrics_text(struct metrics *m); /* malloc'd */
+
+#endif

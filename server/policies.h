@@ -1,0 +1,35 @@
+/* The policies in force: those of policy_dir and those of the store, swapped as a whole when one changes. Any thread.
+ */
+#ifndef SERVER_POLICIES_H
+#define SERVER_POLICIES_H
+
+#include "base/err.h"
+#include "server/auth.h"
+#include "server/policy/policy.h"
+
+struct server;
+struct policies;
+
+int policies_open_blocking(struct server *server, struct policies **out_policies, struct err *e);
+void policies_close(struct policies **p);
+/* Reads folder and store again; on failure the old ones stay in force. */
+int policies_reload_blocking(struct policies *p, struct err *e);
+/* The decision without the provider's authorize. */
+void policies_evaluate_anythread(struct policies *p, const struct policy_request *request, struct policy_decision *out);
+
+/* The whole judgement: policies, then the provider's authorize. 0 allowed; ERR_DENIED with words that name action,
+ * resource and the deciding statement (and an audit record "denied" is appended); ERR_UNAVAILABLE refuses too. extra:
+ * further condition keys; may be NULL. Adds tunnel:SourceIp, tunnel:CurrentTime, tunnel:Group, tunnel:Claim/<name>. */
+int policies_require_blocking(struct server *server, const struct identity *id, const char *remote_address,
+			      const char *action, const char *resource, const json_t *extra, struct err *e);
+/* The same without the audit record, for filtering lists. */
+int policies_allows_blocking(struct server *server, const struct identity *id, const char *remote_address,
+			     const char *action, const char *resource, const json_t *extra, struct err *e);
+
+/* The policies API's own work: validated, stored, in force when it returns. */
+int policies_put_blocking(struct policies *p, const char *name, const json_t *document, struct err *e);
+int policies_get_blocking(struct policies *p, const char *name, json_t **out_document, struct err *e);
+int policies_del_blocking(struct policies *p, const char *name, struct err *e); /* ERR_CONFLICT for one of policy_dir */
+json_t *policies_list(struct policies *p);                                      /* [{"name","source":"file"|"store"}] */
+
+#endif

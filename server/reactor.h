@@ -1,0 +1,26 @@
+/* Reactors: threads with a libuv loop and an lws context each. One accept loop hands sockets round. Between threads
+ * only copied values and ids travel, by reactors_post. */
+#ifndef SERVER_REACTOR_H
+#define SERVER_REACTOR_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct server;
+struct reactors;
+
+/* Creates all contexts, then listens; nothing is served before reactors_run. */
+int reactors_new(struct server *server, size_t count, struct reactors **out_reactors, struct err *e);
+int reactors_start(struct reactors *r, struct err *e);
+size_t reactors_count(const struct reactors *r);
+uint16_t reactors_port(const struct reactors *r);
+/* Runs fn(arg) on that reactor's thread, in order; 0 or ERR_CLOSED. Any thread. */
+int reactors_post_anythread(struct reactors *r, int reactor, void (*fn)(void *arg), void *arg);
+/* New certificate and key files are checked, then swapped in on every reactor. */
+int reactors_reload_tls(struct reactors *r, struct err *e);
+void reactors_stop_listening(struct reactors *r);
+void reactors_stop(struct reactors **r);
+
+#endif

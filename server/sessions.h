@@ -1,0 +1,45 @@
+/* Sessions as the control plane knows them: records in the store, decisions about attaching, their end. All calls block
+ * (store); they run on workers. The relay reports what its legs do through sessions_on_*. */
+#ifndef SERVER_SESSIONS_H
+#define SERVER_SESSIONS_H
+
+#include "base/err.h"
+#include "server/relay.h"
+
+#include <stdint.h>
+
+struct server;
+struct sessions;
+
+int sessions_new(struct server *server, struct sessions **out_sessions, struct err *e);
+/* Loads live sessions from the store and starts the sweep (1 s): expiry, idleness, detach grace. */
+int sessions_start(struct sessions *s, struct err *e);
+void sessions_stop(struct sessions **s);
+
+struct attach_request {
+	const char *session, *token, *dpop;
+	const char *host; /* Host header of the upgrade */
+	const char *remote_address;
+	const char *request_id;
+};
+struct attach_decision {
+	unsigned close_code; /* 0: in. Else close with it and text */
+	char text[256];
+	char relay_url[512]; /* with 4009 */
+	enum leg_role role;
+	char session[65];
+};
+void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out);
+
+/* From the relay, on workers, serial per session. */
+void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role,
+				   const char *remote_address);
+void sessions_on_detached_blocking(struct server *server, const char *session, enum leg_role role, const char *why);
+void sessions_on_paired_blocking(struct server *server, const char *session, uint64_t epoch);
+void sessions_on_client_bye_blocking(struct server *server, const char *session);
+
+/* Ends a session: record, audit, legs, agent. 0; ERR_NOT_FOUND; ERR_CONFLICT when it had ended; ERR_UNAVAILABLE. */
+int sessions_end_blocking(struct server *server, const char *session, unsigned close_code, const char *text,
+			  const char *by, struct err *e);
+
+#endif

@@ -1,0 +1,29 @@
+/* The registry of targets and enrolment tokens, in the store. Blocking: workers only. */
+#ifndef SERVER_TARGETS_H
+#define SERVER_TARGETS_H
+
+#include "base/err.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+struct server;
+
+/* Document of collection "targets": {id, tags, identity_key, link_key, ssh_host_keys, version, connected_since,
+ * last_seen, node, enrolled_at}. */
+int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
+/* A one-time token for POST /v1/targets. */
+int targets_enrollment_blocking(struct server *server, const char *id, const json_t *tags, int64_t lifetime_ms,
+				const char *by, char out_token[64], int64_t *out_expires_ms, struct err *e);
+/* Uses the token up and writes the target. ERR_DENIED when it is unknown, used or expired. */
+int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
+			    const char *version, json_t **out_doc, struct err *e);
+int targets_delete_blocking(struct server *server, const char *id,
+			    struct err *e); /* its sessions end, its agent is cut off */
+/* The agent said hello, or went away (connected false). */
+int targets_seen_blocking(struct server *server, const char *id, int connected, const char *version,
+			  const json_t *ssh_host_keys, struct err *e);
+/* The public view of a document (PROTOCOL.md, "Target object"). New reference. */
+json_t *targets_view(struct server *server, const json_t *doc);
+
+#endif
