@@ -356,29 +356,54 @@ static int fill_rest(const struct conf_row *rows, char *settings, const char *pa
 	return 0;
 }
 
-int conf_load(const char *path, const struct conf_row *rows, void *settings, struct err *e)
+static int find_group(config_t *cfg, const char *path, const char *name, const config_setting_t **out, struct err *e)
+{
+	const config_setting_t *root = config_root_setting(cfg);
+	char names[160] = "";
+	for (int i = 0; i < config_setting_length(root); i++) {
+		const config_setting_t *s = config_setting_get_elem(root, (unsigned)i);
+		char where[256];
+		where_text(s, where, sizeof where);
+		if (!config_setting_is_group(s))
+			return err_set(e, ERR_INVALID, "%s: %s: expected a group { … }", where, config_setting_name(s));
+		if (strcmp(config_setting_name(s), name) == 0) {
+			*out = s;
+			return 0;
+		}
+		size_t used = strlen(names);
+		snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", config_setting_name(s));
+	}
+	return err_set(e, ERR_NOT_FOUND, "%s: no group \"%s\"; there is: %s", path, name, names[0] ? names : "none");
+}
+
+static int read_file(config_t *cfg, const char *path, const char *folder, struct err *e)
+{
+	config_set_include_dir(cfg, folder);
+	if (access(path, R_OK) != 0)
+		return err_set(e, ERR_NOT_FOUND, "%s: cannot be read", path);
+	if (config_read_file(cfg, path) == CONFIG_TRUE)
+		return 0;
+	const char *file = config_error_file(cfg);
+	return err_set(e, ERR_INVALID, "%s:%d: %s", file ? file : path, config_error_line(cfg), config_error_text(cfg));
+}
+
+static int load(const char *path, const char *group, const struct conf_row *rows, void *settings, struct err *e)
 {
 	config_t cfg;
 	config_init(&cfg);
-	char *folder = NULL, *copy = NULL;
-	int rc = 0;
+	char *copy = path ? strdup(path) : NULL;
+	int rc = path && !copy ? err_set(e, ERR_NOMEM, "out of memory") : 0;
 	for (const struct conf_row *r = rows; r->key && rc == 0; r++)
 		if (is_scalar(r->type) && r->def)
 			rc = conf_set(r, r->def, "default", settings, e);
 	if (rc == 0 && path) {
-		copy = strdup(path);
-		folder = copy ? dirname(copy) : NULL;
-		config_set_include_dir(&cfg, folder);
-		if (access(path, R_OK) != 0) {
-			rc = err_set(e, ERR_NOT_FOUND, "%s: cannot be read", path);
-		} else if (config_read_file(&cfg, path) != CONFIG_TRUE) {
-			const char *file = config_error_file(&cfg);
-			rc = err_set(e, ERR_INVALID, "%s:%d: %s", file ? file : path, config_error_line(&cfg),
-				     config_error_text(&cfg));
-		} else {
-			struct walk w = { rows, settings, folder, e };
-			rc = walk_group(&w, config_root_setting(&cfg), "");
-		}
+		struct walk w = { rows, settings, dirname(copy), e };
+		rc = read_file(&cfg, path, w.folder, e);
+		const config_setting_t *top = rc == 0 ? config_root_setting(&cfg) : NULL;
+		if (rc == 0 && group)
+			rc = find_group(&cfg, path, group, &top, e);
+		if (rc == 0)
+			rc = walk_group(&w, top, "");
 	}
 	if (rc == 0)
 		rc = fill_rest(rows, settings, path, e);
@@ -387,6 +412,16 @@ int conf_load(const char *path, const struct conf_row *rows, void *settings, str
 	config_destroy(&cfg);
 	free(copy);
 	return rc;
+}
+
+int conf_load(const char *path, const struct conf_row *rows, void *settings, struct err *e)
+{
+	return load(path, NULL, rows, settings, e);
+}
+
+int conf_load_group(const char *path, const char *group, const struct conf_row *rows, void *settings, struct err *e)
+{
+	return load(path, group, rows, settings, e);
 }
 
 void conf_free(const struct conf_row *rows, void *settings)

@@ -60,6 +60,9 @@ struct conf_sections {
 /* Fills *settings (a zeroed struct described by rows, which end with key NULL). On failure nothing is left allocated
  * and settings is zero. path NULL: defaults only. */
 int conf_load(const char *path, const struct conf_row *rows, void *settings, struct err *e);
+/* The same for one top-level group of a file that holds only groups (profiles). ERR_NOT_FOUND names the groups there
+ * are. */
+int conf_load_group(const char *path, const char *group, const struct conf_row *rows, void *settings, struct err *e);
 void conf_free(const struct conf_row *rows, void *settings);
 /* In config syntax, secrets as ***. A pair of a section is secret when is_secret says so (may be NULL). */
 void conf_print(FILE *to, const struct conf_row *rows, const void *settings,
