@@ -26,10 +26,19 @@ int policies_require_blocking(struct server *server, const struct identity *id, 
 int policies_allows_blocking(struct server *server, const struct identity *id, const char *remote_address,
 			     const char *action, const char *resource, const json_t *extra, struct err *e);
 
-/* The policies API's own work: validated, stored, in force when it returns. */
+/* The policies API's own work: validated, stored, in force when it returns. Other nodes are told by a message on the
+ * store's channel POLICIES_CHANNEL, {"node", "name"}: whoever subscribes there reloads. */
+#define POLICIES_CHANNEL "policies"
 int policies_put_blocking(struct policies *p, const char *name, const json_t *document, struct err *e);
 int policies_get_blocking(struct policies *p, const char *name, json_t **out_document, struct err *e);
 int policies_del_blocking(struct policies *p, const char *name, struct err *e); /* ERR_CONFLICT for one of policy_dir */
 json_t *policies_list(struct policies *p);                                      /* [{"name","source":"file"|"store"}] */
+
+/* What the policies in force say to a request that nobody made: *out_answer is {"effect": "allow"|"deny"|"no-match",
+ * "policy", "statement"}, the last two null when nothing matches. groups and context may be NULL; tunnel:CurrentTime is
+ * now unless the context says otherwise. ERR_INVALID for an unknown action, or a context key or value that no real
+ * request can have: a typing mistake must not read like a refusal. */
+int policies_simulate(struct policies *p, const char *subject, const json_t *groups, const char *action,
+		      const char *resource, const json_t *context, json_t **out_answer, struct err *e);
 
 #endif
