@@ -1,0 +1,98 @@
+#include "cli/args.h"
+
+#include <string.h>
+
+static const struct arg_row *find(const struct arg_row *rows, const char *name, size_t len, char short_name)
+{
+	for (; rows && rows->name; rows++) {
+		if (short_name ? rows->short_name == short_name
+			       : strlen(rows->name) == len && memcmp(rows->name, name, len) == 0)
+			return rows;
+	}
+	return NULL;
+}
+
+static int set_choice(const struct arg_row *row, const char *value, int *at, struct err *e)
+{
+	int index = 0;
+	size_t len = strlen(value);
+	for (const char *p = row->value; p; index++) {
+		size_t n = strcspn(p, "|");
+		if (n == len && memcmp(p, value, n) == 0) {
+			*at = index;
+			return 0;
+		}
+		p = p[n] ? p + n + 1 : NULL;
+	}
+	return err_set(e, ERR_INVALID, "--%s %s: allowed: %s", row->name, value, row->value);
+}
+
+static int set(const struct arg_row *row, const char *value, char *out, struct err *e)
+{
+	void *at = out + row->offset;
+	switch (row->type) {
+	case ARG_FLAG:
+		*(bool *)at = true;
+		return 0;
+	case ARG_TEXT:
+		if (*(const char **)at)
+			return err_set(e, ERR_INVALID, "--%s is given twice", row->name);
+		*(const char **)at = value;
+		return 0;
+	case ARG_LIST: {
+		struct arg_list *list = at;
+		if (list->n == ARG_LIST_MAX)
+			return err_set(e, ERR_INVALID, "--%s is given more than %d times", row->name, ARG_LIST_MAX);
+		list->at[list->n++] = value;
+		return 0;
+	}
+	case ARG_ENUM:
+		return set_choice(row, value, at, e);
+	}
+	return err_set(e, ERR_INTERNAL, "--%s: unknown type", row->name);
+}
+
+int args_parse(const struct arg_row *first, const struct arg_row *second, int argc, char **argv, void *out,
+	       int *out_rest, struct err *e)
+{
+	int i = 0;
+	while (i < argc && argv[i][0] == '-' && argv[i][1] != '\0') {
+		const char *arg = argv[i++];
+		if (strcmp(arg, "--") == 0)
+			break;
+		bool is_long = arg[1] == '-';
+		const char *name = arg + (is_long ? 2 : 1);
+		const char *equals = is_long ? strchr(name, '=') : NULL;
+		size_t len = equals ? (size_t)(equals - name) : strlen(name);
+		char short_name = is_long || len != 1 ? '\0' : name[0];
+		const struct arg_row *row = is_long || short_name ? find(first, name, len, short_name) : NULL;
+		if (!row && (is_long || short_name))
+			row = find(second, name, len, short_name);
+		if (!row)
+			return err_set(e, ERR_INVALID, "unknown option %s", arg);
+		const char *value = equals ? equals + 1 : NULL;
+		if (row->type == ARG_FLAG && value)
+			return err_set(e, ERR_INVALID, "--%s takes no value", row->name);
+		if (row->type != ARG_FLAG && !value) {
+			if (i == argc)
+				return err_set(e, ERR_INVALID, "--%s needs a value (%s)", row->name, row->value);
+			value = argv[i++];
+		}
+		int rc = set(row, value, out, e);
+		if (rc != 0)
+			return rc;
+	}
+	*out_rest = i;
+	return 0;
+}
+
+void args_help(FILE *to, const struct arg_row *rows)
+{
+	for (; rows->name; rows++) {
+		char left[80];
+		int n = rows->short_name ? snprintf(left, sizeof left, "-%c, ", rows->short_name) : 0;
+		snprintf(left + n, sizeof left - (size_t)n, "--%s%s%s", rows->name, rows->type == ARG_FLAG ? "" : " ",
+			 rows->type == ARG_FLAG ? "" : rows->value);
+		fprintf(to, "  %-34s %s\n", left, rows->help);
+	}
+}

@@ -1,0 +1,138 @@
+#include "cli/client.h"
+
+#include "base/json.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "net/url.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int client_open(struct client *c, const struct common_options *common)
+{
+	struct err e = { 0 };
+	c->common = common;
+	if (profile_load(common, &c->profile, &e) == 0)
+		return EXIT_CODE_OK;
+	complain("%s", e.text);
+	return EXIT_CODE_CONFIG;
+}
+
+void client_close(struct client *c)
+{
+	profile_free(&c->profile);
+}
+
+struct credential {
+	char *header;  /* "Authorization: Bearer …" */
+	char *userpwd; /* SigV4 */
+	char scope[160];
+};
+
+static int credential_get(const struct profile *p, struct credential *out, struct err *e)
+{
+	memset(out, 0, sizeof *out);
+	if (p->auth == PROFILE_HMAC) {
+		snprintf(out->scope, sizeof out->scope, "aws:amz:%s:%s", p->region, p->service);
+		return profile_hmac(p, &out->userpwd, e);
+	}
+	char *token = NULL;
+	int rc = profile_token(p, &token, e);
+	if (rc != 0)
+		return rc;
+	size_t size = strlen(token) + 32;
+	out->header = malloc(size);
+	if (out->header)
+		snprintf(out->header, size, "Authorization: Bearer %s", token);
+	secret_free_text(&token);
+	return out->header ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+static void credential_free(struct credential *c)
+{
+	secret_free_text(&c->header);
+	secret_free_text(&c->userpwd);
+}
+
+static int status_exit_code(const struct http_response *r)
+{
+	if (strcmp(r->code, "target-offline") == 0)
+		return EXIT_CODE_OFFLINE;
+	switch (r->status) {
+	case 401:
+		return EXIT_CODE_UNAUTHENTICATED;
+	case 403:
+		return EXIT_CODE_FORBIDDEN;
+	case 404:
+		return EXIT_CODE_NOT_FOUND;
+	case 410:
+		return EXIT_CODE_SESSION_OVER;
+	case 429:
+	case 502:
+	case 503:
+	case 504:
+		return EXIT_CODE_UNREACHABLE;
+	default:
+		return EXIT_CODE_FAILED;
+	}
+}
+
+int client_complain(const struct http_response *r)
+{
+	if (r->code[0])
+		complain("%s (%s)", r->detail, r->code);
+	else
+		complain("HTTP %d: %s", r->status, r->detail[0] ? r->detail : "no reason given");
+	return status_exit_code(r);
+}
+
+/* One server. 0 and an answer, or negative when none came. */
+static int call_one(struct client *c, const char *server, const char *method, const char *path, const char *body,
+		    const struct credential *cred, struct http_response *out, struct err *e)
+{
+	char url[2048];
+	int rc = url_join(server, path, url, sizeof url, e);
+	if (rc != 0)
+		return rc;
+	const char *headers[] = { cred->header ? cred->header : "Accept: application/json", NULL };
+	struct http_request q = {
+		.method = method,
+		.url = url,
+		.headers = headers,
+		.body = body,
+		.ca_file = c->profile.ca_file,
+		.proxy = c->profile.proxy,
+		.sigv4 = cred->userpwd ? cred->scope : NULL,
+		.userpwd = cred->userpwd,
+	};
+	log_debug("%s %s", method, url);
+	return http_call_blocking(&q, out, e);
+}
+
+int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json)
+{
+	struct err e = { 0 };
+	struct credential cred;
+	if (credential_get(&c->profile, &cred, &e) != 0) {
+		complain("%s", e.text);
+		return EXIT_CODE_CONFIG;
+	}
+	char *text = body ? json_text(body) : NULL;
+	struct http_response r = { 0 };
+	int rc = ERR_UNAVAILABLE;
+	for (size_t i = 0; rc != 0 && i < c->profile.servers.n; i++)
+		rc = call_one(c, c->profile.servers.at[i], method, path, text, &cred, &r, &e);
+	credential_free(&cred);
+	free(text);
+	if (rc != 0) {
+		complain("%s", e.text);
+		return exit_for_err(&e);
+	}
+	int code = EXIT_CODE_OK;
+	if (r.status >= 400)
+		code = client_complain(&r);
+	else if (out_json)
+		*out_json = json_incref(r.json);
+	http_response_free(&r);
+	return code;
+}

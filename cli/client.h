@@ -1,0 +1,23 @@
+/* Calls of the control API with the profile's credential; the first server that answers is taken. */
+#ifndef CLI_CLIENT_H
+#define CLI_CLIENT_H
+
+#include "cli/profile.h"
+#include "net/http.h"
+
+struct client {
+	struct profile profile;
+	const struct common_options *common;
+};
+
+/* Loads the profile. On failure it has complained; returns the exit code, else 0. */
+int client_open(struct client *c, const struct common_options *common);
+void client_close(struct client *c);
+
+/* One call. body may be NULL; it is not stolen. EXIT_CODE_OK and *out_json (may be NULL for 204; new reference), or it
+ * has complained and returns the exit code. */
+int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json);
+/* The exit code for an HTTP answer of 400 and above; complains with its words. */
+int client_complain(const struct http_response *r);
+
+#endif

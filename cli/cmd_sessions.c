@@ -1,0 +1,76 @@
+/* list-sessions, describe-session, terminate-session. */
+#include "cli/client.h"
+#include "cli/output.h"
+#include "cli/query.h"
+
+#include "base/text.h"
+
+#include <stdio.h>
+
+struct list_options {
+	struct common_options common;
+	const char *state, *target, *principal;
+};
+#define AT(member) offsetof(struct list_options, member)
+static const struct arg_row list_rows[] = {
+	{ "state", 0, ARG_TEXT, AT(state), "STATE", "starting, active or ended; default: all that have not ended" },
+	{ "target", 't', ARG_TEXT, AT(target), "ID", "only sessions to this target" },
+	{ "principal", 0, ARG_TEXT, AT(principal), "NAME", "only sessions of this person" },
+	{ .name = NULL },
+};
+
+static const struct column session_columns[] = {
+	{ "SESSION", "id" },          { "TARGET", "target" }, { "KIND", "kind" },          { "STATE", "state" },
+	{ "PRINCIPAL", "principal" }, { "LOGIN", "login" },   { "STARTED", "created_at" }, { NULL, NULL },
+};
+
+static int list_sessions(const void *options, int argc, char **argv)
+{
+	(void)argv;
+	const struct list_options *o = options;
+	if (argc > 0) {
+		complain("list-sessions takes no arguments; see --help");
+		return EXIT_CODE_USAGE;
+	}
+	const struct query_param params[] = {
+		{ "principal", o->principal }, { "state", o->state }, { "target", o->target }, { NULL, NULL }
+	};
+	return query_list(&o->common, "/v1/sessions", params, "sessions", session_columns);
+}
+
+const struct command command_list_sessions = {
+	"list-sessions", "[OPTIONS]", "Show sessions", list_rows, sizeof(struct list_options),
+	list_sessions,   NULL,        false,
+};
+
+static int describe_session(const void *options, int argc, char **argv)
+{
+	return query_one(options, "GET", "/v1/sessions/", "SESSION", argc, argv);
+}
+
+const struct command command_describe_session = {
+	"describe-session",
+	"SESSION",
+	"Show one session",
+	NULL,
+	sizeof(struct common_options),
+	describe_session,
+	NULL,
+	false,
+};
+
+static int terminate_session(const void *options, int argc, char **argv)
+{
+	return query_one(options, "DELETE", "/v1/sessions/", "SESSION", argc, argv);
+}
+
+const struct command command_terminate_session = {
+	"terminate-session",
+	"SESSION",
+	"End a session now, at both ends",
+	NULL,
+	sizeof(struct common_options),
+	terminate_session,
+	NULL,
+	false,
+};

@@ -1,0 +1,181 @@
+/* start-session: over SSH with the user's own ssh, or raw on standard input and output, or through local ports. */
+#include "cli/mode.h"
+
+#include "base/limits.h"
+#include "base/text.h"
+
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct start_options {
+	struct common_options common;
+	const char *target, *login, *reason, *to, *ssh_dir;
+	struct arg_list forwards, ssh_args;
+	bool stdio;
+};
+#define AT(member) offsetof(struct start_options, member)
+static const struct arg_row rows[] = {
+	{ "target", 't', ARG_TEXT, AT(target), "ID|tag:K=V", "the machine, or any one that has these tags" },
+	{ "login", 'l', ARG_TEXT, AT(login), "NAME", "whom to be there; default: the profile's, else your local name" },
+	{ "port-forward", 'L', ARG_LIST, AT(forwards), "[BIND:]PORT:HOST:PORT",
+	  "carry connections of a local port; may be repeated" },
+	{ "stdio", 0, ARG_FLAG, AT(stdio), NULL, "SSH's bytes on standard input and output, for ssh's ProxyCommand" },
+	{ "to", 0, ARG_TEXT, AT(to), "HOST:PORT", "one TCP connection on standard input and output" },
+	{ "ssh-dir", 0, ARG_TEXT, AT(ssh_dir), "DIR", "with --stdio: where key, key-cert.pub and known_hosts go" },
+	{ "ssh-arg", 0, ARG_LIST, AT(ssh_args), "ARG",
+	  "a further argument for ssh, such as --ssh-arg=-t; may be repeated" },
+	{ "reason", 0, ARG_TEXT, AT(reason), "TEXT", "goes into the audit log" },
+	{ .name = NULL },
+};
+
+static const char *local_login(void)
+{
+	const struct passwd *pw = getpwuid(geteuid());
+	return pw ? pw->pw_name : "root";
+}
+
+static int check(const struct start_options *o, int argc)
+{
+	bool raw = o->stdio || o->to || o->forwards.n > 0;
+	const char *wrong = NULL;
+	if (!o->target)
+		wrong = "--target is missing";
+	else if (!text_starts(o->target, "tag:") && !text_is_id(o->target))
+		wrong = "--target: expected an id (letters, digits, . _ -) or tag:KEY=VALUE";
+	else if ((o->stdio || o->to) && o->forwards.n > 0)
+		wrong = "--port-forward and --stdio or --to exclude each other";
+	else if (raw && argc > 0)
+		wrong = "a command needs SSH: leave --stdio, --to and --port-forward out";
+	else if (o->ssh_dir && (!o->stdio || o->to))
+		wrong = "--ssh-dir belongs to --stdio";
+	else if (o->ssh_args.n > 0 && raw)
+		wrong = "--ssh-arg needs SSH: leave --stdio, --to and --port-forward out";
+	else if (o->login && !text_is_login(o->login))
+		wrong = "--login: not a login name";
+	if (!wrong)
+		return EXIT_CODE_OK;
+	complain("start-session: %s; see tunnel-cli start-session --help", wrong);
+	return EXIT_CODE_USAGE;
+}
+
+/* The destinations of the whole session, for StartSession's allow. */
+static int collect_allow(const struct start_options *o, char (*texts)[LIMIT_LINK_HOST + 16], struct arg_list *allow,
+			 struct err *e)
+{
+	allow->n = 0;
+	if (o->to) {
+		char host[LIMIT_LINK_HOST + 1];
+		uint16_t port;
+		if (text_parse_host_port(o->to, host, sizeof host, &port) != 0)
+			return err_set(e, ERR_INVALID, "--to %s: expected HOST:PORT (IPv6 in brackets)", o->to);
+		text_host_port(host, port, texts[0], sizeof texts[0]);
+		allow->at[allow->n++] = texts[0];
+	}
+	for (size_t i = 0; i < o->forwards.n; i++) {
+		int rc = mode_forward_dest(o->forwards.at[i], texts[i], sizeof texts[i], e);
+		if (rc != 0)
+			return rc;
+		allow->at[allow->n++] = texts[i];
+	}
+	return 0;
+}
+
+static int run_tcp(const struct start_options *o, struct client *c)
+{
+	char texts[ARG_LIST_MAX][LIMIT_LINK_HOST + 16];
+	struct arg_list allow;
+	struct err e = { 0 };
+	if (collect_allow(o, texts, &allow, &e) != 0) {
+		complain("%s", e.text);
+		return EXIT_CODE_USAGE;
+	}
+	const struct session_wish wish = { .target = o->target, .allow = &allow, .reason = o->reason };
+	struct session s;
+	int code = session_start(&s, c, &wish);
+	if (code == EXIT_CODE_OK && o->to) {
+		struct mode_stdio m = { .dest = { .kind = LINK_KIND_TCP } };
+		mode_stdio_init(&m);
+		text_parse_host_port(o->to, m.dest.host, sizeof m.dest.host, &m.dest.port);
+		code = session_run(&s, &m.mode);
+	} else if (code == EXIT_CODE_OK) {
+		struct mode_forward m = { .specs = &o->forwards };
+		mode_forward_init(&m);
+		code = session_run(&s, &m.mode);
+		mode_forward_free(&m);
+	}
+	session_free(&s);
+	return code;
+}
+
+static int run_ssh_mode(const struct start_options *o, struct session *s, const struct sshdir *dir, const char *login,
+			int argc, char **argv)
+{
+	if (o->stdio) {
+		struct mode_stdio m = { .dest = { .kind = LINK_KIND_SSH } };
+		mode_stdio_init(&m);
+		return session_run(s, &m.mode);
+	}
+	struct mode_ssh m = { .dir = dir, .login = login, .ssh_args = &o->ssh_args, .argc = argc, .argv = argv };
+	mode_ssh_init(&m);
+	return session_run(s, &m.mode);
+}
+
+static int run_ssh(const struct start_options *o, struct client *c, int argc, char **argv)
+{
+	const char *login = o->login ? o->login : c->profile.login ? c->profile.login : local_login();
+	struct err e = { 0 };
+	struct sshdir dir;
+	struct session s = { 0 };
+	int code = EXIT_CODE_FAILED;
+	if (sshdir_open(&dir, o->ssh_dir, &e) != 0) {
+		complain("%s", e.text);
+	} else {
+		const struct session_wish wish = {
+			.target = o->target, .login = login, .reason = o->reason, .ssh_public_key = dir.public_key
+		};
+		code = session_start(&s, c, &wish);
+	}
+	if (code == EXIT_CODE_OK && sshdir_fill(&dir, json_object_get(s.answer, "ssh"), &e) != 0) {
+		complain("%s", e.text);
+		code = EXIT_CODE_FAILED;
+	} else if (code == EXIT_CODE_OK) {
+		code = run_ssh_mode(o, &s, &dir, login, argc, argv);
+	}
+	session_free(&s);
+	sshdir_close(&dir);
+	return code;
+}
+
+static int start_session(const void *options, int argc, char **argv)
+{
+	const struct start_options *o = options;
+	int code = check(o, argc);
+	if (code != EXIT_CODE_OK)
+		return code;
+	struct client c;
+	code = client_open(&c, &o->common);
+	if (code != EXIT_CODE_OK)
+		return code;
+	code = o->to || o->forwards.n > 0 ? run_tcp(o, &c) : run_ssh(o, &c, argc, argv);
+	client_close(&c);
+	return code;
+}
+
+const struct command command_start_session = {
+	"start-session",
+	"--target ID|tag:K=V [OPTIONS] [-- COMMAND...]",
+	"Open a shell, run a command, or carry ports, on a target",
+	rows,
+	sizeof(struct start_options),
+	start_session,
+	"Examples:\n"
+	"  tunnel-cli start-session --target web-1 --login root\n"
+	"  tunnel-cli start-session --target web-1 --login root -- systemctl status nginx\n"
+	"  tunnel-cli start-session --target tag:role=db --port-forward 5432:127.0.0.1:5432\n"
+	"  rsync -e 'tunnel-cli start-session --login root --target' site/ web-1:/srv/site/\n"
+	"  echo ping | tunnel-cli start-session --target web-1 --to 127.0.0.1:7\n",
+	false,
+};

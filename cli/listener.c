@@ -1,0 +1,51 @@
+#include "cli/listener.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void on_connection(uv_poll_t *poll, int status, int events)
+{
+	struct listener *l = poll->data;
+	(void)status, (void)events;
+	for (;;) {
+		int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), one = 1;
+		if (fd < 0)
+			return;
+		struct err e = { 0 };
+		uint32_t stream;
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* fails on a unix socket: fine */
+		if (endpoint_open_stream(l->session->endpoint, &l->dest, fd, fd, &stream, &e) != 0)
+			session_tell(l->session, "%s: %s", l->label, e.text);
+	}
+}
+
+int listener_start(struct listener *l, struct session *s, int fd, struct err *e)
+{
+	l->session = s;
+	l->fd = fd;
+	int rc = uv_poll_init(&s->loop, &l->poll, fd);
+	if (rc != 0) {
+		close(fd);
+		return err_set(e, ERR_IO, "%s: %s", l->label, uv_strerror(rc));
+	}
+	l->poll.data = l;
+	l->active = true;
+	uv_poll_start(&l->poll, UV_READABLE, on_connection);
+	return 0;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+	const struct listener *l = h->data;
+	close(l->fd);
+}
+
+void listener_stop(struct listener *l)
+{
+	if (!l->active)
+		return;
+	l->active = false;
+	uv_close((uv_handle_t *)&l->poll, on_closed);
+}

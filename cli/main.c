@@ -1,0 +1,134 @@
+#include "cli/command.h"
+
+#include "base/log.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct command *const commands[] = {
+	&command_start_session, &command_list_sessions,   &command_describe_session,  &command_terminate_session,
+	&command_list_targets,  &command_describe_target, &command_deregister_target, &command_create_enrollment,
+	&command_list_policies, &command_get_policy,      &command_put_policy,        &command_delete_policy,
+	&command_read_audit,    &command_whoami,          &command_pass_fd,           NULL,
+};
+
+#define AT(member) offsetof(struct common_options, member)
+const struct arg_row common_rows[] = {
+	{ "profile", 'p', ARG_TEXT, AT(profile), "NAME",
+	  "profile of the config file (TUNNEL_PROFILE; default \"default\")" },
+	{ "config", 0, ARG_TEXT, AT(config), "FILE", "config file (TUNNEL_CONFIG; default ~/.config/tunnel/config)" },
+	{ "output", 'o', ARG_ENUM, AT(output), "text|json", "how results are printed" },
+	{ "quiet", 'q', ARG_FLAG, AT(quiet), NULL, "no progress lines on stderr" },
+	{ "debug", 0, ARG_FLAG, AT(debug), NULL, "tell on stderr what is done" },
+	{ "help", 'h', ARG_FLAG, AT(help), NULL, "this text" },
+	{ .name = NULL },
+};
+
+void complain(const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "tunnel-cli: %s\n", text);
+}
+
+int exit_for_err(const struct err *e)
+{
+	switch (e->code) {
+	case ERR_UNAVAILABLE:
+	case ERR_TIMEOUT:
+	case ERR_CLOSED:
+		return EXIT_CODE_UNREACHABLE;
+	case ERR_INVALID:
+	case ERR_NOT_FOUND:
+	case ERR_DENIED:
+		return EXIT_CODE_CONFIG;
+	default:
+		return EXIT_CODE_FAILED;
+	}
+}
+
+static void help(FILE *to)
+{
+	fprintf(to, "Usage: tunnel-cli COMMAND [OPTIONS]\n\nSecure tunnels to machines that accept no "
+		    "connection.\n\nCommands:\n");
+	for (size_t i = 0; commands[i]; i++)
+		if (!commands[i]->hidden)
+			fprintf(to, "  %-20s %s\n", commands[i]->name, commands[i]->summary);
+	fprintf(to, "\nOptions of every command:\n");
+	args_help(to, common_rows);
+	fprintf(to, "\nExample:\n  tunnel-cli start-session --target web-1 --login root\n"
+		    "\n\"tunnel-cli COMMAND --help\" tells more. Exit codes: 0 done, 1 failed, 2 wrong usage, 230 "
+		    "local config or\n"
+		    "credentials, 231 unauthenticated, 232 forbidden, 233 not found, 234 target offline, 235 server "
+		    "unreachable,\n"
+		    "236 session ended from elsewhere, 237 refused by the target; a command run on the target passes "
+		    "on its own.\n");
+}
+
+static void command_help(const struct command *c)
+{
+	printf("Usage: tunnel-cli %s %s\n\n%s.\n", c->name, c->usage, c->summary);
+	if (c->rows) {
+		printf("\nOptions:\n");
+		args_help(stdout, c->rows);
+	}
+	printf("\nOptions of every command:\n");
+	args_help(stdout, common_rows);
+	if (c->details)
+		printf("\n%s", c->details);
+}
+
+static const struct command *find(const char *name)
+{
+	for (size_t i = 0; commands[i]; i++)
+		if (strcmp(commands[i]->name, name) == 0)
+			return commands[i];
+	return NULL;
+}
+
+static int run(const struct command *c, int argc, char **argv)
+{
+	_Alignas(max_align_t) char options[COMMAND_OPTIONS_MAX] = { 0 };
+	struct err e = { 0 };
+	int rest;
+	if (args_parse(common_rows, c->rows, argc, argv, options, &rest, &e) != 0) {
+		complain("%s: %s; see tunnel-cli %s --help", c->name, e.text, c->name);
+		return EXIT_CODE_USAGE;
+	}
+	const struct common_options *common = (const struct common_options *)(const void *)options;
+	if (common->help) {
+		command_help(c);
+		return EXIT_CODE_OK;
+	}
+	log_init("tunnel-cli", common->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, LOG_FORMAT_PLAIN);
+	return c->run(options, argc - rest, argv + rest);
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2) {
+		help(stderr);
+		return EXIT_CODE_USAGE;
+	}
+	const char *name = argv[1];
+	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+		help(stdout);
+		return EXIT_CODE_OK;
+	}
+	if (strcmp(name, "--version") == 0) {
+		printf("tunnel-cli %s\n", TUNNEL_VERSION);
+		return EXIT_CODE_OK;
+	}
+	const struct command *c = find(name);
+	if (!c) {
+		complain("unknown command \"%s\"; see tunnel-cli --help", name);
+		return EXIT_CODE_USAGE;
+	}
+	return run(c, argc - 2, argv + 2);
+}

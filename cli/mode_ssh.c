@@ -1,0 +1,209 @@
+/* ssh runs with ProxyCommand "tunnel-cli pass-fd SOCKET" and ProxyUseFdpass: the helper connects to our socket, hands
+ * the connection to ssh and is gone. So ssh talks to this process directly, and each connection is one stream of the
+ * session. */
+#include "cli/mode.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define SSH_ARGS_MAX 256
+#define SSH_OPTION_MAX 1400
+
+/* The arguments of ssh; texts that were made for it are freed at the end. */
+struct ssh_argv {
+	char *at[SSH_ARGS_MAX];
+	size_t n;
+	bool too_many;
+};
+
+static void add(struct ssh_argv *a, const char *text)
+{
+	if (a->n + 1 == SSH_ARGS_MAX || !(a->at[a->n] = strdup(text)))
+		a->too_many = true;
+	else
+		a->n++;
+}
+
+static void add_option(struct ssh_argv *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static void add_option(struct ssh_argv *a, const char *fmt, ...)
+{
+	char text[SSH_OPTION_MAX];
+	va_list ap;
+	va_start(ap, fmt);
+	int n = vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	if (n < 0 || (size_t)n >= sizeof text)
+		a->too_many = true;
+	add(a, "-o");
+	add(a, text);
+}
+
+/* A path inside a ProxyCommand: quoted for the shell, and percent signs doubled for ssh. */
+static void quote_for_command(const char *path, char *out, size_t size)
+{
+	size_t n = 0;
+	if (size < 3)
+		return;
+	out[n++] = '\'';
+	for (; *path && n + 6 < size; path++) {
+		if (*path == '\'')
+			n += (size_t)snprintf(out + n, size - n, "'\\''");
+		else if (*path == '%')
+			n += (size_t)snprintf(out + n, size - n, "%%%%");
+		else
+			out[n++] = *path;
+	}
+	out[n++] = '\'';
+	out[n] = '\0';
+}
+
+static void build_argv(const struct mode_ssh *m, const struct session *s, struct ssh_argv *a)
+{
+	char self[PATH_MAX], self_quoted[600], socket_quoted[300];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	self[n > 0 ? n : 0] = '\0';
+	quote_for_command(self, self_quoted, sizeof self_quoted);
+	quote_for_command(m->socket, socket_quoted, sizeof socket_quoted);
+
+	/* What stands first wins over the user's own ssh config. */
+	add(a, "ssh");
+	add_option(a, "ProxyCommand=%s pass-fd %s", self_quoted, socket_quoted);
+	add_option(a, "ProxyUseFdpass=yes");
+	add_option(a, "HostKeyAlias=%s", s->target);
+	add_option(a, "UserKnownHostsFile=\"%s/known_hosts\"", m->dir->path);
+	add_option(a, "GlobalKnownHostsFile=/dev/null");
+	add_option(a, "StrictHostKeyChecking=yes");
+	add_option(a, "CheckHostIP=no");
+	add_option(a, "UpdateHostKeys=no");
+	add_option(a, "IdentityFile=\"%s/key\"", m->dir->path);
+	add_option(a, "CertificateFile=\"%s/key-cert.pub\"", m->dir->path);
+	add_option(a, "IdentitiesOnly=yes");
+	add_option(a, "PreferredAuthentications=publickey");
+	add_option(a, "ControlMaster=no");
+	add_option(a, "ControlPath=none");
+	add_option(a, "ServerAliveInterval=0"); /* an outage is the session's affair */
+	add_option(a, "TCPKeepAlive=no");
+	add_option(a, "ConnectTimeout=0");
+	if (m->session->client->common->quiet)
+		add(a, "-q");
+	for (size_t i = 0; i < m->ssh_args->n; i++)
+		add(a, m->ssh_args->at[i]);
+	add(a, "-l");
+	add(a, m->login);
+	add(a, "--");
+	add(a, s->target);
+	for (int i = 0; i < m->argc; i++)
+		add(a, m->argv[i]);
+	a->at[a->n] = NULL;
+}
+
+static void on_ssh_exit(uv_process_t *process, int64_t status, int term_signal)
+{
+	struct mode_ssh *m = process->data;
+	m->running = false;
+	uv_close((uv_handle_t *)process, NULL);
+	session_stop(m->session, term_signal ? 128 + term_signal : (int)status);
+}
+
+static int spawn_ssh(struct mode_ssh *m, struct session *s)
+{
+	struct ssh_argv a = { .n = 0 };
+	build_argv(m, s, &a);
+	int rc = UV_E2BIG;
+	if (!a.too_many) {
+		uv_stdio_container_t stdio[3];
+		for (int i = 0; i < 3; i++) {
+			stdio[i].flags = UV_INHERIT_FD;
+			stdio[i].data.fd = i;
+		}
+		uv_process_options_t options = {
+			.exit_cb = on_ssh_exit, .file = "ssh", .args = a.at, .stdio_count = 3, .stdio = stdio
+		};
+		m->process.data = m;
+		rc = uv_spawn(&s->loop, &m->process, &options);
+		m->running = rc == 0;
+		if (rc != 0)
+			uv_close((uv_handle_t *)&m->process, NULL);
+	}
+	for (size_t i = 0; i < a.n; i++)
+		free(a.at[i]);
+	if (rc == 0)
+		return EXIT_CODE_OK;
+	complain("ssh cannot be started: %s", uv_strerror(rc));
+	return EXIT_CODE_FAILED;
+}
+
+static int listen_unix(const char *path, struct err *e)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	if (strlen(path) >= sizeof a.sun_path)
+		return err_set(e, ERR_INVALID, "%s: too long for a socket", path);
+	memcpy(a.sun_path, path, strlen(path) + 1);
+	unlink(path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) != 0 || listen(fd, 16) != 0) {
+		err_set_errno(e, ERR_IO, errno, "%s", path);
+		if (fd >= 0)
+			close(fd);
+		return e->code;
+	}
+	return fd;
+}
+
+static int begin(struct session_mode *mode, struct session *s)
+{
+	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
+	struct err e = { 0 };
+	m->session = s;
+	snprintf(m->socket, sizeof m->socket, "%s/socket", m->dir->path);
+	m->listener.dest.kind = LINK_KIND_SSH;
+	snprintf(m->listener.label, sizeof m->listener.label, "ssh");
+	int fd = listen_unix(m->socket, &e);
+	if (fd < 0 || listener_start(&m->listener, s, fd, &e) != 0) {
+		complain("%s", e.text);
+		return EXIT_CODE_FAILED;
+	}
+	return spawn_ssh(m, s);
+}
+
+static void stream_closed(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
+			  const char *text)
+{
+	(void)mode, (void)stream;
+	if (code != LINK_OK && code != LINK_IO)
+		complain("%s: %s (%s)", s->target, text, link_code_name(code));
+}
+
+static void interrupted(struct session_mode *mode, struct session *s, int signum)
+{
+	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
+	/* An interrupt from the terminal reaches ssh as well: what it does about it is its affair. */
+	if (signum == SIGINT && m->running)
+		return;
+	if (m->running)
+		uv_process_kill(&m->process, signum);
+	else
+		session_stop(s, 128 + signum);
+}
+
+static void over(struct session_mode *mode, struct session *s)
+{
+	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
+	(void)s;
+	listener_stop(&m->listener);
+	if (m->running)
+		uv_process_kill(&m->process, SIGHUP); /* it puts the terminal back in order */
+}
+
+void mode_ssh_init(struct mode_ssh *m)
+{
+	m->mode = (struct session_mode){
+		.begin = begin, .stream_closed = stream_closed, .interrupted = interrupted, .over = over
+	};
+}

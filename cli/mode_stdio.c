@@ -1,0 +1,44 @@
+#include "cli/mode.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static int begin(struct session_mode *mode, struct session *s)
+{
+	struct mode_stdio *m = (struct mode_stdio *)(void *)mode;
+	struct err e = { 0 };
+	/* The endpoint owns what it gets: give it copies, and let go of ours so that an EOF written there is one. */
+	int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3), out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (in < 0 || out < 0 || null < 0) {
+		complain("standard input or output is closed");
+		return EXIT_CODE_FAILED;
+	}
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	close(null);
+	if (endpoint_open_stream(s->endpoint, &m->dest, in, out, &m->stream, &e) == 0)
+		return EXIT_CODE_OK;
+	complain("%s", e.text);
+	return EXIT_CODE_FAILED;
+}
+
+static void stream_closed(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
+			  const char *text)
+{
+	(void)mode, (void)stream;
+	if (code != LINK_OK)
+		complain("%s: %s (%s)", s->target, text, link_code_name(code));
+	session_stop(s, code == LINK_OK ? EXIT_CODE_OK : EXIT_CODE_REFUSED);
+}
+
+static void over(struct session_mode *mode, struct session *s)
+{
+	(void)mode, (void)s;
+}
+
+void mode_stdio_init(struct mode_stdio *m)
+{
+	m->mode = (struct session_mode){ .begin = begin, .stream_closed = stream_closed, .over = over };
+}

@@ -1,0 +1,122 @@
+#include "cli/output.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CELL_MAX 160
+
+/* Text from elsewhere must not steer the terminal. */
+static void put_clean(char *out, size_t size, const char *text)
+{
+	size_t n = strlen(out);
+	for (; *text && n + 1 < size; text++)
+		out[n++] = (unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text;
+	out[n] = '\0';
+}
+
+static void cell_text(const json_t *v, char *out, size_t size)
+{
+	char number[32];
+	const char *key;
+	const json_t *item;
+	size_t i;
+	switch (v ? json_typeof(v) : JSON_NULL) {
+	case JSON_STRING:
+		put_clean(out, size, json_string_value(v));
+		break;
+	case JSON_INTEGER:
+		snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+		put_clean(out, size, number);
+		break;
+	case JSON_REAL:
+		snprintf(number, sizeof number, "%g", json_real_value(v));
+		put_clean(out, size, number);
+		break;
+	case JSON_TRUE:
+	case JSON_FALSE:
+		put_clean(out, size, json_is_true(v) ? "yes" : "no");
+		break;
+	case JSON_OBJECT:
+		for (void *it = json_object_iter((json_t *)(size_t)v); it;
+		     it = json_object_iter_next((json_t *)(size_t)v, it)) {
+			key = json_object_iter_key(it);
+			put_clean(out, size, *out ? "," : "");
+			put_clean(out, size, key);
+			put_clean(out, size, "=");
+			cell_text(json_object_iter_value(it), out, size);
+		}
+		break;
+	case JSON_ARRAY:
+		json_array_foreach(v, i, item)
+		{
+			put_clean(out, size, i ? "," : "");
+			cell_text(item, out, size);
+		}
+		break;
+	case JSON_NULL:
+		put_clean(out, size, "-");
+		break;
+	}
+}
+
+static size_t columns_wide(const char *text)
+{
+	size_t n = 0;
+	for (; *text; text++)
+		n += ((unsigned char)*text & 0xc0) != 0x80; /* UTF-8 continuation bytes take no column */
+	return n;
+}
+
+static void print_cell(const char *text, size_t width, int last)
+{
+	fputs(text, stdout);
+	for (size_t n = columns_wide(text); !last && n < width + 2; n++)
+		fputc(' ', stdout);
+}
+
+void output_table(const json_t *rows, const struct column *columns)
+{
+	size_t i;
+	const json_t *row;
+	size_t width[16] = { 0 };
+	for (size_t c = 0; columns[c].heading; c++) {
+		width[c] = strlen(columns[c].heading);
+		json_array_foreach(rows, i, row)
+		{
+			char text[CELL_MAX] = "";
+			cell_text(json_object_get(row, columns[c].member), text, sizeof text);
+			if (columns_wide(text) > width[c])
+				width[c] = columns_wide(text);
+		}
+	}
+	for (size_t c = 0; columns[c].heading; c++)
+		print_cell(columns[c].heading, width[c], !columns[c + 1].heading);
+	fputc('\n', stdout);
+	json_array_foreach(rows, i, row)
+	{
+		for (size_t c = 0; columns[c].heading; c++) {
+			char text[CELL_MAX] = "";
+			cell_text(json_object_get(row, columns[c].member), text, sizeof text);
+			print_cell(text, width[c], !columns[c + 1].heading);
+		}
+		fputc('\n', stdout);
+	}
+}
+
+void output_object(const json_t *object)
+{
+	const char *key;
+	json_t *value;
+	json_object_foreach((json_t *)(size_t)object, key, value)
+	{
+		char text[1024] = "";
+		cell_text(value, text, sizeof text);
+		printf("%-16s %s\n", key, text);
+	}
+}
+
+void output_json(const json_t *json)
+{
+	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+	fputc('\n', stdout);
+}

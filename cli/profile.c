@@ -1,0 +1,170 @@
+#include "cli/profile.h"
+
+#include "base/buf.h"
+#include "base/limits.h"
+#include "base/secret.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define AT(member) offsetof(struct profile, member)
+static const struct conf_row rows[] = {
+	{ "server", CONF_STRINGS, AT(servers), CONF_REQUIRED, NULL, 0, 0, NULL,
+	  "URL of tunnel-server, or several: \"https://tunnel.example.com\"" },
+	{ "ca_file", CONF_PATH, AT(ca_file), 0, NULL, 0, 0, NULL, "PEM file of CAs to trust instead of the system's" },
+	{ "proxy", CONF_STRING, AT(proxy), 0, NULL, 0, 0, NULL, "HTTP proxy; default: https_proxy of the environment" },
+	{ "auth", CONF_ENUM, AT(auth), 0, "jwt", 0, 0, "jwt|hmac", "kind of credential" },
+	{ "token_file", CONF_PATH, AT(token_file), 0, NULL, 0, 0, NULL, "jwt: file that holds the token" },
+	{ "token_command", CONF_STRING, AT(token_command), 0, NULL, 0, 0, NULL,
+	  "jwt: shell command that prints the token" },
+	{ "credentials", CONF_PATH, AT(credentials), 0, NULL, 0, 0, NULL,
+	  "hmac: file (mode 0600) with key_id and secret" },
+	{ "region", CONF_STRING, AT(region), 0, "default", 1, 64, NULL, "hmac: region of the signature" },
+	{ "service", CONF_STRING, AT(service), 0, "tunnel", 1, 64, NULL, "hmac: service of the signature" },
+	{ "login", CONF_STRING, AT(login), 0, NULL, 0, LIMIT_LOGIN, NULL,
+	  "login on targets; default: the local user's name" },
+	{ .key = NULL },
+};
+
+static int config_path(const struct common_options *common, char *out, size_t size, struct err *e)
+{
+	const char *path = common->config ? common->config : getenv("TUNNEL_CONFIG");
+	const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	int n;
+	if (path)
+		n = snprintf(out, size, "%s", path);
+	else if (xdg && *xdg)
+		n = snprintf(out, size, "%s/tunnel/config", xdg);
+	else if (home && *home)
+		n = snprintf(out, size, "%s/.config/tunnel/config", home);
+	else
+		return err_set(e, ERR_INVALID, "no config file: HOME is not set; give --config FILE");
+	if (n < 0 || (size_t)n >= size)
+		return err_set(e, ERR_INVALID, "the config file's path is too long");
+	if (!path && access(out, F_OK) != 0)
+		return err_set(e, ERR_NOT_FOUND, "%s is missing; it holds: default: { server = \"https://…\"; };", out);
+	return 0;
+}
+
+int profile_load(const struct common_options *common, struct profile *out, struct err *e)
+{
+	char path[PATH_MAX];
+	const char *name = common->profile ? common->profile : getenv("TUNNEL_PROFILE");
+	memset(out, 0, sizeof *out);
+	int rc = config_path(common, path, sizeof path, e);
+	return rc != 0 ? rc : conf_load_group(path, name && *name ? name : "default", rows, out, e);
+}
+
+void profile_free(struct profile *p)
+{
+	conf_free(rows, p);
+}
+
+static int run_command(const char *command, char **out, struct err *e)
+{
+	FILE *f = popen(command, "re");
+	if (!f)
+		return err_set(e, ERR_IO, "token_command cannot be run");
+	struct buf b = BUF_INIT(LIMIT_TOKEN + 2);
+	char part[1024];
+	size_t n;
+	int rc = 0;
+	while (rc == 0 && (n = fread(part, 1, sizeof part, f)) > 0)
+		rc = buf_add(&b, part, n);
+	secret_wipe(part, sizeof part);
+	int status = pclose(f);
+	if (rc != 0)
+		rc = err_set(e, ERR_INVALID, "token_command printed more than %u bytes", LIMIT_TOKEN);
+	else if (status != 0)
+		rc = err_set(e, ERR_INVALID, "token_command failed (status %d)", status);
+	else if (!(*out = buf_take_text(&b)))
+		rc = err_set(e, ERR_NOMEM, "out of memory");
+	buf_wipe_free(&b);
+	return rc;
+}
+
+static int read_secret_text(const char *path, char **out, struct err *e)
+{
+	struct buf b;
+	int rc = secret_read_file(path, &b, e);
+	if (rc != 0)
+		return rc;
+	*out = buf_take_text(&b);
+	return *out ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+static void trim(char *s)
+{
+	size_t n = strlen(s);
+	while (n && (s[n - 1] == '\n' || s[n - 1] == '\r' || s[n - 1] == ' '))
+		s[--n] = '\0';
+}
+
+int profile_token(const struct profile *p, char **out_token, struct err *e)
+{
+	const char *env = getenv("TUNNEL_TOKEN");
+	int rc = 0;
+	char *token = NULL;
+	if (env && *env)
+		token = strdup(env);
+	else if (p->token_file)
+		rc = read_secret_text(p->token_file, &token, e);
+	else if (p->token_command)
+		rc = run_command(p->token_command, &token, e);
+	else
+		rc = err_set(e, ERR_INVALID,
+			     "no token: set token_file or token_command in the profile, or TUNNEL_TOKEN");
+	if (rc != 0)
+		return rc;
+	trim(token);
+	if (!*token || strlen(token) > LIMIT_TOKEN || strpbrk(token, "\r\n ")) {
+		secret_free_text(&token);
+		return err_set(e, ERR_INVALID, "the token is empty, has blanks in it, or is longer than %u bytes",
+			       LIMIT_TOKEN);
+	}
+	*out_token = token;
+	return 0;
+}
+
+struct hmac_file {
+	char *key_id, *secret;
+};
+#define HMAC_AT(member) offsetof(struct hmac_file, member)
+static const struct conf_row hmac_rows[] = {
+	{ "key_id", CONF_STRING, HMAC_AT(key_id), CONF_REQUIRED, NULL, 1, 128, NULL, "which key" },
+	{ "secret", CONF_STRING, HMAC_AT(secret), CONF_REQUIRED | CONF_SECRET, NULL, 1, 256, NULL, "its secret" },
+	{ .key = NULL },
+};
+
+int profile_hmac(const struct profile *p, char **out_userpwd, struct err *e)
+{
+	const char *id = getenv("TUNNEL_KEY_ID"), *secret = getenv("TUNNEL_SECRET");
+	struct hmac_file file = { 0 };
+	if (!id || !secret) {
+		struct buf b;
+		if (!p->credentials)
+			return err_set(e, ERR_INVALID,
+				       "no key: set credentials in the profile, or TUNNEL_KEY_ID and TUNNEL_SECRET");
+		int rc = secret_read_file(p->credentials, &b, e); /* for its checks of mode and owner */
+		if (rc != 0)
+			return rc;
+		buf_wipe_free(&b);
+		rc = conf_load(p->credentials, hmac_rows, &file, e);
+		if (rc != 0)
+			return rc;
+		id = file.key_id;
+		secret = file.secret;
+	}
+	size_t size = strlen(id) + strlen(secret) + 2;
+	char *both = malloc(size);
+	if (both)
+		snprintf(both, size, "%s:%s", id, secret);
+	secret_free_text(&file.secret);
+	conf_free(hmac_rows, &file);
+	if (!both)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	*out_userpwd = both;
+	return 0;
+}

@@ -1,0 +1,29 @@
+/* A profile: which server, how to prove who is calling. One group of ~/.config/tunnel/config. */
+#ifndef CLI_PROFILE_H
+#define CLI_PROFILE_H
+
+#include "base/conf.h"
+#include "cli/command.h"
+
+struct profile {
+	struct conf_strings servers;
+	char *ca_file, *proxy;
+	int auth; /* enum profile_auth */
+	char *token_file, *token_command;
+	char *credentials; /* hmac: file with key_id and secret */
+	char *region, *service;
+	char *login;
+};
+
+enum profile_auth { PROFILE_JWT, PROFILE_HMAC };
+
+int profile_load(const struct common_options *common, struct profile *out, struct err *e);
+void profile_free(struct profile *p);
+
+/* The bearer token: environment TUNNEL_TOKEN, token_file, or the output of token_command. malloc'd; wipe with
+ * secret_free_text. */
+int profile_token(const struct profile *p, char **out_token, struct err *e);
+/* "key_id:secret", from environment TUNNEL_KEY_ID and TUNNEL_SECRET, or the credentials file. malloc'd; a secret. */
+int profile_hmac(const struct profile *p, char **out_userpwd, struct err *e);
+
+#endif
