@@ -36,7 +36,7 @@ void buf_commit(struct buf *b, size_t len);
 
 static inline const uint8_t *buf_data(const struct buf *b)
 {
-	return b->bytes + b->head;
+	return b->len ? b->bytes + b->head : (const uint8_t *)""; /* never NULL: nothing may be added to that */
 }
 static inline size_t buf_room(const struct buf *b)
 {

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static int set_with_tail(struct err *e, int code, const char *tail, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static int set_with_tail(struct err *e, int code, const char *tail,
+							       const char *fmt, va_list ap)
 {
 	if (!e)
 		return code;
