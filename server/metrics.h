@@ -6,7 +6,7 @@
 
 struct metrics;
 
-/* One row a metric in metrics.c; names are tunnel_<id>. */
+/* One row a metric in metrics.c; names are tunnel_<id>, and counters end in _total. */
 enum metric {
 	METRIC_HTTP_REQUESTS,
 	METRIC_HTTP_ERRORS,

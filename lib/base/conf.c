@@ -162,6 +162,7 @@ static void section_free(struct conf_section *s)
 		pair_free(&s->pairs[i]);
 	free(s->pairs);
 	free(s->where);
+	free(s->folder);
 	memset(s, 0, sizeof *s);
 }
 
@@ -183,11 +184,12 @@ static int section_add(struct conf_section *to, const char *key, const config_se
 	return 0;
 }
 
-static int read_section(const config_setting_t *group, struct conf_section *out, struct err *e)
+static int read_section(const config_setting_t *group, const char *folder, struct conf_section *out, struct err *e)
 {
 	char where[256];
 	where_text(group, where, sizeof where);
 	out->where = strdup(where);
+	out->folder = folder ? realpath(folder, NULL) : NULL;
 	if (!config_setting_is_group(group))
 		return err_set(e, ERR_INVALID, "%s: expected a group { … }", where);
 	for (int i = 0; i < config_setting_length(group); i++) {
@@ -205,7 +207,7 @@ static int read_section(const config_setting_t *group, struct conf_section *out,
 	return 0;
 }
 
-static int read_sections(const config_setting_t *s, struct conf_sections *out, struct err *e)
+static int read_sections(const config_setting_t *s, const char *folder, struct conf_sections *out, struct err *e)
 {
 	bool many = config_setting_is_list(s);
 	size_t n = many ? (size_t)config_setting_length(s) : 1;
@@ -214,7 +216,7 @@ static int read_sections(const config_setting_t *s, struct conf_sections *out, s
 		return err_set(e, ERR_NOMEM, "out of memory");
 	for (size_t i = 0; i < n; i++) {
 		out->n = i + 1;
-		int rc = read_section(many ? config_setting_get_elem(s, (unsigned)i) : s, &out->at[i], e);
+		int rc = read_section(many ? config_setting_get_elem(s, (unsigned)i) : s, folder, &out->at[i], e);
 		if (rc != 0)
 			return rc;
 	}
@@ -227,9 +229,9 @@ static int read_value(struct walk *w, const struct conf_row *row, const config_s
 	where_text(s, where, sizeof where);
 	char *at = w->settings + row->offset;
 	if (row->type == CONF_SECTION)
-		return read_section(s, (struct conf_section *)(void *)at, w->e);
+		return read_section(s, w->folder, (struct conf_section *)(void *)at, w->e);
 	if (row->type == CONF_SECTIONS)
-		return read_sections(s, (struct conf_sections *)(void *)at, w->e);
+		return read_sections(s, w->folder, (struct conf_sections *)(void *)at, w->e);
 	if (row->type == CONF_STRINGS && (config_setting_is_array(s) || config_setting_is_list(s))) {
 		for (int i = 0; i < config_setting_length(s); i++) {
 			const char *item = config_setting_get_string_elem(s, i);

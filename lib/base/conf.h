@@ -51,6 +51,7 @@ struct conf_section {
 	struct conf_pair *pairs;
 	size_t n;
 	char *where;
+	char *folder; /* of the file: relative paths among the values are taken from it; NULL: the working folder */
 };
 struct conf_sections {
 	struct conf_section *at;

@@ -34,6 +34,16 @@
 #define LIMIT_ALLOW 64u     /* host:port entries that one StartSession asks for */
 #define LIMIT_TOKEN 8192u   /* bytes of a bearer token */
 
+/* policies */
+#define LIMIT_POLICIES 1000u            /* in force at once, files and store together */
+#define LIMIT_POLICY_STATEMENTS 1000u   /* a policy */
+#define LIMIT_POLICY_LIST 256u          /* entries of one list: actions, resources, principals, values of a condition */
+#define LIMIT_POLICY_CONDITIONS 64u     /* operator and key pairs a statement */
+#define LIMIT_POLICY_TEXT 1024u         /* bytes of a pattern, value, name or key */
+#define LIMIT_POLICY_PIECES 64u         /* runs of text, wildcards and variables a pattern */
+#define LIMIT_POLICY_VARIABLES 8u       /* variables a pattern */
+#define LIMIT_POLICY_FILE (256u * 1024) /* bytes of one file of policy_dir; what the API takes (LIMIT_HTTP_BODY) */
+
 /* server */
 #define LIMIT_REACTORS 64u
 #define LIMIT_WORKERS 64u
@@ -42,6 +52,14 @@
 #define LIMIT_STORE_VALUE (1024u * 1024) /* bytes of a document */
 #define LIMIT_STORE_INDEXES 8u           /* index entries a document */
 #define LIMIT_SCAN_PAGE 1000u            /* rows a page */
+#define LIMIT_STORE_CALL_MS 5000 /* one call of the store: longer than its busy timeout, shorter than a client's */
+#define LIMIT_PLUGIN_METRICS 64u /* counters that plugins may name */
+#define LIMIT_REPLAY 65536u      /* one-time proofs remembered: 500 attaches a second in their two minutes */
+#define LIMIT_SESSION_KEEP_MS (7 * 24 * 3600 * 1000LL) /* how long one may ask how a session ended */
+#define LIMIT_ENROLLMENT_S (7 * 24 * 3600)             /* lifetime of an enrolment token at most */
+#define LIMIT_HOST_KEYS 8u                             /* SSH host keys an agent */
+#define LIMIT_AGENT_SESSIONS 1024u                     /* running sessions that an agent's hello lists */
+#define LIMIT_REASON 256u                              /* bytes of the reason that StartSession may carry */
 
 /* files */
 #define LIMIT_SECRET_FILE (64u * 1024) /* bytes of a key or credentials file */
