@@ -1,0 +1,40 @@
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import harness  # noqa: E402
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """A server with an agent "web-1" that allows SSH and any port of its loopback."""
+    s = harness.Stack(tmp_path)
+    try:
+        s.start_server()
+        s.start_agent()
+        yield s
+    finally:
+        s.close()
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A stack that the test starts itself."""
+    s = harness.Stack(tmp_path)
+    try:
+        yield s
+    finally:
+        s.close()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """The logs of server and agents stand in the report of a failed test."""
+    outcome = yield
+    report = outcome.get_result()
+    s = item.funcargs.get("stack") or item.funcargs.get("bare")
+    if report.failed and s is not None:
+        report.sections.append(("logs", s.tails()))

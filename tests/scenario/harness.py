@@ -1,0 +1,466 @@
+"""A whole installation for one test: a server, agents, and tunnel-cli, with real processes on loopback, in one temp folder.
+
+Nothing here sleeps for a fixed time: wait_for polls a condition until it holds or a generous limit is over.
+"""
+
+import datetime
+import ipaddress
+import json
+import os
+import pwd
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+BUILD = Path(os.environ.get("TUNNEL_BUILD", Path(__file__).resolve().parents[2] / "build" / "dev"))
+SERVER = BUILD / "server" / "tunnel-server"
+AGENT = BUILD / "agent" / "tunnel-agent"
+CLI = BUILD / "cli" / "tunnel-cli"
+PLUGINS = BUILD / "plugins"
+LIMIT = float(os.environ.get("TUNNEL_TEST_LIMIT", "60"))
+USER = pwd.getpwuid(os.geteuid()).pw_name
+
+
+def wait_for(condition, what, limit=LIMIT, every=0.02):
+    """Polls until condition() is true; returns its value. Fails with `what` in the message."""
+    end = time.monotonic() + limit
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {limit:.0f} s for {what}")
+        time.sleep(every)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Proc:
+    """A background process whose stdout and stderr go to a log file."""
+
+    def __init__(self, args, log, env=None, **kw):
+        self.log = Path(log)
+        self.args = [str(a) for a in args]
+        with open(self.log, "ab") as f:
+            self.start_at = f.tell()
+            self.p = subprocess.Popen(self.args, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=env, **kw)
+
+    @property
+    def pid(self):
+        return self.p.pid
+
+    def text(self):
+        with open(self.log, "rb") as f:
+            f.seek(self.start_at)
+            return f.read().decode(errors="replace")
+
+    def alive(self):
+        return self.p.poll() is None
+
+    def wait_log(self, needle, limit=LIMIT):
+        def seen():
+            if needle in self.text():
+                return True
+            if not self.alive():
+                raise AssertionError(f"{self.args[0]} ended ({self.p.returncode}) before it logged {needle!r}:\n{self.text()[-3000:]}")
+            return False
+
+        wait_for(seen, f"{needle!r} in {self.log}", limit)
+
+    def kill(self, sig=signal.SIGKILL):
+        if self.alive():
+            self.p.send_signal(sig)
+
+    def stop(self, limit=LIMIT):
+        """SIGTERM, then the exit code."""
+        self.kill(signal.SIGTERM)
+        try:
+            return self.p.wait(limit)
+        except subprocess.TimeoutExpired:
+            self.p.kill()
+            self.p.wait()
+            raise AssertionError(f"{self.args[0]} did not stop on SIGTERM:\n{self.text()[-3000:]}")
+
+
+def make_ca(folder):
+    """ca.pem, server.pem, server.key for localhost in folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.datetime.utcnow()
+
+    def build(name, key, issuer, issuer_key, ca):
+        b = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=30))
+            .add_extension(x509.BasicConstraints(ca, None), critical=True)
+        )
+        if not ca:
+            b = b.add_extension(
+                x509.SubjectAlternativeName(
+                    [
+                        x509.DNSName("localhost"),
+                        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                        x509.IPAddress(ipaddress.ip_address("::1")),
+                    ]
+                ),
+                critical=False,
+            )
+        return b.sign(issuer_key, hashes.SHA256())
+
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+    ca = build("test CA", ca_key, ca_name, ca_key, True)
+    cert = build("localhost", key, ca_name, ca_key, False)
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(ca.public_bytes(pem))
+    (folder / "server.pem").write_bytes(cert.public_bytes(pem))
+    write_secret(
+        folder / "server.key",
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+
+
+def write_secret(path, data):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as f:
+        f.write(data if isinstance(data, bytes) else data.encode())
+
+
+ALLOW_ALL = {
+    "Version": "2026-01-01",
+    "Statement": [{"Sid": "Everything", "Effect": "Allow", "Principal": {"User": ["dev"]}, "Action": ["tunnel:*"], "Resource": ["*"]}],
+}
+
+
+class Agent:
+    def __init__(self, stack, target, folder, proc):
+        self.stack, self.target, self.folder, self.proc = stack, target, folder, proc
+
+    def restart(self):
+        self.proc = Proc(self.proc.args, self.folder / "log")
+        self.stack.procs.append(self.proc)
+
+
+class Stack:
+    """One server with its state, and what talks to it."""
+
+    def __init__(self, folder, reactors=2, policy=ALLOW_ALL, conf="", auth=None):
+        self.folder = Path(folder)
+        self.reactors, self.conf, self.auth = reactors, conf, auth
+        self.procs, self.agents = [], {}
+        self.port = free_port()
+        self.url = f"https://localhost:{self.port}"
+        self.relay_url = self.url
+        make_ca(self.folder / "tls")
+        (self.folder / "policies").mkdir()
+        (self.folder / "policies" / "base.json").write_text(json.dumps(policy))
+        self.key_id, self.secret = "KDEV", secrets.token_hex(20)
+        self.server = None
+
+    # -- server
+
+    def write_credentials(self, users=None):
+        users = users or {self.key_id: ("dev", self.secret, [])}
+        rows = [
+            f'{{ key_id = "{k}"; secret = "{s}"; subject = "{u}"; groups = [{", ".join(json.dumps(g) for g in groups)}]; }}'
+            for k, (u, s, groups) in users.items()
+        ]
+        write_secret(self.folder / "hmac-credentials", "keys = (\n  " + ",\n  ".join(rows) + "\n);\n")
+
+    def write_conf(self):
+        auth = self.auth or f'{{ plugin = "auth-hmac"; credentials = "{self.folder}/hmac-credentials"; }}'
+        (self.folder / "server.conf").write_text(
+            f"""
+listen = "127.0.0.1:{self.port}";
+advertise_url = "{self.relay_url}";
+server_urls = [ "{self.url}" ];
+node = "node-1";
+state_dir = "{self.folder}/state";
+plugin_dir = "{PLUGINS}";
+ready_file = "{self.folder}/ready";
+reactors = {self.reactors};
+policy_dir = "{self.folder}/policies";
+tls: {{ certificate = "{self.folder}/tls/server.pem"; key = "{self.folder}/tls/server.key"; }};
+ssh: {{ ca_key = "{self.folder}/state/ssh_ca"; }};
+log: {{ level = "debug"; }};
+store: {{ plugin = "store-sqlite"; path = "{self.folder}/state/tunnel.db"; }};
+auth = ( {auth} );
+{self.conf}
+"""
+        )
+
+    def start_server(self):
+        (self.folder / "state").mkdir(mode=0o700, exist_ok=True)
+        if not (self.folder / "hmac-credentials").exists():
+            self.write_credentials()
+        self.write_conf()
+        ready = self.folder / "ready"
+        ready.unlink(missing_ok=True)
+        self.server = Proc([SERVER, "--config", self.folder / "server.conf"], self.folder / "server.log")
+        self.procs.append(self.server)
+
+        def up():
+            if not self.server.alive():
+                raise AssertionError("the server did not start:\n" + self.server.text()[-3000:])
+            return ready.exists()
+
+        wait_for(up, "the server's ready file")
+        self.write_profile()
+        return self
+
+    def write_profile(self, name="default", extra=None):
+        write_secret(self.folder / "cli-credentials", f'key_id = "{self.key_id}";\nsecret = "{self.secret}";\n')
+        extra = extra or f'auth = "hmac"; credentials = "{self.folder}/cli-credentials";'
+        text = f'{name}: {{ server = "{self.url}"; ca_file = "{self.folder}/tls/ca.pem"; {extra} }};\n'
+        path = self.folder / "cli.conf"
+        old = path.read_text() if path.exists() else ""
+        kept = "".join(line for line in old.splitlines(True) if not line.startswith(name + ":"))
+        path.write_text(kept + text)
+
+    # -- command line
+
+    def env(self, **more):
+        env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("TUNNEL_")}
+        env["TUNNEL_CONFIG"] = str(self.folder / "cli.conf")
+        env.update(more)
+        return env
+
+    def cli(self, *args, input=None, check=True, limit=LIMIT, text=True, **env):
+        r = subprocess.run(
+            [str(CLI), *map(str, args)], input=input, capture_output=True, text=text, timeout=limit, env=self.env(**env)
+        )
+        if check and r.returncode != 0:
+            raise AssertionError(f"tunnel-cli {' '.join(map(str, args))} exited with {r.returncode}:\n{r.stderr}\n{self.tails()}")
+        return r
+
+    def cli_popen(self, *args, **kw):
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("stderr", subprocess.PIPE)
+        p = subprocess.Popen([str(CLI), *map(str, args)], env=self.env(), **kw)
+        self.procs.append(p)
+        return p
+
+    def json(self, *args):
+        return json.loads(self.cli(*args, "--output", "json").stdout)
+
+    def forward(self, target, *dests):
+        """A running --port-forward; returns (process, [local ports])."""
+        args = []
+        for d in dests:
+            args += ["--port-forward", f"0:{d}"]
+        p = self.cli_popen("start-session", "--target", target, *args)
+        err = LineReader(p.stderr)
+        ports = [int(err.wait(f"listening on").split(" for ")[0].rsplit(":", 1)[1]) for _ in dests]
+        p.lines = err
+        return p, ports
+
+    # -- agents
+
+    def start_agent(self, target="web-1", allow=("ssh", "tcp:127.0.0.1:*"), tags=(), conf="", wait=True):
+        folder = self.folder / f"agent-{target}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        args = [x for t in tags for x in ("--tag", t)]
+        token = self.cli("create-enrollment", target, *args).stdout.strip()
+        write_secret(folder / "token", token)
+        (folder / "agent.conf").write_text(
+            f"""
+server = [ "{self.url}" ];
+ca_file = "{self.folder}/tls/ca.pem";
+state_dir = "{folder}/state";
+runtime_dir = "{folder}/run";
+allow = [ {", ".join(json.dumps(a) for a in allow)} ];
+ready_file = "{folder}/ready";
+log: {{ level = "debug"; }};
+{conf}
+"""
+        )
+        env = self.env()
+        r = subprocess.run(
+            [str(AGENT), "enroll", "--config", str(folder / "agent.conf"), "--token-file", str(folder / "token")],
+            capture_output=True, text=True, timeout=LIMIT, env=env,
+        )
+        assert r.returncode == 0, r.stderr + self.tails()
+        proc = Proc([AGENT, "--config", folder / "agent.conf"], folder / "log", env=env)
+        self.procs.append(proc)
+        agent = self.agents[target] = Agent(self, target, folder, proc)
+        if wait:
+            self.wait_connected(target)
+        return agent
+
+    def wait_connected(self, target):
+        wait_for(
+            lambda: any(t["id"] == target and t["state"] == "connected" for t in self.json("list-targets")),
+            f"target {target} to be connected",
+            every=0.1,
+        )
+
+    def audit(self):
+        return [json.loads(line) for line in self.cli("read-audit", "--limit", "1000").stdout.splitlines()]
+
+    # -- end
+
+    def tails(self):
+        out = []
+        for log in [self.folder / "server.log", *self.folder.glob("agent-*/log")]:
+            if log.exists():
+                out.append(f"--- {log.name} of {log.parent.name}\n" + log.read_text(errors="replace")[-2500:])
+        return "\n".join(out)
+
+    def worker_pids(self):
+        """Session workers outlive their supervisor: found by the config they were started for."""
+        pids = []
+        for p in Path("/proc").glob("[0-9]*"):
+            try:
+                cmd = (p / "cmdline").read_bytes()
+                exe = os.readlink(p / "exe")
+            except OSError:
+                continue
+            if exe.startswith(str(AGENT)) and str(self.folder).encode() in cmd:
+                pids.append(int(p.name))
+        return pids
+
+    def close(self):
+        for p in self.procs:
+            proc = p.p if isinstance(p, Proc) else p
+            if proc.poll() is None:
+                proc.terminate()
+        for p in self.procs:
+            proc = p.p if isinstance(p, Proc) else p
+            try:
+                proc.wait(15)
+            except subprocess.TimeoutExpired:
+                proc.kill()
+                proc.wait()
+        for pid in self.worker_pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+class LineReader:
+    """Reads a pipe's lines on a thread, so a test can wait for one of them."""
+
+    def __init__(self, stream):
+        self.lines, self.at, self.more, self.eof = [], 0, threading.Condition(), False
+        threading.Thread(target=self.run, args=(stream,), daemon=True).start()
+
+    def run(self, stream):
+        for line in iter(stream.readline, b""):
+            with self.more:
+                self.lines.append(line.decode(errors="replace").strip())
+                self.more.notify_all()
+        with self.more:
+            self.eof = True
+            self.more.notify_all()
+
+    def wait(self, needle, limit=LIMIT):
+        """The next line that has needle in it."""
+        end = time.monotonic() + limit
+        with self.more:
+            while True:
+                while self.at < len(self.lines):
+                    self.at += 1
+                    if needle in self.lines[self.at - 1]:
+                        return self.lines[self.at - 1]
+                left = end - time.monotonic()
+                if self.eof or left <= 0:
+                    raise AssertionError(f"no line with {needle!r} in:\n" + "\n".join(self.lines))
+                self.more.wait(left)
+
+
+class TcpServer:
+    """A thread per connection; handler(socket)."""
+
+    def __init__(self, handler):
+        self.s = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self.s.getsockname()[1]
+        self.handler = handler
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                c, _ = self.s.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
+
+    def serve(self, c):
+        with c:
+            try:
+                self.handler(c)
+            except OSError:
+                pass
+
+    def close(self):
+        self.s.close()
+
+
+def echo_until_eof(c):
+    while data := c.recv(65536):
+        c.sendall(data)
+    c.shutdown(socket.SHUT_WR)
+
+
+class CutProxy:
+    """A TCP proxy in front of the server: cut() resets every connection, hold(True) refuses new ones."""
+
+    def __init__(self, port):
+        self.to, self.live, self.held, self.lock = port, set(), False, threading.Lock()
+        self.server = TcpServer(self.handle)
+        self.port, self.count = self.server.port, 0
+
+    def handle(self, c):
+        if self.held:
+            return
+        with socket.create_connection(("127.0.0.1", self.to)) as up:
+            for s in (c, up):
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self.lock:
+                self.live.add((c, up))
+                self.count += 1
+            try:
+                while True:
+                    for s in select.select([c, up], [], [])[0]:
+                        data = s.recv(65536)
+                        if not data:
+                            return
+                        (up if s is c else c).sendall(data)
+            finally:
+                with self.lock:
+                    self.live.discard((c, up))
+
+    def cut(self):
+        with self.lock:
+            live = list(self.live)
+        for pair in live:
+            for s in pair:
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+        return len(live)
+
+    def close(self):
+        self.server.close()
+        self.cut()
