@@ -3,7 +3,16 @@
  *
  * {"Version":"2026-01-01","Statement":[{"Sid":"…","Effect":"Allow","Principal":{"User":["alice"],"Group":["dev"]},
  *   "Action":["tunnel:StartSession"],"Resource":["target/web-*"],"Condition":{"StringEquals":{"tunnel:Login":["deploy"]}}}]}
- * Deny wins; nothing matches = deny. */
+ * Deny wins; nothing matches = deny.
+ *
+ * As in IAM, with these differences, all of them stricter:
+ *  - Principal or NotPrincipal is required; everybody is "*". Part of a name is no pattern there ("dev-*"): use a
+ *    condition on tunnel:Subject.
+ *  - Names are case-sensitive. An unknown action, resource, condition key or operator, or a wildcard that no action
+ *    matches, is a mistake of the document.
+ *  - A variable without value equals nothing. So an inverted element (StringNot…, NotResource) would match; it does so
+ * in a Deny, and not in an Allow.
+ *  - A value of the wrong kind ("abc" for NumericLessThan) matches nothing, like a missing one. */
 #ifndef SERVER_POLICY_POLICY_H
 #define SERVER_POLICY_POLICY_H
 
@@ -20,13 +29,17 @@ struct policy;
 int policy_parse(const char *name, const json_t *document, struct policy **out_policy, struct err *e);
 void policy_free(struct policy **policy);
 const char *policy_name(const struct policy *p);
+/* Names that a policy may use. */
+bool policy_action_is_known(const char *action);
+bool policy_key_is_known(const char *condition_key);
 
 struct policy_request {
 	const char *subject;
-	const json_t *groups;  /* array of strings */
+	const json_t *groups;  /* array of strings; NULL: none */
 	const char *action;    /* "tunnel:StartSession" */
 	const char *resource;  /* "target/web-1" */
-	const json_t *context; /* condition keys: "tunnel:SourceIp" → string, number, boolean or array of them */
+	const json_t *context; /* condition keys: "tunnel:SourceIp" → string, number, boolean or array of them; NULL:
+				* none. tunnel:Subject and tunnel:Group are taken from above */
 };
 
 enum policy_effect { POLICY_NO_MATCH, POLICY_ALLOW, POLICY_DENY };

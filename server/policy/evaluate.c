@@ -1,0 +1,83 @@
+/* Judging a request. The cheap tests come first (a bit for the action, then the resource, then who, then the
+ * conditions), so a thousand statements that are about something else cost next to nothing. */
+#include "server/policy/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool resource_matches(const struct policy_statement *s, struct policy_view *view)
+{
+	enum policy_match found = POLICY_MATCH_NO;
+	for (size_t i = 0; i < s->resource_count && found != POLICY_MATCH_YES; i++) {
+		enum policy_match m = policy_pattern_match(&s->resources[i], view, false, view->request->resource,
+							   view->resource_len);
+		if (m != POLICY_MATCH_NO)
+			found = m;
+	}
+	if (!s->not_resource)
+		return found == POLICY_MATCH_YES;
+	return found == POLICY_MATCH_NO || (found == POLICY_MATCH_UNSET && s->effect == POLICY_DENY);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(a, *(char *const *)b);
+}
+
+static bool names_hold(const struct policy_names *names, const char *name)
+{
+	return names->all || (names->n && bsearch(name, names->at, names->n, sizeof *names->at, compare_names));
+}
+
+static bool principal_is_named(const struct policy_statement *s, const struct policy_request *q)
+{
+	if (names_hold(&s->users, q->subject))
+		return true;
+	if (!s->groups.all && s->groups.n == 0)
+		return false;
+	for (size_t i = 0; i < json_array_size(q->groups); i++) {
+		const char *group = json_string_value(json_array_get(q->groups, i));
+		if (group && names_hold(&s->groups, group))
+			return true;
+	}
+	return false;
+}
+
+static bool statement_applies(const struct policy_statement *s, struct policy_view *view)
+{
+	if (!(s->actions & view->action) || !resource_matches(s, view))
+		return false;
+	if (principal_is_named(s, view->request) == s->not_principal)
+		return false;
+	for (size_t i = 0; i < s->condition_count; i++)
+		if (!policy_condition_holds(&s->conditions[i], s->effect, view))
+			return false;
+	return true;
+}
+
+static void decide(struct policy_decision *out, const struct policy *p, const struct policy_statement *s)
+{
+	out->effect = s->effect;
+	snprintf(out->policy, sizeof out->policy, "%s", p->name);
+	snprintf(out->statement, sizeof out->statement, "%s", s->name);
+}
+
+void policy_evaluate(const struct policy *const *policies, size_t count, const struct policy_request *request,
+		     struct policy_decision *out)
+{
+	struct policy_view view;
+	policy_view_init(&view, request);
+	memset(out, 0, sizeof *out);
+	out->effect = POLICY_NO_MATCH;
+	for (size_t i = 0; i < count; i++) {
+		for (size_t k = 0; k < policies[i]->n; k++) {
+			const struct policy_statement *s = &policies[i]->statements[k];
+			if (s->effect == out->effect || !statement_applies(s, &view))
+				continue; /* one Allow is enough; go on for a Deny */
+			decide(out, policies[i], s);
+			if (s->effect == POLICY_DENY)
+				return;
+		}
+	}
+}

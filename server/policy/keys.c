@@ -1,0 +1,145 @@
+/* The names a policy may use: condition keys and actions. Unknown ones are refused when a policy is parsed, because a
+ * Deny with a typing mistake would otherwise silently never match. */
+#include "server/policy/model.h"
+
+#include "base/text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const fixed_keys[POLICY_KEY_FIXED] = {
+	[POLICY_KEY_LOGIN] = "tunnel:Login",
+	[POLICY_KEY_HOST] = "tunnel:Host",
+	[POLICY_KEY_PORT] = "tunnel:Port",
+	[POLICY_KEY_KIND] = "tunnel:Kind",
+	[POLICY_KEY_SOURCE_IP] = "tunnel:SourceIp",
+	[POLICY_KEY_CURRENT_TIME] = "tunnel:CurrentTime",
+	[POLICY_KEY_GROUP] = "tunnel:Group",
+	[POLICY_KEY_SUBJECT] = "tunnel:Subject",
+	[POLICY_KEY_PROVIDER] = "tunnel:Provider",
+	[POLICY_KEY_SESSION_PRINCIPAL] = "session:Principal",
+	[POLICY_KEY_SESSION_TARGET] = "session:Target",
+};
+
+static const struct {
+	const char *prefix;
+	enum policy_key_id id;
+} open_keys[] = {
+	{ "tunnel:Claim/", POLICY_KEY_CLAIM },
+	{ "target:Tag/", POLICY_KEY_TAG },
+};
+
+static const char keys_allowed[] = "tunnel:Login, Host, Port, Kind, SourceIp, CurrentTime, Group, Subject, Provider, "
+				   "Claim/<name>, target:Tag/<key>, session:Principal, session:Target";
+
+static int key_id(const char *name, size_t len)
+{
+	for (int i = 0; i < POLICY_KEY_FIXED; i++)
+		if (strlen(fixed_keys[i]) == len && memcmp(fixed_keys[i], name, len) == 0)
+			return i;
+	for (size_t i = 0; i < sizeof open_keys / sizeof *open_keys; i++) {
+		size_t n = strlen(open_keys[i].prefix);
+		if (len > n && memcmp(open_keys[i].prefix, name, n) == 0)
+			return (int)open_keys[i].id;
+	}
+	return -1;
+}
+
+int policy_key_parse(const char *name, size_t len, const struct policy_path *path, struct policy_key *out,
+		     struct err *e)
+{
+	int id = len <= LIMIT_POLICY_TEXT ? key_id(name, len) : -1;
+	if (id < 0)
+		return policy_mistake(e, path, "unknown condition key; allowed: %s", keys_allowed);
+	char *copy = strndup(name, len);
+	if (!copy)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	out->id = (enum policy_key_id)id;
+	out->name = copy;
+	return 0;
+}
+
+bool policy_key_is_known(const char *name)
+{
+	return key_id(name, strlen(name)) >= 0;
+}
+
+bool policy_key_is_list(const struct policy_key *key)
+{
+	return key->id == POLICY_KEY_GROUP;
+}
+
+void policy_view_init(struct policy_view *view, const struct policy_request *request)
+{
+	memset(view, 0, sizeof *view);
+	view->request = request;
+	view->resource_len = strlen(request->resource);
+	view->action = policy_action_bit(request->action);
+	/* Who asks is the caller's word, never the context's. */
+	view->fixed[POLICY_KEY_SUBJECT] = policy_scalar_text(request->subject);
+	view->has_fixed[POLICY_KEY_SUBJECT] = POLICY_LAZY_YES;
+}
+
+static const json_t *lookup(const struct policy_view *view, const struct policy_key *key)
+{
+	if (key->id == POLICY_KEY_GROUP)
+		return view->request->groups;
+	return view->request->context ? json_object_get(view->request->context, key->name) : NULL;
+}
+
+void policy_view_values(struct policy_view *view, const struct policy_key *key, struct policy_values *out)
+{
+	out->n = 1;
+	out->array = NULL;
+	out->fixed = key->id < POLICY_KEY_FIXED ? &view->fixed[key->id] : NULL;
+	if (out->fixed && view->has_fixed[key->id] == POLICY_LAZY_YES)
+		return;
+	const json_t *value = lookup(view, key);
+	if (!value || json_is_null(value)) {
+		out->n = 0;
+	} else if (json_is_array(value)) {
+		out->n = json_array_size(value);
+		out->array = value;
+		out->fixed = NULL;
+	} else if (out->fixed) {
+		*out->fixed = policy_scalar_of(value);
+		view->has_fixed[key->id] = POLICY_LAZY_YES;
+	} else {
+		out->own = policy_scalar_of(value);
+	}
+}
+
+static const char *const actions[] = {
+	"tunnel:StartSession", "tunnel:ResumeSession", "tunnel:TerminateSession", "tunnel:DescribeSessions",
+	"tunnel:ListTargets",  "tunnel:EnrollTarget",  "tunnel:DeregisterTarget", "tunnel:PutPolicy",
+	"tunnel:GetPolicy",    "tunnel:Revoke",        "tunnel:ReadAudit",        "tunnel:ReadMetrics",
+	"tunnel:OpenSsh",      "tunnel:OpenTcp",
+};
+#define ACTIONS (sizeof actions / sizeof *actions)
+_Static_assert(POLICY_ACTIONS_ALL == (1u << ACTIONS) - 1, "one bit for each action");
+
+const char policy_actions_allowed[] =
+	"tunnel: StartSession, ResumeSession, TerminateSession, DescribeSessions, ListTargets, EnrollTarget, "
+	"DeregisterTarget, PutPolicy, GetPolicy, Revoke, ReadAudit, ReadMetrics, OpenSsh, OpenTcp";
+
+uint32_t policy_action_bit(const char *name)
+{
+	for (size_t i = 0; i < ACTIONS; i++)
+		if (strcmp(actions[i], name) == 0)
+			return 1u << i;
+	return 0;
+}
+
+uint32_t policy_action_match(const char *pattern)
+{
+	uint32_t found = 0;
+	for (size_t i = 0; i < ACTIONS; i++)
+		if (text_glob(pattern, actions[i]))
+			found |= 1u << i;
+	return found;
+}
+
+bool policy_action_is_known(const char *name)
+{
+	return policy_action_bit(name) != 0;
+}

@@ -1,0 +1,100 @@
+/* The parsed policy as an object, and how mistakes of its document are told. */
+#include "server/policy/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void names_free(struct policy_names *names)
+{
+	for (size_t i = 0; i < names->n; i++)
+		free(names->at[i]);
+	free(names->at);
+}
+
+static void statement_free(struct policy_statement *s)
+{
+	names_free(&s->users);
+	names_free(&s->groups);
+	for (size_t i = 0; i < s->resource_count; i++)
+		policy_pattern_free(&s->resources[i]);
+	free(s->resources);
+	policy_conditions_free(&s->conditions, s->condition_count);
+}
+
+void policy_free(struct policy **policy)
+{
+	struct policy *p = *policy;
+	*policy = NULL;
+	if (!p)
+		return;
+	for (size_t i = 0; i < p->n; i++)
+		statement_free(&p->statements[i]);
+	free(p->statements);
+	free(p);
+}
+
+const char *policy_name(const struct policy *p)
+{
+	return p->name;
+}
+
+struct policy_quote policy_quote(const char *text)
+{
+	struct policy_quote q;
+	size_t n = 0;
+	for (; text[n] && n + 1 < sizeof q.text; n++)
+		q.text[n] = text[n] >= ' ' && text[n] <= '~' ? text[n] : '?';
+	q.text[n] = '\0';
+	if (text[n])
+		memcpy(q.text + sizeof q.text - 4, "...", 4);
+	return q;
+}
+
+struct policy_path policy_path_key(const struct policy_path *parent, const char *key)
+{
+	struct policy_path path = *parent;
+	size_t used = strlen(path.text);
+	struct policy_quote quoted = policy_quote(key);
+	snprintf(path.text + used, sizeof path.text - used, "%s%s", used ? "." : "", quoted.text);
+	return path;
+}
+
+struct policy_path policy_path_index(const struct policy_path *parent, size_t index)
+{
+	struct policy_path path = *parent;
+	size_t used = strlen(path.text);
+	snprintf(path.text + used, sizeof path.text - used, "[%zu]", index);
+	return path;
+}
+
+int policy_mistake(struct err *e, const struct policy_path *path, const char *fmt, ...)
+{
+	char text[sizeof e->text];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	return err_set(e, ERR_INVALID, "%s: %s", path->text, text);
+}
+
+size_t policy_list_size(const json_t *list)
+{
+	return json_is_array(list) ? json_array_size(list) : 1;
+}
+
+int policy_each(const json_t *list, const struct policy_path *path, policy_item_fn *fn, void *arg, struct err *e)
+{
+	if (!json_is_array(list))
+		return fn(arg, list, path, e);
+	size_t n = json_array_size(list);
+	if (n == 0 || n > LIMIT_POLICY_LIST)
+		return policy_mistake(e, path, "%zu entries; allowed: 1 to %u", n, LIMIT_POLICY_LIST);
+	for (size_t i = 0; i < n; i++) {
+		struct policy_path at = policy_path_index(path, i);
+		int rc = fn(arg, json_array_get(list, i), &at, e);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
