@@ -1,0 +1,211 @@
+"""What goes wrong, and whether the message is the one a person needs."""
+
+import json
+import time
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from harness import USER, Stack, free_port, write_secret
+
+ISSUER, AUDIENCE = "https://id.example.com", "tunnel"
+
+
+@pytest.fixture
+def jwt_stack(tmp_path):
+    """A server that knows JWTs of one P-256 key and SigV4 credentials; the profile "jwt" uses a token file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "jwt.pem").write_bytes(public)
+    s = Stack(
+        tmp_path,
+        auth=f'{{ plugin = "auth-jwt"; issuer = "{ISSUER}"; audience = "{AUDIENCE}"; key = "ES256:{tmp_path}/jwt.pem"; }},'
+        f'{{ plugin = "auth-hmac"; credentials = "{tmp_path}/hmac-credentials"; }}',
+    )
+
+    def token(name="jwt", **claims):
+        now = int(time.time())
+        body = {"iss": ISSUER, "aud": AUDIENCE, "sub": "dev", "iat": now, "nbf": now - 1, "exp": now + 600, **claims}
+        write_secret(tmp_path / "token", jwt.encode({k: v for k, v in body.items() if v is not None}, pem, algorithm="ES256"))
+        s.write_profile(name, f'auth = "jwt"; token_file = "{tmp_path}/token";')
+
+    s.token = token
+    try:
+        s.start_server()
+        yield s
+    finally:
+        s.close()
+
+
+def refused(stack, *args, code, words, **kw):
+    r = stack.cli(*args, check=False, **kw)
+    assert r.returncode == code, (r.returncode, r.stderr, stack.tails())
+    for w in words:
+        assert w in r.stderr, r.stderr
+    assert r.stdout == ""
+    return r.stderr
+
+
+def test_a_good_jwt_is_somebody(jwt_stack):
+    jwt_stack.token()
+    who = jwt_stack.json("whoami", "--profile", "jwt")
+    assert (who["subject"], who["provider"]) == ("dev", "auth-jwt")
+
+
+@pytest.mark.parametrize(
+    "claims, words",
+    [
+        ({"exp": int(time.time()) - 3600}, ["expired"]),
+        ({"exp": None}, ["exp"]),
+        ({"aud": "other"}, ["aud"]),
+        ({"iss": "https://evil.example.com"}, ["iss"]),
+        ({"nbf": int(time.time()) + 3600}, ["not valid yet"]),
+        ({"sub": None}, ["sub"]),
+    ],
+)
+def test_a_bad_jwt_is_told_why(jwt_stack, claims, words):
+    jwt_stack.token(**claims)
+    refused(jwt_stack, "list-targets", "--profile", "jwt", code=231, words=words)
+
+
+def test_a_token_by_another_key(jwt_stack, tmp_path):
+    other = ec.generate_private_key(ec.SECP256R1())
+    pem = other.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    now = int(time.time())
+    jwt_stack.token()
+    write_secret(tmp_path / "token", jwt.encode({"iss": ISSUER, "aud": AUDIENCE, "sub": "dev", "exp": now + 60, "nbf": now}, pem, algorithm="ES256"))
+    refused(jwt_stack, "list-targets", "--profile", "jwt", code=231, words=["signature"])
+
+
+def test_a_forged_sigv4(jwt_stack):
+    refused(jwt_stack, "list-targets", code=231, words=["signature"], TUNNEL_KEY_ID="KDEV", TUNNEL_SECRET="guessed")
+    refused(jwt_stack, "list-targets", code=231, words=["key"], TUNNEL_KEY_ID="KNOBODY", TUNNEL_SECRET="guessed")
+
+
+def test_no_credential_at_all(jwt_stack, tmp_path):
+    jwt_stack.write_profile("none", 'auth = "jwt";')
+    refused(jwt_stack, "list-targets", "--profile", "none", code=230, words=["token_file"])
+
+
+def test_unknown_target(stack):
+    refused(stack, "start-session", "--target", "nowhere", "--login", USER, "--", "true", code=233, words=["nowhere"])
+
+
+def test_target_offline(stack):
+    stack.agents["web-1"].proc.stop()
+    from harness import wait_for
+
+    wait_for(lambda: stack.json("describe-target", "web-1")["state"] == "disconnected", "the agent to be seen as gone")
+    refused(stack, "start-session", "--target", "web-1", "--login", USER, "--", "true", code=234, words=["web-1", "offline"])
+
+
+def policy(*statements):
+    return {"Version": "2026-01-01", "Statement": list(statements)}
+
+
+def allow(actions, resource="*", **more):
+    return {"Effect": "Allow", "Principal": {"User": ["dev"]}, "Action": actions, "Resource": [resource], **more}
+
+
+ADMIN = allow(["tunnel:EnrollTarget", "tunnel:ListTargets", "tunnel:ReadAudit", "tunnel:DescribeSessions", "tunnel:ResumeSession"])
+
+
+def with_policy(tmp_path, document):
+    s = Stack(tmp_path, policy=document)
+    s.start_server()
+    s.start_agent()
+    return s
+
+
+def test_nothing_is_allowed_that_no_statement_allows(tmp_path):
+    s = with_policy(tmp_path, policy(ADMIN))
+    try:
+        words = ["tunnel:StartSession", "target/web-1"]
+        refused(s, "start-session", "--target", "web-1", "--login", USER, "--", "true", code=232, words=words)
+        assert [r for r in s.audit() if r["event"] == "denied" and r["action"] == "tunnel:StartSession"]
+    finally:
+        s.close()
+
+
+def test_a_forbidden_login(tmp_path):
+    s = with_policy(
+        tmp_path,
+        policy(ADMIN, allow(["tunnel:StartSession", "tunnel:OpenSsh"], Condition={"StringEquals": {"tunnel:Login": ["nobody"]}})),
+    )
+    try:
+        refused(s, "start-session", "--target", "web-1", "--login", "root", "--", "true", code=232, words=["web-1"])
+    finally:
+        s.close()
+
+
+def test_a_port_that_policy_forbids(tmp_path):
+    s = with_policy(
+        tmp_path,
+        policy(ADMIN, allow(["tunnel:StartSession"]), allow(["tunnel:OpenTcp"], Condition={"NumericEquals": {"tunnel:Port": [5432]}})),
+    )
+    try:
+        port = free_port()
+        refused(s, "start-session", "--target", "web-1", "--to", f"127.0.0.1:{port}", code=232, words=["tunnel:OpenTcp", str(port)])
+    finally:
+        s.close()
+
+
+def test_a_port_that_the_agent_forbids(bare):
+    """The server cannot widen what the machine's own list allows."""
+    bare.start_server()
+    bare.start_agent(allow=("ssh", "tcp:127.0.0.1:5432"))
+    port = free_port()
+    refused(bare, "start-session", "--target", "web-1", "--to", f"127.0.0.1:{port}", code=237, words=["not-allowed"], input="")
+
+
+def test_ssh_that_the_agent_forbids(bare):
+    bare.start_server()
+    bare.start_agent(allow=("tcp:127.0.0.1:*",))
+    r = bare.cli("start-session", "--target", "web-1", "--login", USER, "--", "true", check=False)
+    assert r.returncode in (237, 255) and "not-allowed" in r.stderr, r.stderr
+
+
+def test_server_away(bare):
+    bare.write_profile()
+    refused(bare, "list-targets", code=235, words=["localhost", str(bare.port)])
+
+
+def test_usage_errors_cost_no_call(bare):
+    bare.write_profile()
+    for args, word in [
+        (["start-session"], "--target"),
+        (["start-session", "--target", "a/b"], "--target"),
+        (["start-session", "--target", "a", "--port-forward", "80"], "PORT:HOST:PORT"),
+        (["start-session", "--target", "a", "--login", "-oProxyCommand=x"], "--login"),
+        (["frobnicate"], "unknown command"),
+        (["list-targets", "--frob"], "unknown option"),
+    ]:
+        refused(bare, *args, code=2, words=[word])
+
+
+def test_an_enrolment_token_works_once(stack):
+    agent = stack.agents["web-1"]
+    import subprocess
+
+    from harness import AGENT
+
+    r = subprocess.run(
+        [str(AGENT), "enroll", "--config", str(agent.folder / "agent.conf"), "--token-file", str(agent.folder / "token")],
+        capture_output=True, text=True, env=stack.env(),
+    )
+    assert r.returncode != 0 and "token" in r.stderr, r.stderr
+
+
+def test_problem_json_over_plain_curl(stack):
+    import subprocess
+
+    base = ["curl", "-sS", "--cacert", f"{stack.folder}/tls/ca.pem"]
+    r = json.loads(subprocess.run([*base, f"{stack.url}/v1/targets"], capture_output=True, text=True, check=True).stdout)
+    assert (r["status"], r["code"]) == (401, "unauthenticated") and r["request_id"]
+    sig = ["--aws-sigv4", "aws:amz:default:tunnel", "--user", f"{stack.key_id}:{stack.secret}"]
+    r = json.loads(subprocess.run([*base, *sig, f"{stack.url}/v1/targets"], capture_output=True, text=True, check=True).stdout)
+    assert [t["id"] for t in r["targets"]] == ["web-1"]
+    r = json.loads(subprocess.run([*base, *sig, f"{stack.url}/v1/nothing"], capture_output=True, text=True, check=True).stdout)
+    assert r["code"] == "not-found"

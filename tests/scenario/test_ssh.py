@@ -1,0 +1,136 @@
+"""A person at a terminal: shells, commands, copies, over the user's own ssh and a real sshd that listens nowhere."""
+
+import hashlib
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import time
+
+from harness import CLI, LIMIT, USER, LineReader, Proc, wait_for
+
+MIB = 1 << 20
+
+
+def start(target="web-1"):
+    return ["start-session", "--target", target, "--login", USER]
+
+
+def test_command_output_and_exit_code(stack):
+    r = stack.cli(*start(), "--", "echo out; echo err >&2; exit 7", check=False)
+    assert (r.stdout, r.returncode) == ("out\n", 7), r.stderr
+    assert "err\n" in r.stderr
+
+
+def test_stdin_reaches_the_command_binary_clean(stack):
+    data = bytes(range(256)) * 5000
+    r = stack.cli(*start(), "--", "sha256sum", input=data, text=False)
+    assert r.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest()
+
+
+def test_interactive_shell_on_a_terminal(stack):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(str(CLI), [str(CLI), *start()], stack.env(TERM="xterm", PS1="$ "))
+    seen = b""
+
+    def until(pattern):
+        nonlocal seen
+        end = time.monotonic() + LIMIT
+        while not re.search(pattern, seen):
+            assert time.monotonic() < end, seen + stack.tails().encode()
+            if select.select([fd], [], [], 0.2)[0]:
+                try:
+                    seen += os.read(fd, 4096)
+                except OSError:
+                    break
+        return re.search(pattern, seen)
+
+    os.write(fd, b"tty; echo mark-$((40+2))\n")
+    assert until(rb"mark-42")
+    assert b"/dev/pts/" in seen
+    os.write(fd, b"exit 5\n")
+    _, status = os.waitpid(pid, 0)
+    os.close(fd)
+    assert os.waitstatus_to_exitcode(status) == 5
+
+
+def test_certificate_is_what_sshd_accepted(stack):
+    env = stack.cli(*start(), "--", "env").stdout
+    assert "SSH_CONNECTION=" in env
+    assert "TUNNEL_" not in env
+    session = stack.json("list-sessions", "--state", "ended")[0]
+    assert session["principal"] == "dev" and session["login"] == USER
+
+
+def test_rsync_100_mb_each_way(stack, tmp_path):
+    src, there, back = tmp_path / "src", tmp_path / "there", tmp_path / "back"
+    src.write_bytes(os.urandom(100 * MIB))
+    rsh = f"{CLI} start-session --login {USER} --target"
+    for a, b in ((src, f"web-1:{there}"), (f"web-1:{there}", back)):
+        r = subprocess.run(["rsync", "--whole-file", "-e", rsh, str(a), str(b)], env=stack.env(), capture_output=True, text=True, timeout=300)
+        assert r.returncode == 0, r.stderr + stack.tails()
+    assert hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(src.read_bytes()).digest()
+
+
+def test_scp_100_mb_each_way_through_proxycommand(stack, tmp_path):
+    src, there, back, ssh_dir = tmp_path / "src", tmp_path / "there", tmp_path / "back", tmp_path / "ssh"
+    src.write_bytes(os.urandom(100 * MIB))
+    # ssh reads key and certificate before it runs a ProxyCommand, so they are made by a first session.
+    stack.cli("start-session", "--target", "web-1", "--login", USER, "--stdio", "--ssh-dir", ssh_dir, input="", check=False)
+    options = [
+        "-F", "/dev/null",
+        "-o", f"ProxyCommand={CLI} start-session --target web-1 --login {USER} --stdio --ssh-dir {ssh_dir}",
+        "-o", f"IdentityFile={ssh_dir}/key", "-o", f"CertificateFile={ssh_dir}/key-cert.pub", "-o", "IdentitiesOnly=yes",
+        "-o", f"UserKnownHostsFile={ssh_dir}/known_hosts", "-o", "GlobalKnownHostsFile=/dev/null",
+        "-o", "StrictHostKeyChecking=yes", "-o", "HostKeyAlias=web-1", "-o", "BatchMode=yes",
+    ]
+    for a, b in ((src, f"{USER}@web-1:{there}"), (f"{USER}@web-1:{there}", back)):
+        r = subprocess.run(["scp", *options, str(a), str(b)], env=stack.env(), capture_output=True, text=True, timeout=300)
+        assert r.returncode == 0, r.stderr + stack.tails()
+    assert hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(src.read_bytes()).digest()
+
+
+def test_target_chosen_by_tag(bare):
+    bare.start_server()
+    bare.start_agent("db-1", tags=["role=db", "env=test"])
+    bare.start_agent("web-1", tags=["role=web", "env=test"])
+    r = bare.cli("start-session", "--target", "tag:role=db,env=test", "--login", USER, "--", "echo here")
+    assert r.stdout == "here\n"
+    assert [s["target"] for s in bare.json("list-sessions", "--state", "ended")] == ["db-1"]
+
+
+def test_nothing_of_ours_listens_on_the_target(stack):
+    p = stack.cli_popen(*start(), "--", "echo up; read line", stdin=subprocess.PIPE)
+    LineReader(p.stdout).wait("up")
+    out = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
+    listeners = [line for line in out.splitlines() if "tunnel-agent" in line or f"sshd" in line and str(stack.folder) in line]
+    assert listeners == []
+    pids = {str(pid) for pid in stack.worker_pids()} | {str(stack.agents["web-1"].proc.pid)}
+    assert pids
+    for line in out.splitlines():
+        assert not pids & set(re.findall(r"pid=(\d+)", line)), line
+    p.stdin.close()
+    assert p.wait(LIMIT) == 1  # read saw the end of input
+
+
+def test_an_agent_without_root(bare, tmp_path):
+    """An unprivileged agent serves its own user, and nobody else."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        import pytest
+
+        pytest.skip("needs root, to become somebody else")
+    bare.start_server()
+    agent = bare.start_agent("user-1", wait=False)
+    agent.proc.stop()
+    for path in (bare.folder, *bare.folder.parents):
+        if path.stat().st_uid == 0 and path.as_posix().startswith("/tmp/"):
+            os.chmod(path, 0o755)
+    subprocess.run(["chown", "-R", "games:games", str(agent.folder)], check=True)
+    agent.proc = Proc(["setpriv", "--reuid=games", "--regid=games", "--clear-groups", *agent.proc.args], agent.folder / "log", env=bare.env(HOME="/tmp"))
+    bare.procs.append(agent.proc)
+    bare.wait_connected("user-1")
+    r = bare.cli("start-session", "--target", "user-1", "--login", "root", "--", "id -un", check=False)
+    assert r.returncode != 0 and "root" not in r.stdout
