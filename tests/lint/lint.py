@@ -1,0 +1,85 @@
+#!/usr/bin/python3
+"""The rules of the tree that a compiler does not check: who may include whom, how long a file may be, what no text may say.
+
+Prints one line a breach; exit code 1 when there is one.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
+
+# Folder -> project folders it may include from ("base/x.h" is lib/base, <tunnel/x.h> is include/tunnel).
+LIB = {"base", "link", "net", "ident", "endpoint"}
+MAY = {
+    "include": {"tunnel"},
+    "lib/base": {"base"},
+    "lib/link": {"base", "link"},
+    "lib/net": {"base", "net"},
+    "lib/ident": {"base", "ident"},
+    "lib/endpoint": LIB,
+    "server": LIB | {"tunnel", "server"},
+    "agent": LIB | {"agent"},
+    "cli": LIB | {"cli"},
+    "plugins": {"tunnel"},
+    "examples": {"tunnel"},
+}
+OURS = LIB | {"tunnel", "server", "agent", "cli", "plugins"}
+
+# Library header -> where it may be used.
+ONLY = {
+    "libwebsockets.h": r"server/(lws|http|leg|wsconn|reactor)[a-z_]*\.[ch]",
+    "dlfcn.h": r"server/plugin_[a-z]+\.c",
+    "sqlite3.h": r"plugins/store-sqlite/.*",
+    "hiredis/": r"plugins/store-redis/.*",
+    "jwt.h": r"plugins/auth-jwt/.*",
+    "curl/": r"lib/net/http\.c",
+    "libconfig.h": r"(lib/base/conf\.c|plugins/auth-hmac/.*)",
+}
+MAX_LINES = 800
+UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+
+
+def files():
+    out = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True)
+    names = out.stdout.split("\n") if out.returncode == 0 else [str(p.relative_to(ROOT)) for p in ROOT.rglob("*.[ch]")]
+    return sorted(n for n in names if n.endswith((".c", ".h")) and (ROOT / n).exists() and not n.startswith("build/"))
+
+
+def area(name):
+    for a in sorted(MAY, key=len, reverse=True):
+        if name.startswith(a + "/"):
+            return a
+    return None
+
+
+def breaches(name, text):
+    where = area(name)
+    for m in INCLUDE.finditer(text):
+        header = m.group(2)
+        line = text.count("\n", 0, m.start()) + 1
+        folder = header.split("/")[0] if "/" in header else None
+        if where and folder in OURS and folder not in MAY[where]:
+            yield f"{name}:{line}: {where} must not include {header}"
+        for lib, allowed in ONLY.items():
+            used = header.startswith(lib) if lib.endswith("/") else header == lib
+            if used and where and not re.fullmatch(allowed, name):
+                yield f"{name}:{line}: <{header}> belongs in {allowed}"
+    lines = text.count("\n")
+    if lines > MAX_LINES:
+        yield f"{name}: {lines} lines; at most {MAX_LINES}"
+    for m in UNFINISHED.finditer(text):
+        yield f"{name}:{text.count(chr(10), 0, m.start()) + 1}: unfinished work ({m.group(1)})"
+
+
+def main():
+    found = [b for n in files() for b in breaches(n, (ROOT / n).read_text(errors="replace"))]
+    print("\n".join(found) if found else "no breach")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
