@@ -3,7 +3,6 @@
 #include "base/log.h"
 
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,44 +12,6 @@ static const struct command *const commands[] = {
 	&command_list_policies, &command_get_policy,      &command_put_policy,        &command_delete_policy,
 	&command_read_audit,    &command_whoami,          &command_pass_fd,           NULL,
 };
-
-#define AT(member) offsetof(struct common_options, member)
-const struct arg_row common_rows[] = {
-	{ "profile", 'p', ARG_TEXT, AT(profile), "NAME",
-	  "profile of the config file (TUNNEL_PROFILE; default \"default\")" },
-	{ "config", 0, ARG_TEXT, AT(config), "FILE", "config file (TUNNEL_CONFIG; default ~/.config/tunnel/config)" },
-	{ "output", 'o', ARG_ENUM, AT(output), "text|json", "how results are printed" },
-	{ "quiet", 'q', ARG_FLAG, AT(quiet), NULL, "no progress lines on stderr" },
-	{ "debug", 0, ARG_FLAG, AT(debug), NULL, "tell on stderr what is done" },
-	{ "help", 'h', ARG_FLAG, AT(help), NULL, "this text" },
-	{ .name = NULL },
-};
-
-void complain(const char *fmt, ...)
-{
-	char text[1024];
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	fprintf(stderr, "tunnel-cli: %s\n", text);
-}
-
-int exit_for_err(const struct err *e)
-{
-	switch (e->code) {
-	case ERR_UNAVAILABLE:
-	case ERR_TIMEOUT:
-	case ERR_CLOSED:
-		return EXIT_CODE_UNREACHABLE;
-	case ERR_INVALID:
-	case ERR_NOT_FOUND:
-	case ERR_DENIED:
-		return EXIT_CODE_CONFIG;
-	default:
-		return EXIT_CODE_FAILED;
-	}
-}
 
 static void help(FILE *to)
 {

@@ -1,0 +1,116 @@
+#include "support/case.h"
+
+#include "cli/args.h"
+#include "cli/mode.h"
+#include "cli/query.h"
+
+struct options {
+	const char *target;
+	struct arg_list forwards;
+	bool quiet;
+	int output;
+};
+#define AT(member) offsetof(struct options, member)
+static const struct arg_row rows[] = {
+	{ "target", 't', ARG_TEXT, AT(target), "ID", "" },
+	{ "port-forward", 'L', ARG_LIST, AT(forwards), "SPEC", "" },
+	{ "quiet", 'q', ARG_FLAG, AT(quiet), NULL, "" },
+	{ "output", 'o', ARG_ENUM, AT(output), "text|json", "" },
+	{ .name = NULL },
+};
+
+static void test_options_stop_at_the_command(void **state)
+{
+	(void)state;
+	struct options o = { 0 };
+	struct err e = { 0 };
+	int rest = 0;
+	char *args[] = { "-t",       "web-1", "--port-forward=1:a:2", "-L", "3:b:4", "--output", "json", "-q", "rsync",
+			 "--server", "-q" };
+	assert_int_equal(args_parse(rows, NULL, 11, args, &o, &rest, &e), 0);
+	assert_int_equal(rest, 8);
+	assert_string_equal(o.target, "web-1");
+	assert_int_equal(o.forwards.n, 2);
+	assert_string_equal(o.forwards.at[1], "3:b:4");
+	assert_int_equal(o.output, 1);
+	assert_true(o.quiet);
+
+	struct options p = { 0 };
+	char *dashes[] = { "--target", "a", "--", "--quiet" };
+	assert_int_equal(args_parse(rows, NULL, 4, dashes, &p, &rest, &e), 0);
+	assert_int_equal(rest, 3);
+	assert_false(p.quiet);
+}
+
+static void test_options_name_the_mistake(void **state)
+{
+	(void)state;
+	static const struct {
+		char *args[3];
+		int n;
+		const char *complaint;
+	} cases[] = {
+		{ { "--frob", NULL, NULL }, 1, "unknown option --frob" },
+		{ { "-x", NULL, NULL }, 1, "unknown option -x" },
+		{ { "--target", NULL, NULL }, 1, "--target needs a value (ID)" },
+		{ { "--quiet=yes", NULL, NULL }, 1, "--quiet takes no value" },
+		{ { "--output", "xml", NULL }, 2, "--output xml: allowed: text|json" },
+		{ { "-ta", NULL, NULL }, 1, "unknown option -ta" },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct options o = { 0 };
+		struct err e = { 0 };
+		char *args[3];
+		int rest;
+		memcpy(args, cases[i].args, sizeof args);
+		assert_int_not_equal(args_parse(rows, NULL, cases[i].n, args, &o, &rest, &e), 0);
+		assert_string_equal(e.text, cases[i].complaint);
+	}
+}
+
+static void test_forward_specs(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *spec, *dest;
+	} good[] = {
+		{ "5432:db:5432", "db:5432" },           { "0:[::1]:22", "[::1]:22" },
+		{ "127.0.0.2:8080:web:80", "web:80" },   { "[::1]:8080:web:80", "web:80" },
+		{ "*:8080:10.0.0.1:80", "10.0.0.1:80" },
+	};
+	static const char *const bad[] = { "",         "80",        "80:web",     "x:web:80", "80:web:http",
+					   "80:web:0", "1:2:3:4:5", "[::1:80:a:1" };
+	struct err e;
+	char dest[300];
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(mode_forward_dest(good[i].spec, dest, sizeof dest, &e), 0);
+		assert_string_equal(dest, good[i].dest);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		if (mode_forward_dest(bad[i], dest, sizeof dest, &e) == 0)
+			fail_msg("%s was taken", bad[i]);
+}
+
+static void test_query_strings_are_encoded(void **state)
+{
+	(void)state;
+	char path[256];
+	const struct query_param params[] = {
+		{ "principal", "a b&c=é" }, { "state", NULL }, { "target", "web-1" }, { NULL, NULL }
+	};
+	query_path("/v1/sessions", params, path, sizeof path);
+	assert_string_equal(path, "/v1/sessions?principal=a%20b%26c%3D%C3%A9&target=web-1");
+	query_path("/v1/sessions", NULL, path, sizeof path);
+	assert_string_equal(path, "/v1/sessions");
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_options_stop_at_the_command),
+		cmocka_unit_test(test_options_name_the_mistake),
+		cmocka_unit_test(test_forward_specs),
+		cmocka_unit_test(test_query_strings_are_encoded),
+	};
+	return RUN_CASES(tests);
+}
