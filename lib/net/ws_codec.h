@@ -41,7 +41,8 @@ struct ws_piece {
 void ws_decoder_init(struct ws_decoder *d, bool expect_mask, uint64_t max_text);
 void ws_decoder_free(struct ws_decoder *d);
 /* Decodes from *in (advanced past what was taken). 1: a piece; 0: needs more input; negative: protocol error (RFC 6455:
- * close 1002, 1007 or 1009 is in e->code as ERR_PROTOCOL or ERR_LIMIT). */
+ * ERR_PROTOCOL means close 1002, ERR_INVALID (not UTF-8) 1007, ERR_LIMIT 1009). A text's or control frame's data lives
+ * until the next call and has a NUL behind it. */
 int ws_decode(struct ws_decoder *d, uint8_t **in, size_t *in_len, struct ws_piece *out, struct err *e);
 
 #endif

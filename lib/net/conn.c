@@ -1,0 +1,318 @@
+/* The socket half of our WebSocket client. One recv of up to 64 KiB a wake-up feeds OpenSSL through a memory BIO, and
+ * all records of it come out as one piece; what a turn queued is encrypted in one go and leaves in one send. Plaintext
+ * is encrypted only when the kernel has taken all earlier ciphertext, so that the queue stays where its owner sees it.
+ */
+#include "net/conn.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/x509_vfy.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Bytes that the kernel holds unsent: little, so that what is urgent does not wait behind what is not. Bytes in flight
+ * don't count, so a long path is not slowed down. */
+#define NOTSENT_LOWAT (64 * 1024)
+#define ENCRYPT_BATCH (128u * 1024)
+
+/* Used within one callback only, so one a thread is enough, and an idle connection holds none. */
+static _Thread_local uint8_t net_bytes[CONN_READ];
+static _Thread_local uint8_t plain_bytes[CONN_READ];
+
+static void on_event(uv_poll_t *poll, int status, int events);
+
+static void update_events(struct conn *c)
+{
+	uint8_t want = 0;
+	if (c->reading || c->handshaking)
+		want |= UV_READABLE;
+	if (c->wire.len || (!c->ssl && c->out.len))
+		want |= UV_WRITABLE;
+	if (want == c->events)
+		return;
+	c->events = want;
+	if (want)
+		uv_poll_start(&c->poll, want, on_event);
+	else
+		uv_poll_stop(&c->poll);
+}
+
+int conn_open(struct conn *c, uv_loop_t *loop, int fd, size_t max_out, const struct conn_callbacks *callbacks,
+	      void *user, struct err *e)
+{
+	int one = 1, lowat = NOTSENT_LOWAT;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+	memset(c, 0, sizeof *c);
+	c->fd = -1;
+	int rc = uv_poll_init(loop, &c->poll, fd);
+	if (rc != 0) {
+		close(fd);
+		return err_set(e, ERR_IO, "watch a socket: %s", uv_strerror(rc));
+	}
+	c->loop = loop;
+	c->poll.data = user;
+	c->fd = fd;
+	c->callbacks = callbacks;
+	c->user = user;
+	buf_init(&c->out, max_out);
+	buf_init(&c->wire, SIZE_MAX / 2);
+	return 0;
+}
+
+/* What OpenSSL has to say, for people: why a certificate was refused, else the first error of its queue. */
+static void tls_words(const SSL *ssl, char *out, size_t size)
+{
+	unsigned long code = ERR_get_error();
+	long verify = SSL_get_verify_result(ssl);
+	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+	if (verify != X509_V_OK)
+		snprintf(out, size, "TLS: the server's certificate is refused: %s",
+			 X509_verify_cert_error_string(verify));
+	else
+		snprintf(out, size, "TLS: %s", reason ? reason : "broken");
+	ERR_clear_error();
+}
+
+/* All ciphertext that OpenSSL has made, to the wire. */
+static int collect_wire(struct conn *c)
+{
+	BIO *bio = SSL_get_wbio(c->ssl);
+	size_t pending;
+	while ((pending = BIO_ctrl_pending(bio)) > 0) {
+		uint8_t *to = buf_reserve(&c->wire, pending);
+		if (!to)
+			return ERR_NOMEM;
+		int n = BIO_read(bio, to, pending > INT32_MAX ? INT32_MAX : (int)pending);
+		if (n <= 0)
+			return ERR_INTERNAL;
+		buf_commit(&c->wire, (size_t)n);
+	}
+	return 0;
+}
+
+static int encrypt(struct conn *c, struct err *e)
+{
+	size_t done = 0;
+	while (c->out.len && done < ENCRYPT_BATCH) {
+		size_t n;
+		ERR_clear_error();
+		size_t batch = c->out.len < ENCRYPT_BATCH - done ? c->out.len : ENCRYPT_BATCH - done;
+		if (SSL_write_ex(c->ssl, buf_data(&c->out), batch, &n) != 1) {
+			if (SSL_get_error(c->ssl, 0) == SSL_ERROR_WANT_READ)
+				break;
+			char words[160];
+			tls_words(c->ssl, words, sizeof words);
+			return err_set(e, ERR_IO, "%s", words);
+		}
+		buf_consume(&c->out, n);
+		done += n;
+	}
+	return collect_wire(c) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+/* 1: all sent; 0: the kernel is full. */
+static int send_all(struct conn *c, struct buf *from, struct err *e)
+{
+	while (from->len) {
+		ssize_t n = send(c->fd, buf_data(from), from->len, MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return 0;
+		if (n < 0)
+			return err_set(e, ERR_IO, "%s", strerror(errno));
+		buf_consume(from, (size_t)n);
+	}
+	return 1;
+}
+
+int conn_flush(struct conn *c, struct err *e)
+{
+	if (c->fd < 0)
+		return err_set(e, ERR_CLOSED, "the connection is closed");
+	int rc = 1;
+	if (c->write_dead) {
+		rc = 0;
+	} else if (!c->ssl) {
+		rc = send_all(c, &c->out, e);
+	} else {
+		do {
+			rc = send_all(c, &c->wire, e);
+			if (rc == 1 && !c->handshaking && c->out.len)
+				rc = encrypt(c, e) == 0 ? 1 : ERR_IO;
+		} while (rc == 1 && c->wire.len);
+	}
+	if (rc < 0 && c->reading && !c->handshaking) {
+		c->write_dead = true;
+		rc = 0;
+	}
+	if (c->write_dead) {
+		buf_clear(&c->out);
+		buf_clear(&c->wire);
+	}
+	update_events(c);
+	return rc < 0 ? rc : 0;
+}
+
+size_t conn_unsent(const struct conn *c)
+{
+	return c->out.len + c->wire.len;
+}
+
+static void fail(struct conn *c, bool eof, const char *reason)
+{
+	c->reading = c->handshaking = false;
+	uv_poll_stop(&c->poll);
+	c->events = 0;
+	c->callbacks->failed(c->user, eof, reason);
+}
+
+static void fail_tls(struct conn *c)
+{
+	char words[160];
+	struct err ignored;
+	tls_words(c->ssl, words, sizeof words);
+	if (collect_wire(c) == 0) /* the alert tells the server why */
+		(void)send_all(c, &c->wire, &ignored);
+	fail(c, false, words);
+}
+
+/* Returns whether the handshake is done. */
+static bool go_on_handshake(struct conn *c)
+{
+	ERR_clear_error();
+	int rc = SSL_do_handshake(c->ssl);
+	if (rc != 1 && SSL_get_error(c->ssl, rc) != SSL_ERROR_WANT_READ) {
+		fail_tls(c);
+		return false;
+	}
+	c->handshaking = rc != 1;
+	struct err e;
+	if (collect_wire(c) != 0 || conn_flush(c, &e) != 0) {
+		fail(c, false, "TLS: the connection broke");
+		return false;
+	}
+	if (rc == 1)
+		c->callbacks->secured(c->user);
+	return rc == 1 && c->fd >= 0;
+}
+
+/* Plaintext that OpenSSL can give, gathered to large pieces. */
+void conn_drain(struct conn *c)
+{
+	while (c->fd >= 0 && c->ssl && !c->handshaking && c->reading) {
+		size_t have = 0, n = 0;
+		int error = SSL_ERROR_NONE;
+		ERR_clear_error();
+		while (have < sizeof plain_bytes) {
+			int rc = SSL_read_ex(c->ssl, plain_bytes + have, sizeof plain_bytes - have, &n);
+			if (rc != 1) {
+				error = SSL_get_error(c->ssl, rc);
+				break;
+			}
+			have += n;
+		}
+		bool wants = error == SSL_ERROR_NONE || error == SSL_ERROR_WANT_READ;
+		if (BIO_ctrl_pending(SSL_get_wbio(c->ssl)) && collect_wire(c) == 0) /* a key update's answer */
+			update_events(c);
+		if (have)
+			c->callbacks->data(c->user, plain_bytes, have);
+		if (c->fd < 0)
+			return;
+		if (error == SSL_ERROR_ZERO_RETURN) {
+			fail(c, true, "the server closed the connection");
+			return;
+		}
+		if (!wants) {
+			fail_tls(c);
+			return;
+		}
+		if (error == SSL_ERROR_WANT_READ)
+			return;
+	}
+}
+
+static void on_bytes(struct conn *c, size_t n)
+{
+	if (!c->ssl) {
+		c->callbacks->data(c->user, net_bytes, n);
+		return;
+	}
+	if (BIO_write(SSL_get_rbio(c->ssl), net_bytes, (int)n) != (int)n) {
+		fail(c, false, "out of memory");
+		return;
+	}
+	if (c->handshaking && !go_on_handshake(c))
+		return;
+	conn_drain(c);
+}
+
+static void on_readable(struct conn *c)
+{
+	ssize_t n = recv(c->fd, net_bytes, sizeof net_bytes, 0);
+	if (n > 0)
+		on_bytes(c, (size_t)n);
+	else if (n == 0)
+		fail(c, true, "the server closed the connection");
+	else if (errno != EAGAIN && errno != EINTR)
+		fail(c, false, strerror(errno));
+}
+
+static void on_event(uv_poll_t *poll, int status, int events)
+{
+	struct conn *c = (struct conn *)(void *)((char *)poll - offsetof(struct conn, poll));
+	struct err e;
+	if (status < 0) {
+		/* libuv says EBADF for EPOLLERR alone; the socket knows better. */
+		int error = 0;
+		socklen_t len = sizeof error;
+		getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+		fail(c, false, error ? strerror(error) : uv_strerror(status));
+		return;
+	}
+	if (events & UV_WRITABLE) {
+		if (conn_flush(c, &e) != 0) {
+			fail(c, false, e.text);
+			return;
+		}
+		c->callbacks->sent(c->user);
+	}
+	if (c->fd >= 0 && (events & UV_READABLE) && (c->reading || c->handshaking))
+		on_readable(c);
+}
+
+void conn_start_tls(struct conn *c, SSL *ssl)
+{
+	c->ssl = ssl;
+	c->handshaking = true;
+	c->reading = true;
+	(void)go_on_handshake(c);
+}
+
+void conn_read(struct conn *c, bool on)
+{
+	c->reading = on;
+	if (c->fd >= 0)
+		update_events(c);
+}
+
+bool conn_close(struct conn *c, uv_close_cb closed_cb)
+{
+	if (c->fd < 0)
+		return false;
+	uv_poll_stop(&c->poll);
+	uv_close((uv_handle_t *)&c->poll, closed_cb);
+	close(c->fd);
+	c->fd = -1;
+	SSL_free(c->ssl);
+	c->ssl = NULL;
+	buf_wipe_free(&c->out);
+	buf_free(&c->wire);
+	return true;
+}
