@@ -124,7 +124,6 @@ void policy_view_values(struct policy_view *view, const struct policy_key *key, 
 #define POLICY_ACTIONS_ALL ((1u << 14) - 1)
 uint32_t policy_action_bit(const char *name);      /* 0: unknown */
 uint32_t policy_action_match(const char *pattern); /* wildcards; 0: no action of that name */
-extern const char policy_actions_allowed[];        /* for complaints */
 
 /* pattern.c: text with wildcards and ${variables} */
 

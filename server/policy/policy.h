@@ -31,6 +31,7 @@ void policy_free(struct policy **policy);
 const char *policy_name(const struct policy *p);
 /* Names that a policy may use. */
 bool policy_action_is_known(const char *action);
+extern const char policy_actions_allowed[]; /* for complaints */
 bool policy_key_is_known(const char *condition_key);
 
 struct policy_request {

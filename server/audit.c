@@ -1,0 +1,268 @@
+/* The audit log. All nodes append to one log of the store; each node's records form a chain of hashes of their own, so
+ * no node waits for another. A mutex makes "hash over the last one, append, become the last one" one step.
+ *
+ * Where the chain ends is kept in a document per node, {hash, seq, clean}: up to sequence number seq the log is
+ * accounted for. It is written every few records and at close, so that opening reads only what came behind it, and
+ * nothing at all after a clean close. When an append ends without an answer (a timeout), the record may be there or
+ * not: before the next one, the same reading finds out. */
+#include "server/audit.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "server/audit_verify.h"
+#include "server/server.h"
+#include "server/store.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOG_NAME "audit"
+#define HEADS "audit_heads"
+/* Records, and time, between two writings of the head's document: what a crash makes the next start read. */
+#define HEAD_EVERY 64u
+#define HEAD_EVERY_MS 30000
+
+struct audit {
+	struct store *store;
+	char *node;
+	pthread_mutex_t chain;
+	char head[AUDIT_HASH_TEXT]; /* hash of this node's last record */
+	uint64_t seq;               /* the log is accounted for up to here */
+	bool unsure;                /* an append ended without an answer */
+	unsigned since_saved;
+	int64_t saved_ms;
+};
+
+/* --- the head's document --- */
+
+static int save_head(struct audit *a, bool clean, struct err *e)
+{
+	json_t *doc = json_pack("{s:s, s:I, s:b}", "hash", a->head, "seq", (json_int_t)a->seq, "clean", clean);
+	if (!doc)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	int rc = store_put_blocking(a->store, HEADS, a->node, doc, TUNNEL_VERSION_ANY, 0, NULL, NULL, e);
+	json_decref(doc);
+	if (rc == 0) {
+		a->since_saved = 0;
+		a->saved_ms = clock_mono_ms();
+	}
+	return rc;
+}
+
+static int load_head(struct audit *a, bool *out_clean, struct err *e)
+{
+	json_t *doc = NULL;
+	uint64_t version;
+	*out_clean = false;
+	memcpy(a->head, audit_first_prev, sizeof a->head);
+	a->seq = 0;
+	int rc = store_get_blocking(a->store, HEADS, a->node, &doc, &version, e);
+	if (rc == ERR_NOT_FOUND)
+		return 0;
+	if (rc != 0)
+		return rc;
+	const char *hash = json_string_value(json_object_get(doc, "hash"));
+	json_int_t seq = json_integer_value(json_object_get(doc, "seq"));
+	if (hash && strlen(hash) == AUDIT_HASH_TEXT - 1 && seq >= 0) {
+		memcpy(a->head, hash, sizeof a->head);
+		a->seq = (uint64_t)seq;
+		*out_clean = json_is_true(json_object_get(doc, "clean"));
+	} /* else as if there were none: the log itself says it all */
+	json_decref(doc);
+	return 0;
+}
+
+/* --- the log's tail --- */
+
+static int see_record(void *arg, const char *key, json_t *record, uint64_t seq)
+{
+	(void)key;
+	struct audit *a = arg;
+	const char *node = json_string_value(json_object_get(record, "node"));
+	const char *hash = json_string_value(json_object_get(record, "hash"));
+	if (node && strcmp(node, a->node) == 0 && hash && strlen(hash) == AUDIT_HASH_TEXT - 1)
+		memcpy(a->head, hash, sizeof a->head);
+	a->seq = seq;
+	return 0;
+}
+
+/* Reads what came behind a->seq. */
+static int catch_up(struct audit *a, struct err *e)
+{
+	uint64_t before;
+	do {
+		before = a->seq;
+		int rc = store_read_blocking(a->store, LOG_NAME, a->seq + 1, LIMIT_SCAN_PAGE, see_record, a, e);
+		if (rc != 0)
+			return err_wrap(e, "finding the end of node %s's audit chain", a->node);
+	} while (a->seq - before >= LIMIT_SCAN_PAGE);
+	a->unsure = false;
+	return 0;
+}
+
+/* --- open and close --- */
+
+int audit_open_blocking(struct server *server, struct audit **out_audit, struct err *e)
+{
+	bool clean;
+	struct audit *a = calloc(1, sizeof *a);
+	if (!a)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	pthread_mutex_init(&a->chain, NULL);
+	a->store = server->store;
+	a->node = strdup(server->node);
+	int rc = a->node ? load_head(a, &clean, e) : err_set(e, ERR_NOMEM, "out of memory");
+	if (rc == 0 && !clean)
+		rc = catch_up(a, e);
+	/* Not clean from here until close, whatever happens. */
+	if (rc == 0)
+		rc = save_head(a, false, e);
+	if (rc == 0) {
+		*out_audit = a;
+		return 0;
+	}
+	err_wrap(e, "audit log");
+	pthread_mutex_destroy(&a->chain);
+	free(a->node);
+	free(a);
+	return rc;
+}
+
+void audit_close(struct audit **audit)
+{
+	struct audit *a = *audit;
+	struct err e = { 0 };
+	*audit = NULL;
+	if (!a)
+		return;
+	if (!a->unsure && save_head(a, true, &e) != 0)
+		log_warn("audit log: noting its end: %s; the next start reads more of it", e.text);
+	pthread_mutex_destroy(&a->chain);
+	free(a->node);
+	free(a);
+}
+
+/* --- append --- */
+
+static int check_fields(const char *event, const json_t *fields, struct err *e)
+{
+	static const char *const ours[] = { "seq", "at", "node", "event", "prev", "hash" };
+	if (!json_is_object(fields))
+		return err_set(e, ERR_INTERNAL, "audit %s: fields are no object", event);
+	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+		if (json_object_get(fields, ours[i]))
+			return err_set(e, ERR_INVALID, "audit %s: field \"%s\" belongs to the log", event, ours[i]);
+	return 0;
+}
+
+static int complete(const struct audit *a, const char *event, json_t *record, char hash[AUDIT_HASH_TEXT], struct err *e)
+{
+	char now[CLOCK_TEXT_LEN];
+	int bad = json_object_set_new(record, "at", json_string(clock_text(clock_wall_ms(), now)));
+	bad |= json_object_set_new(record, "node", json_string(a->node));
+	bad |= json_object_set_new(record, "event", json_string(event));
+	bad |= json_object_set_new(record, "prev", json_string(a->head));
+	if (bad)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	int rc = audit_record_hash(record, hash, e);
+	if (rc == 0 && json_object_set_new(record, "hash", json_string(hash)) != 0)
+		rc = err_set(e, ERR_NOMEM, "out of memory");
+	return rc;
+}
+
+/* With a->chain held. */
+static int append_locked(struct audit *a, const char *event, json_t *record, struct err *e)
+{
+	char hash[AUDIT_HASH_TEXT];
+	uint64_t seq;
+	int rc = a->unsure ? catch_up(a, e) : 0;
+	if (rc == 0)
+		rc = complete(a, event, record, hash, e);
+	if (rc != 0)
+		return rc;
+	rc = store_append_blocking(a->store, LOG_NAME, record, &seq, e);
+	if (rc != 0) {
+		a->unsure = true;
+		return rc;
+	}
+	memcpy(a->head, hash, sizeof a->head);
+	a->seq = seq;
+	a->since_saved++;
+	return 0;
+}
+
+static void save_now_and_then(struct audit *a)
+{
+	struct err e = { 0 };
+	if (a->since_saved < HEAD_EVERY && clock_mono_ms() - a->saved_ms < HEAD_EVERY_MS)
+		return;
+	if (save_head(a, false, &e) != 0)
+		log_warn("audit log: noting its end: %s", e.text);
+}
+
+int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e)
+{
+	json_t *record = fields ? fields : json_object();
+	if (!record)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	int rc = check_fields(event, record, e);
+	if (rc == 0) {
+		pthread_mutex_lock(&audit->chain);
+		rc = append_locked(audit, event, record, e);
+		if (rc == 0)
+			save_now_and_then(audit);
+		pthread_mutex_unlock(&audit->chain);
+		if (rc != 0)
+			err_wrap(e, "audit %s", event);
+	}
+	json_decref(record);
+	return rc;
+}
+
+/* --- read --- */
+
+struct page {
+	json_t *records;
+	uint64_t next;
+	bool failed;
+};
+
+static int add_record(void *arg, const char *key, json_t *record, uint64_t seq)
+{
+	(void)key;
+	struct page *page = arg;
+	json_t *out = json_pack("{s:I}", "seq", (json_int_t)seq);
+	page->failed = !out || json_object_update(out, record) != 0 ||
+		       json_object_set_new(out, "seq", json_integer((json_int_t)seq)) != 0 ||
+		       json_array_append(page->records, out) != 0;
+	json_decref(out);
+	page->next = seq + 1;
+	return page->failed;
+}
+
+int audit_read_blocking(struct audit *audit, uint64_t from, uint32_t limit, json_t **out_records, uint64_t *out_next,
+			struct err *e)
+{
+	if (from < 1)
+		from = 1;
+	if (limit < 1 || limit > LIMIT_SCAN_PAGE)
+		return err_set(e, ERR_INVALID, "limit: %" PRIu32 "; allowed: 1 to %u", limit, LIMIT_SCAN_PAGE);
+	struct page page = { .records = json_array(), .next = from };
+	if (!page.records)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	int rc = store_read_blocking(audit->store, LOG_NAME, from, limit, add_record, &page, e);
+	if (rc == 0 && page.failed)
+		rc = err_set(e, ERR_NOMEM, "out of memory");
+	if (rc != 0) {
+		json_decref(page.records);
+		return rc;
+	}
+	*out_records = page.records;
+	*out_next = page.next;
+	return 0;
+}

@@ -1,0 +1,271 @@
+/* Judging a real request: the caller's facts become condition keys, the policies decide, then the provider that named
+ * the caller has its say. A Deny of a policy is final; the provider may veto what a policy allows, and allow what no
+ * policy speaks of. */
+#include "server/policies.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "server/audit.h"
+#include "server/metrics.h"
+#include "server/policy_set.h"
+#include "server/server.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct question {
+	struct server *server;
+	const struct identity *id;
+	const char *remote_address, *action, *resource;
+	json_t *context;
+};
+
+/* --- context --- */
+
+static int set_claims(json_t *context, json_t *claims)
+{
+	const char *name;
+	json_t *value;
+	int rc = 0;
+	json_object_foreach(claims, name, value)
+	{
+		char key[LIMIT_POLICY_TEXT + 1];
+		int n = snprintf(key, sizeof key, "tunnel:Claim/%s", name);
+		/* A name that no policy could write is left out; the key is then missing. */
+		if (n > 0 && (size_t)n < sizeof key)
+			rc |= json_object_set(context, key, value);
+	}
+	return rc;
+}
+
+static void clear_claims(json_t *context)
+{
+	const char *key;
+	json_t *value;
+	void *after;
+	json_object_foreach_safe(context, after, key, value)
+	{
+		if (strncmp(key, "tunnel:Claim/", 13) == 0)
+			json_object_del(context, key);
+	}
+}
+
+/* What the server knows itself goes over what the caller brings. NULL: out of memory. */
+static json_t *make_context(const struct identity *id, const char *remote_address, const json_t *extra)
+{
+	char now[CLOCK_TEXT_LEN];
+	json_t *context = extra ? json_deep_copy(extra) : json_object();
+	if (!context)
+		return NULL;
+	clear_claims(context);
+	int rc = json_object_set_new(context, "tunnel:CurrentTime", json_string(clock_text(clock_wall_ms(), now)));
+	rc |= json_object_set_new(context, "tunnel:Subject", json_string(id->subject));
+	rc |= json_object_set_new(context, "tunnel:Provider", json_string(id->provider));
+	rc |= json_object_set_new(context, "tunnel:Group", json_deep_copy(id->groups));
+	if (remote_address)
+		rc |= json_object_set_new(context, "tunnel:SourceIp", json_string(remote_address));
+	else
+		json_object_del(context, "tunnel:SourceIp");
+	json_t *claims = json_deep_copy(id->claims);
+	rc |= claims ? set_claims(context, claims) : -1;
+	json_decref(claims);
+	if (rc == 0)
+		return context;
+	json_decref(context);
+	return NULL;
+}
+
+/* --- words --- */
+
+/* At most max bytes of a name, never half a character. */
+static int cut(const char *name, int max)
+{
+	int n = (int)strnlen(name, (size_t)max + 1);
+	if (n <= max)
+		return n;
+	for (n = max; n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80; n--)
+		;
+	return n;
+}
+
+static int refuse(const struct question *q, struct err *e, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static int refuse(const struct question *q, struct err *e, const char *fmt, ...)
+{
+	char why[sizeof e->text];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof why, fmt, ap);
+	va_end(ap);
+	return err_set(e, ERR_DENIED, "%.*s may not %s on %.*s: %s", cut(q->id->subject, 64), q->id->subject, q->action,
+		       cut(q->resource, 80), q->resource, why);
+}
+
+/* --- judgement --- */
+
+/* 0, ERR_DENIED, ERR_UNAVAILABLE. */
+static int ask_provider(const struct question *q, bool policy_allows, struct err *e)
+{
+	struct err why = { 0 };
+	int say = q->server->auth
+			  ? auth_authorize_blocking(q->server->auth, q->id, q->action, q->resource, q->context, &why)
+			  : 0;
+	if (say > 0 || (say == 0 && policy_allows))
+		return 0;
+	if (say == 0)
+		return refuse(q, e, "no statement allows it");
+	if (why.code == ERR_UNAVAILABLE || why.code == ERR_TIMEOUT)
+		return err_set(e, ERR_UNAVAILABLE, "provider %s cannot say whether %.*s may %s: %s", q->id->provider,
+			       cut(q->id->subject, 64), q->id->subject, q->action, why.text);
+	return refuse(q, e, "provider %s says no%s%s", q->id->provider, why.text[0] ? ": " : "", why.text);
+}
+
+static int judge(const struct question *q, struct policy_decision *out, struct err *e)
+{
+	const struct policy_request request = { .subject = q->id->subject,
+						.groups = q->id->groups,
+						.action = q->action,
+						.resource = q->resource,
+						.context = q->context };
+	policies_evaluate_anythread(q->server->policies, &request, out);
+	if (out->effect == POLICY_DENY)
+		return refuse(q, e, "denied by statement %s of policy %s", out->statement, out->policy);
+	return ask_provider(q, out->effect == POLICY_ALLOW, e);
+}
+
+/* A request may name anything, and a text may have been cut inside a character: the record gets what is UTF-8 of it,
+ * from the start. */
+static json_t *plain(const char *text)
+{
+	size_t n = text ? strnlen(text, 1024) : 0;
+	while (n && !text_is_utf8(text, n))
+		n--;
+	return text ? json_stringn(text, n) : json_null();
+}
+
+/* A refusal stands even when it cannot be written down. */
+static void record(const struct question *q, const struct policy_decision *d, const char *text)
+{
+	struct err e = { 0 };
+	bool by_policy = d->effect == POLICY_DENY;
+	if (q->server->metrics)
+		metrics_add(q->server->metrics, METRIC_POLICY_DENIED, 1);
+	if (!q->server->audit)
+		return;
+	json_t *fields =
+		json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "action", q->action, "resource",
+			  plain(q->resource), "subject", plain(q->id->subject), "provider", plain(q->id->provider),
+			  "remote_address", plain(q->remote_address), "policy", plain(by_policy ? d->policy : NULL),
+			  "statement", plain(by_policy ? d->statement : NULL), "text", plain(text));
+	if (!fields)
+		log_error("audit of a refusal: %s", text);
+	else if (audit_append_blocking(q->server->audit, "denied", fields, &e) != 0)
+		log_error("audit of a refusal (%s): %s", text, e.text);
+}
+
+static int ask(struct server *server, const struct identity *id, const char *remote_address, const char *action,
+	       const char *resource, const json_t *extra, bool recorded, struct err *e)
+{
+	struct err own = { 0 };
+	struct policy_decision decision;
+	struct question q = { .server = server,
+			      .id = id,
+			      .remote_address = remote_address,
+			      .action = action,
+			      .resource = resource,
+			      .context = make_context(id, remote_address, extra) };
+	if (!q.context)
+		return err_set(e, ERR_UNAVAILABLE, "out of memory");
+	int rc = judge(&q, &decision, e ? e : &own);
+	if (rc == ERR_DENIED && recorded)
+		record(&q, &decision, e ? e->text : own.text);
+	json_decref(q.context);
+	return rc;
+}
+
+int policies_require_blocking(struct server *server, const struct identity *id, const char *remote_address,
+			      const char *action, const char *resource, const json_t *extra, struct err *e)
+{
+	return ask(server, id, remote_address, action, resource, extra, true, e);
+}
+
+int policies_allows_blocking(struct server *server, const struct identity *id, const char *remote_address,
+			     const char *action, const char *resource, const json_t *extra, struct err *e)
+{
+	return ask(server, id, remote_address, action, resource, extra, false, e);
+}
+
+/* --- simulation --- */
+
+static bool is_value(const json_t *value)
+{
+	size_t n = json_array_size(value);
+	for (size_t i = 0; i < n; i++) {
+		const json_t *item = json_array_get(value, i);
+		if (!json_is_string(item) && !json_is_number(item) && !json_is_boolean(item))
+			return false;
+	}
+	return !json_is_object(value);
+}
+
+static int check_context(json_t *context, struct err *e)
+{
+	const char *key;
+	json_t *value;
+	if (!json_is_object(context))
+		return err_set(e, ERR_INVALID, "context: expected object");
+	json_object_foreach(context, key, value)
+	{
+		bool printable =
+			strnlen(key, 65) <= 64 && strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUV"
+							      "WXYZ0123456789:/._-") == strlen(key);
+		if (!policy_key_is_known(key))
+			return err_set(e, ERR_INVALID,
+				       "context.%s: unknown condition key; allowed: tunnel:Login, "
+				       "tunnel:Port, tunnel:Claim/<name>, target:Tag/<key> and the like",
+				       printable ? key : "?");
+		if (!is_value(value))
+			return err_set(e, ERR_INVALID,
+				       "context.%s: expected string, number, boolean, or an array of them",
+				       printable ? key : "?");
+	}
+	return 0;
+}
+
+static json_t *answer_of(const struct policy_decision *d)
+{
+	static const char *const words[] = {
+		[POLICY_NO_MATCH] = "no-match", [POLICY_ALLOW] = "allow", [POLICY_DENY] = "deny"
+	};
+	bool matched = d->effect != POLICY_NO_MATCH;
+	return json_pack("{s:s, s:s?, s:s?}", "effect", words[d->effect], "policy", matched ? d->policy : NULL,
+			 "statement", matched ? d->statement : NULL);
+}
+
+int policies_simulate(struct policies *p, const char *subject, const json_t *groups, const char *action,
+		      const char *resource, const json_t *context, json_t **out_answer, struct err *e)
+{
+	char now[CLOCK_TEXT_LEN];
+	if (!policy_action_is_known(action))
+		return err_set(e, ERR_INVALID, "action: unknown; allowed: %s", policy_actions_allowed);
+	json_t *copy = context ? json_deep_copy(context) : json_object();
+	if (!copy)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	int rc = check_context(copy, e);
+	if (rc == 0 && !json_object_get(copy, "tunnel:CurrentTime") &&
+	    json_object_set_new(copy, "tunnel:CurrentTime", json_string(clock_text(clock_wall_ms(), now))) != 0)
+		rc = err_set(e, ERR_NOMEM, "out of memory");
+	if (rc == 0) {
+		const struct policy_request request = {
+			.subject = subject, .groups = groups, .action = action, .resource = resource, .context = copy
+		};
+		struct policy_decision decision;
+		policies_evaluate_anythread(p, &request, &decision);
+		*out_answer = answer_of(&decision);
+		if (!*out_answer)
+			rc = err_set(e, ERR_NOMEM, "out of memory");
+	}
+	json_decref(copy);
+	return rc;
+}

@@ -1,0 +1,47 @@
+/* A set of policies that is in force as a whole. Immutable and counted: who holds one may use it while another takes
+ * its place. For policies*.c. */
+#ifndef SERVER_POLICY_SET_H
+#define SERVER_POLICY_SET_H
+
+#include "server/policies.h"
+
+#include <stdatomic.h>
+
+#define POLICIES_COLLECTION "policies"
+
+struct store;
+
+struct policy_entry {
+	atomic_uint users;
+	bool from_file;
+	struct policy *policy;
+	json_t *document;
+};
+struct policy_set {
+	atomic_uint users;
+	size_t n;
+	struct policy_entry **entries; /* by name */
+	const struct policy **parsed;  /* the same, for policy_evaluate */
+};
+
+int policy_entry_new(const char *name, bool from_file, const json_t *document, struct policy_entry **out_entry,
+		     struct err *e);
+void policy_entry_drop(struct policy_entry **entry);
+
+/* Takes users of its own on the entries, which need no order. ERR_LIMIT, and ERR_CONFLICT when a name is there twice.
+ */
+int policy_set_new(struct policy_entry *const *entries, size_t n, struct policy_set **out_set, struct err *e);
+struct policy_set *policy_set_use(struct policy_set *set);
+void policy_set_drop(struct policy_set **set);
+const struct policy_entry *policy_set_find(const struct policy_set *set, const char *name);
+/* *set with one entry put in its name's place or added; entry NULL: without that name. */
+int policy_set_with(const struct policy_set *set, const char *name, struct policy_entry *entry,
+		    struct policy_set **out_set, struct err *e);
+
+/* All of policy_dir (NULL or "": none) and of the store (NULL: none). */
+int policy_set_load_blocking(const char *policy_dir, struct store *store, struct policy_set **out_set, struct err *e);
+
+/* A user of the set in force now. */
+struct policy_set *policies_current_anythread(struct policies *p);
+
+#endif
