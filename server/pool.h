@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,7 @@ struct pool_job {
 	void (*done)(void *arg); /* exactly once afterwards, on reactor `reactor`; or on the worker when reactor < 0 */
 	void *arg;
 	int reactor;
+	bool must; /* taken even when the queue is full: events whose number is bounded elsewhere (one a connection) */
 };
 
 /* 0, or ERR_LIMIT when the queue is full (nothing runs then, done is not called). Any thread. */

@@ -21,6 +21,11 @@ int reactors_post_anythread(struct reactors *r, int reactor, void (*fn)(void *ar
 /* New certificate and key files are checked, then swapped in on every reactor. */
 int reactors_reload_tls(struct reactors *r, struct err *e);
 void reactors_stop_listening(struct reactors *r);
+/* Connections open now, of all kinds. Any thread. */
+size_t reactors_connections_anythread(const struct reactors *r);
+/* Closes every connection and joins the threads; afterwards posts answer ERR_CLOSED. The pool is stopped after this and
+ * before reactors_stop, so that what it still finishes has somewhere to report to. */
+void reactors_halt(struct reactors *r);
 void reactors_stop(struct reactors **r);
 
 #endif

@@ -1,0 +1,179 @@
+/* The accept loop: one thread that waits for connections on every listening socket and gives them to the reactors in
+ * turn. It owns a socket before the TLS layer does, so this is also where socket options are set. When the process has
+ * no file descriptors left it waits a moment instead of spinning. */
+#include "base/log.h"
+#include "base/text.h"
+#include "server/reactor_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LISTENERS 4u
+#define BACKLOG 1024
+#define NOTSENT_LOWAT (128 * 1024) /* bytes of a leg's data that may wait in the kernel: keystrokes stay close behind \
+				    */
+#define NO_FILES_WAIT_MS 100
+
+struct acceptor {
+	struct reactors *all;
+	pthread_t thread;
+	bool running;
+	int stop_fd;
+	struct pollfd fds[LISTENERS + 1]; /* the last one in use is stop_fd */
+	size_t listeners;
+	size_t next;
+};
+
+static void set_options(int fd)
+{
+	int on = 1, lowat = NOTSENT_LOWAT;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
+static void address_text(const struct sockaddr_storage *from, char out[64])
+{
+	const struct sockaddr_in6 *v6 = (const void *)from;
+	const struct sockaddr_in *v4 = (const void *)from;
+	out[0] = '\0';
+	if (from->ss_family == AF_INET)
+		inet_ntop(AF_INET, &v4->sin_addr, out, 64);
+	else if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], out, 64);
+	else
+		inet_ntop(AF_INET6, &v6->sin6_addr, out, 64);
+}
+
+/* false: nothing more to accept now. */
+static bool accept_one(struct acceptor *a, int listener)
+{
+	struct sockaddr_storage from;
+	socklen_t len = sizeof from;
+	int fd = accept4(listener, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			log_warn("no file descriptors or memory for new connections: %s", strerror(errno));
+			poll(&a->fds[a->listeners], 1, NO_FILES_WAIT_MS);
+		}
+		return errno == ECONNABORTED || errno == EINTR;
+	}
+	char remote[64];
+	address_text(&from, remote);
+	set_options(fd);
+	reactor_adopt_anythread(a->all, a->next, fd, remote);
+	a->next = (a->next + 1) % a->all->count;
+	return true;
+}
+
+static void *accept_main(void *arg)
+{
+	struct acceptor *a = arg;
+	for (;;) {
+		if (poll(a->fds, a->listeners + 1, -1) < 0 && errno != EINTR)
+			break;
+		if (a->fds[a->listeners].revents)
+			break;
+		for (size_t i = 0; i < a->listeners; i++)
+			while (a->fds[i].revents && accept_one(a, a->fds[i].fd))
+				;
+	}
+	return NULL;
+}
+
+static int listen_on(struct acceptor *a, const struct addrinfo *at, uint16_t *port)
+{
+	struct sockaddr_storage address;
+	socklen_t len = at->ai_addrlen;
+	memcpy(&address, at->ai_addr, len);
+	/* Port 0: all families get the port that the first one was given. */
+	if (at->ai_family == AF_INET6)
+		((struct sockaddr_in6 *)(void *)&address)->sin6_port = htons(*port);
+	else
+		((struct sockaddr_in *)(void *)&address)->sin_port = htons(*port);
+	int on = 1, off = 0, fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (at->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+	if (bind(fd, (struct sockaddr *)&address, len) != 0 || listen(fd, BACKLOG) != 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
+		int saved = errno;
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	*port = ntohs(at->ai_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&address)->sin6_port
+						: ((struct sockaddr_in *)(void *)&address)->sin_port);
+	a->fds[a->listeners++] = (struct pollfd){ fd, POLLIN, 0 };
+	return 0;
+}
+
+int acceptor_new(struct reactors *all, const char *listen_text, struct acceptor **out_acceptor, uint16_t *out_port,
+		 struct err *e)
+{
+	char host[256], service[8];
+	uint16_t port = 0;
+	if (text_parse_host_port(listen_text, host, sizeof host, &port) != 0)
+		return err_set(e, ERR_INVALID, "listen: \"%s\" is not host:port", listen_text);
+	snprintf(service, sizeof service, "%u", port);
+	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM }, *found = NULL;
+	int rc = getaddrinfo(host, service, &hints, &found);
+	if (rc != 0)
+		return err_set(e, ERR_INVALID, "listen: %s: %s", host, gai_strerror(rc));
+	struct acceptor *a = calloc(1, sizeof *a);
+	if (!a) {
+		freeaddrinfo(found);
+		return err_set(e, ERR_NOMEM, "out of memory");
+	}
+	a->all = all;
+	int failed = 0;
+	for (const struct addrinfo *at = found; at && a->listeners < LISTENERS; at = at->ai_next)
+		if ((at->ai_family == AF_INET || at->ai_family == AF_INET6) && listen_on(a, at, &port) != 0)
+			failed = errno;
+	freeaddrinfo(found);
+	a->stop_fd = eventfd(0, EFD_CLOEXEC);
+	a->fds[a->listeners] = (struct pollfd){ a->stop_fd, POLLIN, 0 };
+	if (a->listeners == 0 || a->stop_fd < 0) {
+		acceptor_stop(&a);
+		return err_set_errno(e, ERR_UNAVAILABLE, failed, "listen: %s", listen_text);
+	}
+	*out_port = port;
+	*out_acceptor = a;
+	return 0;
+}
+
+int acceptor_start(struct acceptor *a, struct err *e)
+{
+	int rc = pthread_create(&a->thread, NULL, accept_main, a);
+	if (rc != 0)
+		return err_set_errno(e, ERR_UNAVAILABLE, rc, "accept thread");
+	a->running = true;
+	return 0;
+}
+
+void acceptor_stop(struct acceptor **acceptor)
+{
+	struct acceptor *a = *acceptor;
+	if (!a)
+		return;
+	uint64_t one = 1;
+	if (a->running && write(a->stop_fd, &one, sizeof one) == sizeof one)
+		pthread_join(a->thread, NULL);
+	for (size_t i = 0; i < a->listeners; i++)
+		close(a->fds[i].fd);
+	if (a->stop_fd >= 0)
+		close(a->stop_fd);
+	free(a);
+	*acceptor = NULL;
+}

@@ -1,0 +1,249 @@
+/* Control connections. The agent's assertion is judged on a worker; until then nothing is read. Then each text message
+ * is a job of the connection's own serial key, so the control plane gets them one at a time and in order. At most
+ * IN_FLIGHT of them wait; then the agent is not read. */
+#include "server/conn.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/secret.h"
+#include "server/control.h"
+#include "server/metrics.h"
+#include "server/pool.h"
+#include "server/server.h"
+#include "server/upgrade.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IN_FLIGHT 16u
+#define OUT_LIMIT (4u * LIMIT_WS_MESSAGE_TEXT) /* bytes waiting for an agent that does not read; then it is cut off */
+
+struct job {
+	struct server *server;
+	wsconn_id conn;
+	char *assertion;
+	char remote[64];
+	char target[65];
+	struct control_decision decision;
+	size_t len;
+	char text[];
+};
+
+struct agentconn {
+	struct job *claim;
+	bool in;
+	char target[65];
+	struct buf message;
+	struct job *waiting; /* a message that the pool had no room for */
+	size_t in_flight;
+	struct conn_queue out;
+};
+
+static struct job *job_new(struct conn *c, const char *target, const char *text, size_t len)
+{
+	struct job *j = calloc(1, sizeof *j + len + 1);
+	if (!j)
+		return NULL;
+	j->server = c->server;
+	j->conn = c->id;
+	snprintf(j->target, sizeof j->target, "%s", target);
+	snprintf(j->remote, sizeof j->remote, "%s", c->remote);
+	j->len = len;
+	if (len)
+		memcpy(j->text, text, len);
+	return j;
+}
+
+static void job_free(void *arg)
+{
+	struct job *j = arg;
+	if (j)
+		secret_free_text(&j->assertion);
+	free(j);
+}
+
+void *agentconn_new(struct conn *c, const struct http_head *head, const char *bearer)
+{
+	struct agentconn *a = calloc(1, sizeof *a);
+	struct job *j = job_new(c, "", NULL, 0);
+	(void)head;
+	if (a && j && (j->assertion = strdup(bearer))) {
+		a->claim = j;
+		buf_init(&a->message, LIMIT_WS_MESSAGE_TEXT);
+		return a;
+	}
+	job_free(j);
+	free(a);
+	return NULL;
+}
+
+/* The agent behind an id; NULL when it is gone. */
+static struct agentconn *agent_of(struct server *server, wsconn_id id, struct conn **out_conn)
+{
+	struct conn *c = conn_find(server, id);
+	if (!c || c->ops != &agentconn_ops || !c->open)
+		return NULL;
+	*out_conn = c;
+	return c->state;
+}
+
+static void judge(void *arg)
+{
+	struct job *j = arg;
+	j->decision.close_code = 4401; /* whatever the judge leaves unsaid refuses */
+	control_authorize_blocking(j->server, j->assertion, j->remote, &j->decision);
+}
+
+static void judged(void *arg)
+{
+	struct job *j = arg;
+	struct conn *c = NULL;
+	struct agentconn *a = agent_of(j->server, j->conn, &c);
+	if (a && !c->closing) {
+		if (j->decision.close_code) {
+			conn_close(c, j->decision.close_code, j->decision.text);
+		} else {
+			a->in = true;
+			snprintf(a->target, sizeof a->target, "%s", j->decision.target);
+			conn_resume(c);
+		}
+	}
+	job_free(j);
+}
+
+static void on_open(struct conn *c)
+{
+	struct agentconn *a = c->state;
+	struct pool_job job = { .run_blocking = judge, .done = judged, .arg = a->claim, .reactor = c->reactor };
+	conn_pause(c);
+	if (pool_submit_anythread(c->server->pool, &job) == 0) {
+		a->claim = NULL;
+		return;
+	}
+	metrics_add(c->server->metrics, METRIC_POOL_REJECTED, 1);
+	conn_close(c, 4503, "the server has more requests waiting than it takes on");
+}
+
+static void deliver(void *arg)
+{
+	struct job *j = arg;
+	control_on_text_blocking(j->server, j->conn, j->target, j->text, j->len);
+}
+
+static void delivered(void *arg)
+{
+	struct job *j = arg;
+	struct conn *c = NULL;
+	struct agentconn *a = agent_of(j->server, j->conn, &c);
+	if (a && --a->in_flight < IN_FLIGHT && !a->waiting)
+		conn_resume(c);
+	job_free(j);
+}
+
+static void submit_message(struct conn *c, struct job *j)
+{
+	struct agentconn *a = c->state;
+	struct pool_job job = { .run_blocking = deliver, .done = delivered, .arg = j, .reactor = c->reactor };
+	/* Counted before: it may be done before the call returns. */
+	a->in_flight++;
+	bool taken = pool_submit_serial_anythread(c->server->pool, c->id, &job) == 0;
+	if (!taken) {
+		a->in_flight--;
+		a->waiting = j;
+	}
+	if (!taken || a->in_flight >= IN_FLIGHT)
+		conn_pause(c);
+}
+
+static enum conn_result on_data(struct conn *c, bool binary, const uint8_t *data, size_t len, bool last)
+{
+	struct agentconn *a = c->state;
+	if (!a->in)
+		return CONN_OK;
+	if (binary || buf_add(&a->message, data, len) != 0) {
+		conn_close(c, 4008,
+			   binary ? "binary messages are not part of this protocol" : "a message is over 256 KiB");
+		return CONN_OK;
+	}
+	if (!last)
+		return CONN_OK;
+	struct job *j = a->waiting ? NULL : job_new(c, a->target, (const char *)buf_data(&a->message), a->message.len);
+	/* Each message gives its memory back: most are small, and there are many agents. */
+	buf_free(&a->message);
+	if (!j)
+		return CONN_CLOSE;
+	submit_message(c, j);
+	return CONN_OK;
+}
+
+static enum conn_result on_writable(struct conn *c)
+{
+	struct agentconn *a = c->state;
+	struct conn_msg *m = conn_queue_take(&a->out);
+	if (!m)
+		return c->closing ? CONN_CLOSE : CONN_OK;
+	int rc = conn_write(c, false, m->data, m->len);
+	free(m);
+	if (rc != 0)
+		return CONN_CLOSE;
+	if (a->out.first || c->closing)
+		conn_want_write(c);
+	return CONN_OK;
+}
+
+static void on_tick(struct conn *c, int64_t now_mono_ms)
+{
+	struct agentconn *a = c->state;
+	(void)now_mono_ms;
+	if (a->waiting) {
+		struct job *j = a->waiting;
+		a->waiting = NULL;
+		submit_message(c, j);
+		if (!a->waiting && a->in_flight < IN_FLIGHT)
+			conn_resume(c);
+	}
+}
+
+static void gone(void *arg)
+{
+	struct job *j = arg;
+	control_on_closed_blocking(j->server, j->conn, j->target, j->text);
+}
+
+static void on_closed(struct conn *c, unsigned code, const char *why)
+{
+	struct agentconn *a = c->state;
+	(void)code;
+	if (c->closing)
+		why = c->close_reason;
+	if (a->in) {
+		struct job *j = job_new(c, a->target, why, strlen(why));
+		if (!j)
+			abort(); /* the target would look connected for good */
+		struct pool_job job = { .run_blocking = gone, .done = job_free, .arg = j, .reactor = -1, .must = true };
+		if (pool_submit_serial_anythread(c->server->pool, c->id, &job) != 0)
+			abort();
+	}
+	job_free(a->claim);
+	job_free(a->waiting);
+	buf_free(&a->message);
+	conn_queue_clear(&a->out, false);
+	free(a);
+	c->state = NULL;
+}
+
+const struct conn_ops agentconn_ops = { "tunnel.control.v1", on_open, on_data, on_writable, on_tick, on_closed };
+
+void agentconn_send(struct conn *c, const char *text, size_t len)
+{
+	struct agentconn *a = c->state;
+	if (c->ops != &agentconn_ops || !c->open || c->closing)
+		return;
+	if (a->out.bytes + len > OUT_LIMIT || !conn_queue_add(&a->out, false, text, len)) {
+		conn_queue_clear(&a->out, false);
+		conn_close(c, 4012, "the agent did not read in time");
+		return;
+	}
+	conn_want_write(c);
+}

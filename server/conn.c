@@ -1,0 +1,696 @@
+/* The transport: every call into libwebsockets stands here. A socket comes from our own accept loop, gets a struct conn
+ * at its creation callback and loses it at its destruction callback. HTTP goes to http.c; a granted upgrade gets the
+ * ops of its subprotocol. Three things of lws shape this file:
+ *  - It keeps the parsed head only until the callback that announces it returns; so the head is copied out whole. lws
+ *    decodes the path and query, so they are encoded again for whoever signs them.
+ *  - In the state "transaction going on" it does not read and does not stop being told that it could, so reading is
+ *    switched off while a request is worked on.
+ *  - Before 4.3.9 a request with an unknown Upgrade value runs on with its head freed (CVE-2025-11677); so the upgrade
+ *    callback trusts nothing that it is given and reads the header again. */
+#include "server/conn.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/http.h"
+#include "server/reactor_internal.h"
+#include "server/server.h"
+#include "server/upgrade.h"
+
+#include <libwebsockets.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#define HEAD_SPACE 24576 /* lws drops what is larger without an answer; ours to refuse with one from 16384 on */
+#define PING_S 5
+#define DEAD_S 15
+#define CLOSE_WAIT_MS 5000 /* for a close frame to go out and be answered */
+
+_Static_assert(CONN_HEADROOM >= LWS_PRE, "room for the frame header");
+
+/* ---- ids ---- */
+
+static struct list *bucket_of(struct reactor *r, wsconn_id id)
+{
+	return &r->conns[(id >> 8) % REACTOR_BUCKETS];
+}
+
+struct conn *conn_find(struct server *server, wsconn_id id)
+{
+	struct reactor *r = reactor_current();
+	(void)server;
+	if (!r || r->index != conn_reactor_of(id))
+		return NULL;
+	LIST_EACH(node, bucket_of(r, id))
+	{
+		struct conn *c = LIST_ENTRY(node, struct conn, node);
+		if (c->id == id)
+			return c;
+	}
+	return NULL;
+}
+
+static struct conn *conn_new(struct reactor *r, struct lws *wsi)
+{
+	struct conn *c = calloc(1, sizeof *c);
+	if (!c)
+		return NULL;
+	c->id = ++r->next_serial << 8 | (unsigned)r->index;
+	c->server = r->server;
+	c->on = r;
+	c->reactor = r->index;
+	c->transport = wsi;
+	snprintf(c->remote, sizeof c->remote, "%s", r->adopting ? r->adopting : "");
+	c->http = http_new(c);
+	if (!c->http) {
+		free(c);
+		return NULL;
+	}
+	list_append(bucket_of(r, c->id), &c->node);
+	atomic_fetch_add(&r->all->connections, 1);
+	return c;
+}
+
+static void conn_free(struct conn *c, const char *why)
+{
+	list_remove(&c->node);
+	atomic_fetch_sub(&c->on->all->connections, 1);
+	if (c->ops)
+		c->ops->on_closed(c, c->peer_code, why);
+	http_free(&c->http);
+	free(c);
+}
+
+/* ---- what the layers above ask for ---- */
+
+static struct lws *wsi_of(struct conn *c)
+{
+	return c->transport;
+}
+
+void conn_want_write(struct conn *c)
+{
+	lws_callback_on_writable(wsi_of(c));
+}
+
+void conn_pause(struct conn *c)
+{
+	c->paused = true;
+	c->valid_ms = clock_mono_ms();
+	lws_rx_flow_control(wsi_of(c), 0);
+}
+
+void conn_resume(struct conn *c)
+{
+	if (!c->paused)
+		return;
+	c->paused = false;
+	lws_rx_flow_control(wsi_of(c), 1);
+	/* What lies decrypted in the TLS layer makes no socket event; being writable does. */
+	lws_callback_on_writable(wsi_of(c));
+}
+
+int conn_write(struct conn *c, bool binary, uint8_t *data, size_t len)
+{
+	return lws_write(wsi_of(c), data, len, binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0 ? -1 : 0;
+}
+
+int conn_write_http(struct conn *c, const uint8_t *data, size_t len, bool final)
+{
+	/* lws takes a pointer to what it may change; for HTTP/1 it only reads. */
+	uint8_t block[LWS_PRE + 2048], *p = block + LWS_PRE;
+	if (len > 2048) {
+		p = malloc(LWS_PRE + len);
+		if (!p)
+			return -1;
+		p += LWS_PRE;
+	}
+	memcpy(p, data, len);
+	int n = lws_write(wsi_of(c), p, len, final ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP);
+	if (p != block + LWS_PRE)
+		free(p - LWS_PRE);
+	return n < 0 ? -1 : 0;
+}
+
+void conn_close(struct conn *c, unsigned code, const char *reason)
+{
+	if (c->closing)
+		return;
+	c->closing = true;
+	c->close_code = code;
+	snprintf(c->close_reason, sizeof c->close_reason, "%s", reason);
+	conn_close_deadline(c);
+	conn_want_write(c);
+}
+
+void conn_close_deadline(struct conn *c)
+{
+	if (!c->deadline_ms)
+		c->deadline_ms = clock_mono_ms() + CLOSE_WAIT_MS;
+	conn_resume(c); /* the answer to the close frame is among what comes */
+}
+
+void conn_kill(struct conn *c)
+{
+	lws_set_timeout(wsi_of(c), PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+	conn_poke(c->on);
+}
+
+void conn_poke(struct reactor *r)
+{
+	lws_cancel_service(r->context);
+}
+
+/* ---- the head of a request ---- */
+
+static const struct {
+	enum lws_token_indexes token;
+	const char *method;
+} methods[] = { { WSI_TOKEN_GET_URI, "GET" },     { WSI_TOKEN_POST_URI, "POST" },
+		{ WSI_TOKEN_PUT_URI, "PUT" },     { WSI_TOKEN_DELETE_URI, "DELETE" },
+		{ WSI_TOKEN_PATCH_URI, "PATCH" }, { WSI_TOKEN_OPTIONS_URI, "OPTIONS" },
+		{ WSI_TOKEN_HEAD_URI, "HEAD" } };
+
+/* Copies into a block of known size; the block is big enough by construction (three bytes for each of the head). */
+struct packer {
+	char *at, *end;
+	bool full;
+};
+
+static const char *pack(struct packer *p, const char *text, size_t len)
+{
+	if (p->full || (size_t)(p->end - p->at) < len + 1) {
+		p->full = true;
+		return "";
+	}
+	char *start = p->at;
+	memcpy(start, text, len);
+	start[len] = '\0';
+	p->at += len + 1;
+	return start;
+}
+
+/* Percent-encodes again what lws has decoded. safe: bytes that stay as they are beside letters, digits and "-._~". */
+static void pack_encoded(struct packer *p, const char *text, size_t len, const char *safe)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	for (size_t i = 0; i < len; i++) {
+		unsigned char ch = (unsigned char)text[i];
+		bool plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||
+			     (ch && strchr("-._~", ch)) || (ch && strchr(safe, ch));
+		if (p->end - p->at < 4) {
+			p->full = true;
+			return;
+		}
+		if (plain) {
+			*p->at++ = (char)ch;
+		} else {
+			*p->at++ = '%';
+			*p->at++ = hex[ch >> 4];
+			*p->at++ = hex[ch & 15];
+		}
+	}
+}
+
+static const char *pack_query(struct packer *p, struct lws *wsi, char *scratch)
+{
+	char *start = p->at;
+	for (int i = 0;; i++) {
+		int n = lws_hdr_copy_fragment(wsi, scratch, HEAD_SPACE, WSI_TOKEN_HTTP_URI_ARGS, i);
+		if (n < 0)
+			break;
+		if (i)
+			pack_encoded(p, "&", 1, "&");
+		/* The first "=" ends the name; later ones belong to the value and were encoded. */
+		char *equals = memchr(scratch, '=', (size_t)n);
+		size_t name = equals ? (size_t)(equals - scratch) + 1 : (size_t)n;
+		pack_encoded(p, scratch, name, "=:@/?!$'()*,");
+		pack_encoded(p, scratch + name, (size_t)n - name, ":@/?!$'()*,");
+	}
+	if (p->at == p->end)
+		p->full = true;
+	else
+		*p->at++ = '\0';
+	return p->full ? "" : start;
+}
+
+struct collect {
+	struct lws *wsi;
+	struct packer *p;
+	struct http_head *head;
+	size_t room;
+	char *scratch;
+};
+
+static void collect_header(struct collect *k, const char *name, size_t name_len, const char *value, size_t len)
+{
+	k->head->size += name_len + len + 4;
+	if (k->head->header_count == k->room) {
+		k->head->header_count++; /* refused above for their number; the array is not touched */
+		k->room = 0;
+		return;
+	}
+	if (k->room == 0)
+		return;
+	while (len && (value[len - 1] == ' ' || value[len - 1] == '\t'))
+		len--;
+	struct tunnel_header *h = &k->head->headers[k->head->header_count++];
+	h->name = pack(k->p, name, name_len);
+	h->value = pack(k->p, value, len);
+}
+
+static void collect_custom(const char *name, int nlen, void *opaque)
+{
+	struct collect *k = opaque;
+	if (nlen < 2 || name[nlen - 1] != ':')
+		return;
+	int n = lws_hdr_custom_copy(k->wsi, k->scratch, HEAD_SPACE, name, nlen);
+	if (n >= 0)
+		collect_header(k, name, (size_t)nlen - 1, k->scratch, (size_t)n);
+}
+
+#ifndef HAVE_LWS_HDR_CUSTOM_NAME_FOREACH
+/* lws before 4.2 keeps headers that it does not know but has no call to list them. They lie in the head's buffer behind
+ * the URI, among the values of known headers, as: length of the name and of the value (16 bits each, big-endian), 32
+ * bits, name with colon, value. What looks like one is taken for real only when lws itself finds a header of that name.
+ * Each name is listed once. Eight zero bytes end the used space. */
+static bool listed(const struct http_head *head, const char *name, size_t len)
+{
+	for (size_t i = 0; i < head->header_count; i++)
+		if (strlen(head->headers[i].name) == len && memcmp(head->headers[i].name, name, len) == 0)
+			return true;
+	return false;
+}
+
+static void walk_custom(struct collect *k, const char *uri)
+{
+	/* The buffer has HEAD_SPACE bytes, and the URI begins within its first 64. */
+	const unsigned char *at = (const unsigned char *)uri, *end = at + HEAD_SPACE - 64;
+	static const unsigned char unused[8];
+	while (uri && end - at > 16 && memcmp(at, unused, sizeof unused) != 0) {
+		size_t nlen = (size_t)at[0] << 8 | at[1], vlen = (size_t)at[2] << 8 | at[3];
+		const char *name = (const char *)at + 8;
+		if (nlen < 2 || nlen + vlen + 8 >= (size_t)(end - at) || name[nlen - 1] != ':' ||
+		    memchr(name, '\0', nlen) || lws_hdr_custom_length(k->wsi, name, (int)nlen) < 0) {
+			at++;
+			continue;
+		}
+		if (k->room && !listed(k->head, name, nlen - 1))
+			collect_custom(name, (int)nlen, k);
+		at += 8 + nlen + vlen;
+	}
+}
+#endif
+
+static void collect_known(struct collect *k)
+{
+	for (int t = 0; t < WSI_TOKEN_COUNT; t++) {
+		const char *name = (const char *)lws_token_to_string((enum lws_token_indexes)t);
+		size_t len = name ? strlen(name) : 0;
+		if (len < 2 || name[len - 1] != ':' || name[0] == ':')
+			continue;
+		for (int i = 0;; i++) {
+			int n = lws_hdr_copy_fragment(k->wsi, k->scratch, HEAD_SPACE, (enum lws_token_indexes)t, i);
+			if (n < 0)
+				break;
+			collect_header(k, name, len - 1, k->scratch, (size_t)n);
+		}
+	}
+}
+
+static int64_t content_length(const struct http_head *head)
+{
+	int64_t length = HTTP_BODY_NONE;
+	for (size_t i = 0; i < head->header_count && i < LIMIT_HTTP_HEADER_COUNT; i++) {
+		if (strcmp(head->headers[i].name, "content-length") != 0)
+			continue;
+		const char *v = head->headers[i].value;
+		if (length != HTTP_BODY_NONE || !*v || strspn(v, "0123456789") != strlen(v))
+			return HTTP_BODY_INVALID;
+		length = strlen(v) > 15 ? INT64_MAX : strtoll(v, NULL, 10);
+	}
+	return length;
+}
+
+/* 0, or -1: no usable request line, or out of memory. uri: where lws keeps it; NULL when it does not say, then only the
+ * headers of WebSocket requests are read. */
+static int head_read(struct lws *wsi, const char *uri, struct http_head *out)
+{
+	memset(out, 0, sizeof *out);
+	size_t m = 0;
+	while (m < sizeof methods / sizeof methods[0] && lws_hdr_total_length(wsi, methods[m].token) == 0)
+		m++;
+	if (m == sizeof methods / sizeof methods[0])
+		return -1;
+	size_t array = LIMIT_HTTP_HEADER_COUNT * sizeof(struct tunnel_header), size = array + HEAD_SPACE * 4u;
+	char *scratch = malloc(HEAD_SPACE);
+	out->block = calloc(1, size);
+	out->block_size = size;
+	if (!scratch || !out->block) {
+		free(scratch);
+		http_head_free(out);
+		return -1;
+	}
+	out->headers = (struct tunnel_header *)(void *)out->block;
+	struct packer p = { out->block + array, out->block + size, false };
+	struct collect k = { wsi, &p, out, LIMIT_HTTP_HEADER_COUNT, scratch };
+	out->method = methods[m].method;
+	int n = lws_hdr_copy(wsi, scratch, HEAD_SPACE, methods[m].token);
+	out->path = p.at;
+	pack_encoded(&p, scratch, n > 0 ? (size_t)n : 0, "/:@!$&'()*+,;=");
+	pack(&p, "", 0);
+	out->query = pack_query(&p, wsi, scratch);
+	collect_known(&k);
+	if (!uri)
+		collect_custom("dpop:", 5, &k);
+#ifdef HAVE_LWS_HDR_CUSTOM_NAME_FOREACH
+	if (uri)
+		lws_hdr_custom_name_foreach(wsi, collect_custom, &k);
+#else
+	walk_custom(&k, uri);
+#endif
+	if (p.full)
+		out->size = HEAD_SPACE;
+	size_t count = out->header_count;
+	if (count > LIMIT_HTTP_HEADER_COUNT)
+		out->header_count = LIMIT_HTTP_HEADER_COUNT;
+	out->content_length = content_length(out);
+	out->chunked = http_head_get(out, "transfer-encoding") != NULL;
+	const char *expect = http_head_get(out, "expect"), *connection = http_head_get(out, "connection");
+	out->expect_continue = expect && strcasecmp(expect, "100-continue") == 0;
+	n = lws_hdr_copy(wsi, scratch, HEAD_SPACE, WSI_TOKEN_HTTP);
+	out->keep_alive = n > 0 && strcmp(scratch, "HTTP/1.1") == 0;
+	if (connection && strcasecmp(connection, "close") == 0)
+		out->keep_alive = false;
+	/* lws waits for a body of such a request and would take the next one for it. */
+	if (out->content_length == HTTP_BODY_NONE && out->method[0] == 'P')
+		out->keep_alive = false;
+	out->header_count = count;
+	free(scratch);
+	return 0;
+}
+
+/* ---- callbacks ---- */
+
+static int confirm_upgrade(struct lws *wsi, struct conn *c)
+{
+	char value[16];
+	if (lws_hdr_copy(wsi, value, sizeof value, WSI_TOKEN_UPGRADE) <= 0 || strcasecmp(value, "websocket") != 0)
+		return -1;
+	struct http_head head;
+	char *answer = NULL;
+	size_t len = 0;
+	if (!c->http || head_read(wsi, NULL, &head) != 0)
+		return -1;
+	enum conn_result judged = http_judge_upgrade(c, &head, &answer, &len);
+	http_head_free(&head);
+	if (judged == CONN_OK)
+		return 0;
+	if (answer)
+		(void)conn_write_http(c, (const uint8_t *)answer, len, true);
+	free(answer);
+	return -1;
+}
+
+static int http_head_arrived(struct lws *wsi, struct conn *c, const char *uri)
+{
+	struct http_head head;
+	if (!c->http || head_read(wsi, uri, &head) != 0)
+		return -1;
+	/* lws would end the connection by its own clock; the deadline is ours. */
+	lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0);
+	return http_on_head(c, &head) == CONN_OK ? 0 : -1;
+}
+
+static int http_writable(struct lws *wsi, struct conn *c)
+{
+	switch (http_on_writable(c)) {
+	case HTTP_WRITE_MORE:
+		return 0;
+	case HTTP_WRITE_NEXT_REQUEST:
+		conn_resume(c);
+		return lws_http_transaction_completed(wsi) ? -1 : 0;
+	case HTTP_WRITE_CLOSE:
+		break;
+	}
+	return -1;
+}
+
+static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+{
+	struct conn *c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
+	struct reactor *r = reactor_current();
+	(void)user;
+	switch (reason) {
+	case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
+		c = r ? conn_new(r, wsi) : NULL;
+		lws_set_opaque_user_data(wsi, c);
+		return c ? 0 : -1;
+	case LWS_CALLBACK_WSI_DESTROY:
+		lws_set_opaque_user_data(wsi, NULL);
+		if (c)
+			conn_free(c, "connection lost");
+		return 0;
+	case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
+		return c ? confirm_upgrade(wsi, c) : -1;
+	case LWS_CALLBACK_HTTP:
+		return c ? http_head_arrived(wsi, c, in) : -1;
+	case LWS_CALLBACK_HTTP_BODY:
+		return c && c->http && http_on_body(c, in, len) == CONN_OK ? 0 : -1;
+	case LWS_CALLBACK_HTTP_BODY_COMPLETION:
+		return c && c->http && http_on_body_end(c) == CONN_OK ? 0 : -1;
+	case LWS_CALLBACK_HTTP_WRITEABLE:
+		return c && c->http ? http_writable(wsi, c) : 0;
+	case LWS_CALLBACK_RAW_ADOPT: /* a CONNECT request */
+	case LWS_CALLBACK_RAW_CONNECTED:
+	case LWS_CALLBACK_RAW_RX:
+	case LWS_CALLBACK_RAW_WRITEABLE:
+		return -1;
+	default:
+		return 0;
+	}
+}
+
+static int send_close(struct lws *wsi, struct conn *c)
+{
+	size_t len = strlen(c->close_reason);
+	lws_close_reason(wsi, (enum lws_close_status)c->close_code, (unsigned char *)c->close_reason, len);
+	return -1;
+}
+
+static int ws_receive(struct lws *wsi, struct conn *c, const uint8_t *data, size_t len)
+{
+	if (c->closing)
+		return 0;
+	bool last = lws_is_final_fragment(wsi) && lws_remaining_packet_payload(wsi) == 0;
+	if (c->ops->on_data(c, lws_frame_is_binary(wsi), data, len, last) == CONN_CLOSE && !c->closing)
+		return -1;
+	return 0;
+}
+
+static int ws_writable(struct lws *wsi, struct conn *c)
+{
+	if (c->ops->on_writable(c) == CONN_CLOSE)
+		return c->closing ? send_close(wsi, c) : -1;
+	return 0;
+}
+
+static int on_ws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+{
+	struct conn *c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
+	const unsigned char *code = in;
+	(void)user;
+	if (reason == LWS_CALLBACK_FILTER_PROTOCOL_CONNECTION)
+		return c && c->ops ? 0 : -1;
+	if (!c || !c->ops)
+		return 0;
+	switch (reason) {
+	case LWS_CALLBACK_ESTABLISHED:
+		c->open = true;
+		c->ops->on_open(c);
+		return 0;
+	case LWS_CALLBACK_RECEIVE:
+		return ws_receive(wsi, c, in, len);
+	case LWS_CALLBACK_SERVER_WRITEABLE:
+		return ws_writable(wsi, c);
+	case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+		c->peer_code = len >= 2 ? (unsigned)(code[0] << 8 | code[1]) : 1005;
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+/* ---- time ---- */
+
+static void tick_one(struct conn *c, int64_t now)
+{
+	struct lws *wsi = wsi_of(c);
+	if (c->http) {
+		/* Before the handshake's end, and after an upgrade that never finished, there is nobody to answer. */
+		SSL *ssl = lws_get_ssl(wsi);
+		if (http_on_tick(c, now, ssl && SSL_is_init_finished(ssl)) == CONN_CLOSE)
+			conn_kill(c);
+		return;
+	}
+	if (c->deadline_ms && now >= c->deadline_ms) {
+		conn_kill(c);
+		return;
+	}
+	if (!c->open)
+		return;
+	if (c->paused && now - c->valid_ms >= 1000) {
+		/* While it is not read, its pongs are not seen. */
+		c->valid_ms = now;
+		lws_validity_confirmed(wsi);
+	}
+	c->ops->on_tick(c, now);
+}
+
+void conn_tick(struct reactor *r, int64_t now)
+{
+	for (size_t i = 0; i < REACTOR_BUCKETS; i++)
+		LIST_EACH_SAFE(node, after, &r->conns[i])
+	tick_one(LIST_ENTRY(node, struct conn, node), now);
+	conn_poke(r);
+}
+
+/* ---- contexts ---- */
+
+static const struct lws_protocols protocols[] = {
+	{ "http", on_http, 0, 4096, 0, NULL, 2 * CONN_CHUNK },
+	{ "tunnel.control.v1", on_ws, 0, 4096, 0, NULL, 2 * CONN_CHUNK },
+	{ "tunnel.leg.v1", on_ws, 0, CONN_CHUNK + 512, 0, NULL, 2 * CONN_CHUNK },
+	{ NULL, NULL, 0, 0, 0, NULL, 0 },
+};
+
+static const lws_retry_bo_t validity = { .secs_since_valid_ping = PING_S, .secs_since_valid_hangup = DEAD_S };
+
+static void ignore_signal(void *handle, int signum)
+{
+	(void)handle, (void)signum; /* signals are the main thread's */
+}
+
+static void emit_log(int level, const char *line)
+{
+	char text[200];
+	snprintf(text, sizeof text, "%.*s", (int)strcspn(line, "\n"), line);
+	log_with(LOG_LEVEL_DEBUG, FIELDS({ "level", level & LLL_ERR ? "error" : "warn" }), "lws: %s", text);
+}
+
+int conn_context_new(struct reactor *r, const char *certificate, const char *key, struct err *e)
+{
+	void *loops[1] = { &r->loop };
+	lws_set_log_level(LLL_ERR | LLL_WARN, emit_log);
+	struct lws_context_creation_info info = {
+		.port = CONTEXT_PORT_NO_LISTEN_SERVER,
+		.protocols = protocols,
+		.extensions = NULL,
+		.foreign_loops = loops,
+		.signal_cb = ignore_signal,
+		.options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
+		.ssl_cert_filepath = certificate,
+		.ssl_private_key_filepath = key,
+		.ssl_options_set = SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1 | SSL_OP_NO_RENEGOTIATION,
+		.alpn = "http/1.1",
+		.vhost_name = "default",
+		.max_http_header_data = HEAD_SPACE,
+		.pt_serv_buf_size = 2 * CONN_CHUNK,
+		.retry_and_idle_policy = &validity,
+		/* Backstops behind our own deadlines, which can answer. */
+		.timeout_secs = 20,
+		.timeout_secs_ah_idle = 15,
+		.keepalive_timeout = 120,
+		.server_string = "tunnel",
+	};
+	r->context = lws_create_context(&info);
+	if (!r->context)
+		return err_set(e, ERR_INTERNAL,
+			       "the WebSocket library could not start (is libwebsockets-evlib-uv installed?)");
+	r->vhost = lws_get_vhost_by_name(r->context, "default");
+	if (!r->vhost) {
+		conn_context_free(r);
+		return err_set(e, ERR_INTERNAL, "the WebSocket library did not take certificate %s", certificate);
+	}
+	return 0;
+}
+
+void conn_context_free(struct reactor *r)
+{
+	if (r->context)
+		lws_context_destroy(r->context);
+	r->context = NULL;
+}
+
+void conn_adopt(struct reactor *r, int fd, const char *remote)
+{
+	lws_sockfd_type socket = fd;
+	r->adopting = remote;
+	/* On failure lws has closed the socket. */
+	if (!lws_adopt_socket_vhost(r->vhost, socket))
+		log_debug("a connection from %s was not adopted", remote);
+	r->adopting = NULL;
+}
+
+void conn_reload_tls(struct reactor *r, const char *certificate, const char *key)
+{
+	lws_tls_cert_updated(r->context, certificate, key, NULL, 0, NULL, 0);
+}
+
+/* ---- queues ---- */
+
+struct conn_msg *conn_queue_add(struct conn_queue *q, bool binary, const void *data, size_t len)
+{
+	struct conn_msg *m = malloc(sizeof *m + len);
+	if (!m)
+		return NULL;
+	m->next = NULL;
+	m->binary = binary;
+	m->len = len;
+	memcpy(m->data, data, len);
+	if (q->last)
+		q->last->next = m;
+	else
+		q->first = m;
+	q->last = m;
+	q->bytes += sizeof *m + len;
+	return m;
+}
+
+struct conn_msg *conn_queue_take(struct conn_queue *q)
+{
+	struct conn_msg *m = q->first;
+	if (m) {
+		q->first = m->next;
+		if (!q->first)
+			q->last = NULL;
+		q->bytes -= sizeof *m + m->len;
+	}
+	return m;
+}
+
+void conn_queue_clear(struct conn_queue *q, bool binary_only)
+{
+	struct conn_queue keep = { NULL, NULL, 0 };
+	for (struct conn_msg *m; (m = conn_queue_take(q));) {
+		if (!binary_only || !m->binary) {
+			m->next = NULL;
+			if (keep.last)
+				keep.last->next = m;
+			else
+				keep.first = m;
+			keep.last = m;
+			keep.bytes += sizeof *m + m->len;
+		} else {
+			free(m);
+		}
+	}
+	if (binary_only) {
+		*q = keep;
+		return;
+	}
+	for (struct conn_msg *m; (m = conn_queue_take(&keep));)
+		free(m);
+}

@@ -1,0 +1,291 @@
+/* A reactor is a thread with a libuv loop of ours, on which an lws context runs as a guest. Everything that comes from
+ * outside arrives as a post: a function and its argument in a locked list, with one uv_async to wake the loop. All
+ * contexts are created before the first loop runs (lws registers OpenSSL indexes then, without a lock). */
+#include "server/reactor.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/reactor_internal.h"
+#include "server/server.h"
+#include "server/tls_check.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static _Thread_local struct reactor *current;
+
+struct reactor *reactor_current(void)
+{
+	return current;
+}
+
+static void run_posts(struct reactor *r)
+{
+	pthread_mutex_lock(&r->lock);
+	struct post *p = r->first;
+	r->first = r->last = NULL;
+	pthread_mutex_unlock(&r->lock);
+	while (p) {
+		struct post *next = p->next;
+		p->fn(p->arg);
+		free(p);
+		p = next;
+	}
+}
+
+static void on_wake(uv_async_t *handle)
+{
+	struct reactor *r = handle->data;
+	run_posts(r);
+	if (r->quit)
+		uv_stop(&r->loop);
+	else
+		conn_poke(r);
+}
+
+static void on_tick(uv_timer_t *handle)
+{
+	conn_tick(handle->data, clock_mono_ms());
+}
+
+int reactors_post_anythread(struct reactors *all, int reactor, void (*fn)(void *arg), void *arg)
+{
+	struct reactor *r = &all->at[reactor];
+	struct post *p = malloc(sizeof *p);
+	if (!p)
+		abort(); /* a lost post would leave a request without an answer and its memory without an owner */
+	*p = (struct post){ NULL, fn, arg };
+	pthread_mutex_lock(&r->lock);
+	bool closed = r->closed;
+	if (!closed) {
+		if (r->last)
+			r->last->next = p;
+		else
+			r->first = p;
+		r->last = p;
+		/* Inside the lock: the loop is closed only after "closed" was set under it. */
+		uv_async_send(&r->wake);
+	}
+	pthread_mutex_unlock(&r->lock);
+	if (closed)
+		free(p);
+	return closed ? ERR_CLOSED : 0;
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+	(void)arg;
+	if (!uv_is_closing(handle))
+		uv_close(handle, NULL);
+}
+
+/* On the reactor's thread, or on the creator's while it never ran. */
+static void loop_end(struct reactor *r)
+{
+	conn_context_free(r);
+	uv_close((uv_handle_t *)&r->wake, NULL);
+	uv_close((uv_handle_t *)&r->tick, NULL);
+	/* lws closes its own handles over a few turns; whatever is left after that is closed by force. */
+	for (int turns = 0; turns < 100 && uv_run(&r->loop, UV_RUN_NOWAIT) != 0; turns++)
+		;
+	if (uv_loop_close(&r->loop) != 0) {
+		uv_walk(&r->loop, close_handle, NULL);
+		uv_run(&r->loop, UV_RUN_DEFAULT);
+		uv_loop_close(&r->loop);
+	}
+}
+
+static void *reactor_main(void *arg)
+{
+	struct reactor *r = arg;
+	current = r;
+	uv_run(&r->loop, UV_RUN_DEFAULT);
+	pthread_mutex_lock(&r->lock);
+	r->closed = true;
+	pthread_mutex_unlock(&r->lock);
+	run_posts(r); /* so that every one of them runs */
+	loop_end(r);
+	return NULL;
+}
+
+static int reactor_init(struct reactor *r, struct reactors *all, int index, struct err *e)
+{
+	const struct settings *s = all->server->settings;
+	r->server = all->server;
+	r->all = all;
+	r->index = index;
+	for (size_t i = 0; i < REACTOR_BUCKETS; i++)
+		list_init(&r->conns[i]);
+	pthread_mutex_init(&r->lock, NULL);
+	if (uv_loop_init(&r->loop) != 0)
+		return err_set(e, ERR_UNAVAILABLE, "reactor %d: no event loop", index);
+	uv_async_init(&r->loop, &r->wake, on_wake);
+	uv_timer_init(&r->loop, &r->tick);
+	r->wake.data = r->tick.data = r;
+	uv_timer_start(&r->tick, on_tick, REACTOR_TICK_MS, REACTOR_TICK_MS);
+	int rc = conn_context_new(r, s->tls_certificate, s->tls_key, e);
+	if (rc != 0) {
+		loop_end(r);
+		pthread_mutex_destroy(&r->lock);
+	}
+	return rc;
+}
+
+int reactors_new(struct server *server, size_t count, struct reactors **out_reactors, struct err *e)
+{
+	if (count == 0) {
+		long cores = sysconf(_SC_NPROCESSORS_ONLN);
+		count = cores > 0 ? (size_t)cores : 1;
+	}
+	if (count > LIMIT_REACTORS)
+		count = LIMIT_REACTORS;
+	struct reactors *all = calloc(1, sizeof *all + count * sizeof all->at[0]);
+	if (!all)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	all->server = server;
+	int rc = tls_check_files(server->settings->tls_certificate, server->settings->tls_key, e);
+	for (size_t i = 0; i < count && rc == 0; i++) {
+		rc = reactor_init(&all->at[i], all, (int)i, e);
+		if (rc == 0)
+			all->count++;
+	}
+	if (rc == 0)
+		rc = acceptor_new(all, server->settings->listen, &all->acceptor, &all->port, e);
+	if (rc != 0) {
+		reactors_stop(&all);
+		return rc;
+	}
+	*out_reactors = all;
+	return 0;
+}
+
+int reactors_start(struct reactors *all, struct err *e)
+{
+	for (size_t i = 0; i < all->count; i++) {
+		int rc = pthread_create(&all->at[i].thread, NULL, reactor_main, &all->at[i]);
+		if (rc != 0)
+			return err_set_errno(e, ERR_UNAVAILABLE, rc, "reactor thread");
+		all->at[i].running = true;
+	}
+	return acceptor_start(all->acceptor, e);
+}
+
+size_t reactors_count(const struct reactors *r)
+{
+	return r->count;
+}
+
+uint16_t reactors_port(const struct reactors *r)
+{
+	return r->port;
+}
+
+size_t reactors_connections_anythread(const struct reactors *r)
+{
+	return atomic_load(&r->connections);
+}
+
+struct adoption {
+	struct reactor *reactor;
+	int fd;
+	char remote[64];
+};
+
+static void adopt_posted(void *arg)
+{
+	struct adoption *a = arg;
+	if (a->reactor->quit || a->reactor->closed)
+		close(a->fd);
+	else
+		conn_adopt(a->reactor, a->fd, a->remote);
+	free(a);
+}
+
+void reactor_adopt_anythread(struct reactors *all, size_t reactor, int fd, const char *remote)
+{
+	struct adoption *a = calloc(1, sizeof *a);
+	if (a) {
+		a->reactor = &all->at[reactor];
+		a->fd = fd;
+		snprintf(a->remote, sizeof a->remote, "%s", remote);
+		if (reactors_post_anythread(all, (int)reactor, adopt_posted, a) == 0)
+			return;
+	}
+	free(a);
+	close(fd);
+}
+
+struct reload {
+	struct reactor *reactor;
+	char *certificate, *key;
+};
+
+static void reload_posted(void *arg)
+{
+	struct reload *l = arg;
+	if (!l->reactor->quit && !l->reactor->closed)
+		conn_reload_tls(l->reactor, l->certificate, l->key);
+	free(l->certificate);
+	free(l->key);
+	free(l);
+}
+
+int reactors_reload_tls(struct reactors *all, struct err *e)
+{
+	const struct settings *s = all->server->settings;
+	int rc = tls_check_files(s->tls_certificate, s->tls_key, e);
+	for (size_t i = 0; i < all->count && rc == 0; i++) {
+		struct reload *l = calloc(1, sizeof *l);
+		if (l) {
+			*l = (struct reload){ &all->at[i], strdup(s->tls_certificate), strdup(s->tls_key) };
+			if (l->certificate && l->key && reactors_post_anythread(all, (int)i, reload_posted, l) == 0)
+				continue;
+			free(l->certificate);
+			free(l->key);
+			free(l);
+		}
+		rc = err_set(e, ERR_UNAVAILABLE, "reactor %zu did not take the new certificate", i);
+	}
+	return rc;
+}
+
+void reactors_stop_listening(struct reactors *all)
+{
+	acceptor_stop(&all->acceptor);
+}
+
+static void quit_posted(void *arg)
+{
+	struct reactor *r = arg;
+	r->quit = true;
+}
+
+void reactors_halt(struct reactors *all)
+{
+	acceptor_stop(&all->acceptor);
+	for (size_t i = 0; i < all->count; i++) {
+		struct reactor *r = &all->at[i];
+		if (r->running) {
+			(void)reactors_post_anythread(all, (int)i, quit_posted, r);
+			pthread_join(r->thread, NULL);
+			r->running = false;
+		} else if (!r->closed) {
+			r->closed = true;
+			loop_end(r);
+		}
+	}
+}
+
+void reactors_stop(struct reactors **reactors)
+{
+	struct reactors *all = *reactors;
+	if (!all)
+		return;
+	reactors_halt(all);
+	for (size_t i = 0; i < all->count; i++)
+		pthread_mutex_destroy(&all->at[i].lock);
+	free(all);
+	*reactors = NULL;
+}

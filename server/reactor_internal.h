@@ -1,0 +1,80 @@
+/* What reactor.c, accept.c and conn.c share. */
+#ifndef SERVER_REACTOR_INTERNAL_H
+#define SERVER_REACTOR_INTERNAL_H
+
+#include "base/limits.h"
+#include "base/list.h"
+#include "server/conn.h"
+#include "server/reactor.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <uv.h>
+
+#define REACTOR_BUCKETS 1024u
+#define REACTOR_TICK_MS 250
+
+struct lws_context;
+struct lws_vhost;
+struct acceptor;
+
+struct post {
+	struct post *next;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+struct reactor {
+	struct server *server;
+	struct reactors *all;
+	int index;
+	pthread_t thread;
+	bool running;
+	uv_loop_t loop;
+	uv_async_t wake;
+	uv_timer_t tick;
+	struct lws_context *context;
+	struct lws_vhost *vhost;
+	/* posts */
+	pthread_mutex_t lock;
+	struct post *first, *last;
+	bool closed;
+	bool quit; /* reactor's thread */
+	/* connections; reactor's thread */
+	struct list conns[REACTOR_BUCKETS];
+	uint64_t next_serial;
+	const char *adopting; /* remote address of the socket being adopted */
+};
+
+struct reactors {
+	struct server *server;
+	struct acceptor *acceptor;
+	uint16_t port;
+	atomic_size_t connections;
+	size_t count;
+	bool started;
+	struct reactor at[];
+};
+
+/* conn.c */
+int conn_context_new(struct reactor *r, const char *certificate, const char *key, struct err *e);
+void conn_context_free(struct reactor *r);
+void conn_adopt(struct reactor *r, int fd, const char *remote); /* takes fd */
+void conn_tick(struct reactor *r, int64_t now_mono_ms);
+void conn_reload_tls(struct reactor *r, const char *certificate, const char *key);
+/* Makes the transport look at timers that were set outside its callbacks. */
+void conn_poke(struct reactor *r);
+
+/* accept.c: one thread that accepts and hands sockets round. */
+int acceptor_new(struct reactors *all, const char *listen, struct acceptor **out_acceptor, uint16_t *out_port,
+		 struct err *e);
+int acceptor_start(struct acceptor *a, struct err *e);
+void acceptor_stop(struct acceptor **acceptor);
+/* Gives an accepted socket to that reactor. */
+void reactor_adopt_anythread(struct reactors *all, size_t reactor, int fd, const char *remote);
+
+/* The reactor whose thread this is; NULL elsewhere. */
+struct reactor *reactor_current(void);
+
+#endif
