@@ -1,0 +1,2 @@
+#include "suite.h"
+const struct suite_case auth_cases[] = { CASES_END };
