@@ -6,6 +6,8 @@
 #include "base/err.h"
 #include "server/relay.h"
 
+#include <jansson.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct server;
@@ -41,5 +43,19 @@ void sessions_on_client_bye_blocking(struct server *server, const char *session)
 /* Ends a session: record, audit, legs, agent. 0; ERR_NOT_FOUND; ERR_CONFLICT when it had ended; ERR_UNAVAILABLE. */
 int sessions_end_blocking(struct server *server, const char *session, unsigned close_code, const char *text,
 			  const char *by, struct err *e);
+/* All of a target's. */
+int sessions_end_target_blocking(struct server *server, const char *target, unsigned close_code, const char *text,
+				 const char *by, struct err *e);
+/* After any change of policies (PUT, DELETE, SIGHUP, another node's message): every live session of this node is judged
+ * again. No longer allowed: ended with 4007. Allowed less or more: its agent gets a new grant. */
+void sessions_rejudge_blocking(struct server *server);
+
+/* How many live on this node; target NULL: all. Any thread. */
+size_t sessions_count_anythread(struct sessions *s, const char *target);
+
+/* From control: the agent has connected and runs these (array of ids); the others' time to come back starts. */
+void sessions_on_agent_blocking(struct server *server, const char *target, const json_t *running);
+void sessions_on_agent_gone_anythread(struct sessions *s, const char *target);
+void sessions_on_accepted_anythread(struct sessions *s, const char *session, const char *target);
 
 #endif

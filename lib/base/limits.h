@@ -61,6 +61,11 @@
 #define LIMIT_AGENT_SESSIONS 1024u                     /* running sessions that an agent's hello lists */
 #define LIMIT_REASON 256u                              /* bytes of the reason that StartSession may carry */
 
+/* agent */
+#define LIMIT_AGENT_SPOOL (16u * 1024 * 1024) /* bytes of reports that wait for the server: about 80,000 streams */
+#define LIMIT_AGENT_JOB (64u * 1024)          /* bytes of what a worker is told at its start; fits a socket's buffer */
+#define LIMIT_SERVER_URLS 16u                 /* server URLs that an agent remembers */
+
 /* files */
 #define LIMIT_SECRET_FILE (64u * 1024) /* bytes of a key or credentials file */
 #define LIMIT_CONFIG_FILE (1024u * 1024)

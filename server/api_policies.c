@@ -1,0 +1,115 @@
+/* /v1/policies. The router has asked policy for the named one; the list shows what the caller may read. A change is
+ * judged against all live sessions before the answer. */
+#include "base/json.h"
+#include "base/text.h"
+#include "server/api_call.h"
+#include "server/audit.h"
+#include "server/policies.h"
+#include "server/server.h"
+#include "server/sessions.h"
+
+#include <string.h>
+
+void api_policies_list(struct api_call *c)
+{
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	if (!query)
+		return;
+	json_auto_t *all = policies_list(c->server->policies);
+	json_t *seen = json_array();
+	for (size_t i = 0; i < json_array_size(all); i++) {
+		char resource[sizeof "policy/" + LIMIT_ID];
+		struct err e;
+		json_t *one = json_array_get(all, i);
+		snprintf(resource, sizeof resource, "policy/%s", json_string_value(json_object_get(one, "name")));
+		int rc = policies_allows_blocking(c->server, &c->id, c->request->remote_address, "tunnel:GetPolicy",
+						  resource, NULL, &e);
+		if (rc && rc != ERR_DENIED) {
+			json_decref(seen);
+			api_answer_err(c, rc, &e);
+			return;
+		}
+		if (rc == 0)
+			json_array_append(seen, one);
+	}
+	api_answer(c, 200, json_pack("{s:o}", "policies", seen));
+}
+
+void api_policies_get(struct api_call *c)
+{
+	json_t *document = NULL;
+	struct err e;
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	if (!query)
+		return;
+	int rc = policies_get_blocking(c->server->policies, c->param, &document, &e);
+	if (rc)
+		api_answer_err(c, rc, &e);
+	else
+		api_answer(c, 200, document);
+}
+
+static void audit_and_rejudge(struct api_call *c, const char *event, struct err *e, int *rc)
+{
+	/* In force already: the sessions follow whatever becomes of the audit record. */
+	sessions_rejudge_blocking(c->server);
+	*rc = audit_append_blocking(c->server->audit, event,
+				    json_pack("{s:s, s:s, s:s}", "policy", c->param, "principal", c->id.subject,
+					      "remote_address", c->request->remote_address),
+				    e);
+}
+
+void api_policies_put(struct api_call *c)
+{
+	struct err e;
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	json_auto_t *body = query ? api_body(c) : NULL;
+	if (!body)
+		return;
+	int rc = policies_put_blocking(c->server->policies, c->param, body, &e);
+	if (rc == 0)
+		audit_and_rejudge(c, "policy.put", &e, &rc);
+	if (rc)
+		api_answer_err(c, rc, &e);
+	else
+		api_answer(c, 200, json_incref(body));
+}
+
+void api_policies_delete(struct api_call *c)
+{
+	struct err e;
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	if (!query)
+		return;
+	int rc = policies_del_blocking(c->server->policies, c->param, &e);
+	if (rc == 0)
+		audit_and_rejudge(c, "policy.delete", &e, &rc);
+	if (rc)
+		api_answer_err(c, rc, &e);
+	else
+		api_answer_nothing(c);
+}
+
+void api_policies_simulate(struct api_call *c)
+{
+	const char *subject = NULL, *action = NULL, *resource = NULL;
+	json_t *groups = NULL, *context = NULL, *answer = NULL;
+	struct err e;
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	json_auto_t *body = query ? api_body(c) : NULL;
+	const struct json_field fields[] = { { "subject", JSON_FIELD_STRING, true, 1, LIMIT_SUBJECT, &subject },
+					     { "groups", JSON_FIELD_STRINGS, false, 0, 256, &groups },
+					     { "action", JSON_FIELD_STRING, true, 1, 64, &action },
+					     { "resource", JSON_FIELD_STRING, true, 1, 256, &resource },
+					     { "context", JSON_FIELD_OBJECT, false, 0, 0, &context },
+					     { .name = NULL } };
+	if (!body)
+		return;
+	int rc = json_read(body, "body", true, fields, &e);
+	if (rc == 0)
+		rc = policies_simulate(c->server->policies, subject, groups, action, resource, context, &answer, &e);
+	if (rc)
+		api_answer_err(c, rc, &e);
+	else
+		api_answer(c, 200, answer);
+}

@@ -1,0 +1,587 @@
+/* Agents' control connections. A connection counts from its hello on; before that only its assertion is known. Messages
+ * are rows of a table: type, handler. One that cannot be read or is not legal now closes the connection with 4008, an
+ * unknown type is a newer agent's and passes.
+ *
+ * Reports carry numbers. The last number taken is kept per target beside the audit log (collection "reports"), so a
+ * report that an agent repeats because it never saw the ack is acknowledged again and recorded once. */
+#include "server/control.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "ident/key.h"
+#include "ident/proof.h"
+#include "server/agent_table.h"
+#include "server/audit.h"
+#include "server/metrics.h"
+#include "server/replay.h"
+#include "server/server.h"
+#include "server/session_record.h"
+#include "server/sessions.h"
+#include "server/sshca.h"
+#include "server/store.h"
+#include "server/targets.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define HEARTBEAT_S 5
+#define HOST_CERTIFICATE_MS (365 * 24 * 3600 * 1000LL) /* renewed with each connection */
+#define ASSERTION_SKEW_MS 60000
+
+struct control {
+	struct server *server;
+	struct agent_table *agents;
+	struct replay *assertions;
+};
+
+int control_new(struct server *server, struct control **out_control, struct err *e)
+{
+	struct control *c = calloc(1, sizeof *c);
+	if (!c)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	c->server = server;
+	c->agents = agent_table_new(server);
+	c->assertions = replay_new(LIMIT_REPLAY);
+	if (!c->agents || !c->assertions) {
+		control_free(&c);
+		return err_set(e, ERR_NOMEM, "out of memory");
+	}
+	*out_control = c;
+	return 0;
+}
+
+void control_free(struct control **control)
+{
+	if (!*control)
+		return;
+	agent_table_free(&(*control)->agents);
+	replay_free(&(*control)->assertions);
+	free(*control);
+	*control = NULL;
+}
+
+/* ---- who is it ---- */
+
+static void refuse(struct control_decision *out, unsigned code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static void refuse(struct control_decision *out, unsigned code, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(out->text, sizeof out->text, fmt, ap);
+	va_end(ap);
+	out->close_code = code;
+}
+
+static void check_assertion(struct server *server, const char *assertion, const json_t *doc, const char *target,
+			    struct control_decision *out)
+{
+	EVP_PKEY *key = NULL;
+	struct err e;
+	char jti[PROOF_JTI_MAX];
+	int64_t exp_ms = 0, now_ms = clock_wall_ms();
+	int rc = key_from_public_text(record_text(doc, "identity_key"), &key, &e);
+	if (rc == 0)
+		rc = proof_check_assertion(assertion, key, target, "tunnel-server", now_ms, jti, &exp_ms, &e);
+	EVP_PKEY_free(key);
+	if (rc) {
+		refuse(out, rc == ERR_DENIED || rc == ERR_INVALID ? 4401 : 4503, "assertion: %.200s", e.text);
+		return;
+	}
+	enum replay_result seen = replay_check(server->control->assertions, target, strlen(target), jti,
+					       exp_ms + ASSERTION_SKEW_MS, now_ms);
+	if (seen == REPLAY_SEEN)
+		refuse(out, 4401, "assertion: its jti was used before");
+	else if (seen == REPLAY_FULL)
+		refuse(out, 4503, "too many assertions at once, try again");
+}
+
+static void authorize(struct server *server, const char *assertion, struct control_decision *out)
+{
+	json_auto_t *doc = NULL;
+	char target[65];
+	struct err e;
+	if (atomic_load(&server->draining)) {
+		refuse(out, 4503, "this node is going away, connect elsewhere or later");
+		return;
+	}
+	if (proof_assertion_target(assertion, target, &e) || !text_is_id(target)) {
+		refuse(out, 4401, "the credential is not an agent's assertion");
+		return;
+	}
+	int rc = targets_get_blocking(server, target, &doc, &e);
+	if (rc == ERR_NOT_FOUND)
+		refuse(out, 4403, "target %s is not enrolled (any more)", target);
+	else if (rc)
+		refuse(out, 4503, "the target could not be looked up, try again: %.180s", e.text);
+	else
+		check_assertion(server, assertion, doc, target, out);
+	if (out->close_code == 0)
+		memcpy(out->target, target, sizeof out->target);
+}
+
+void control_authorize_blocking(struct server *server, const char *assertion, const char *remote_address,
+				struct control_decision *out)
+{
+	*out = (struct control_decision){ .close_code = 0 };
+	authorize(server, assertion, out);
+	if (out->close_code == 0)
+		return;
+	metrics_add(server->metrics, METRIC_AUTH_DENIED, 1);
+	log_with(LOG_LEVEL_WARN, FIELDS({ "remote", remote_address }, { "reason", out->text }), "an agent was refused");
+}
+
+/* ---- messages ---- */
+
+struct message {
+	struct server *server;
+	struct control *control;
+	wsconn_id conn;
+	const char *target;
+	json_t *json;
+	struct err e;
+};
+
+static int send_to(struct message *m, const json_t *json)
+{
+	char *text = json_text(json);
+	if (text)
+		wsconn_send_text_anythread(m->server, m->conn, text);
+	free(text);
+	return 0;
+}
+
+static json_t *certify_hosts(struct message *m, const json_t *keys)
+{
+	json_t *out = json_array();
+	for (size_t i = 0; i < json_array_size(keys); i++) {
+		char certificate[SSHCERT_TEXT];
+		struct err e;
+		if (sshca_sign_host(m->server->sshca, m->target, json_string_value(json_array_get(keys, i)),
+				    HOST_CERTIFICATE_MS, certificate, &e) == 0)
+			json_array_append_new(out, json_string(certificate));
+		else
+			log_with(LOG_LEVEL_WARN, FIELDS({ "target", m->target }, { "error", e.text }),
+				 "a host key of the agent's cannot be certified");
+	}
+	return out;
+}
+
+static json_t *server_urls(const struct server *server)
+{
+	const struct conf_strings *urls = &server->settings->server_urls;
+	json_t *out = json_array();
+	for (size_t i = 0; i < urls->n; i++)
+		json_array_append_new(out, json_string(urls->at[i]));
+	if (urls->n == 0)
+		json_array_append_new(out, json_string(server->public_url));
+	return out;
+}
+
+static int read_hello(struct message *m, const char **version, json_t **keys, json_t *out_running)
+{
+	json_t *sessions = NULL;
+	const struct json_field fields[] = {
+		{ "version", JSON_FIELD_STRING, true, 1, LIMIT_ID, version },
+		{ "ssh_host_keys", JSON_FIELD_STRINGS, true, 0, LIMIT_HOST_KEYS, keys },
+		{ "sessions", JSON_FIELD_ARRAY, true, 0, LIMIT_AGENT_SESSIONS, &sessions },
+		{ .name = NULL },
+	};
+	int rc = json_read(m->json, "hello", false, fields, &m->e);
+	for (size_t i = 0; rc == 0 && i < json_array_size(sessions); i++) {
+		const char *id = json_string_value(json_object_get(json_array_get(sessions, i), "id"));
+		if (!id || !text_is_id(id))
+			rc = err_set(&m->e, ERR_PROTOCOL, "hello.sessions[%zu].id: not a session id", i);
+		else
+			json_array_append_new(out_running, json_string(id));
+	}
+	return rc;
+}
+
+static int load_seq(struct message *m, uint64_t *out_seq)
+{
+	json_auto_t *doc = NULL;
+	int rc = store_get_blocking(m->server->store, "reports", m->target, &doc, NULL, &m->e);
+	if (rc == 0)
+		*out_seq = (uint64_t)record_int(doc, "last");
+	return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+static void audit_agent(struct message *m, const char *event, const char *key, const char *value)
+{
+	struct err e;
+	if (audit_append_blocking(m->server->audit, event,
+				  json_pack("{s:s, s:s}", "target", m->target, key, value ? value : ""), &e))
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", m->target }, { "error", e.text }),
+			 "%s could not be written to the audit log", event);
+}
+
+static int welcome(struct message *m, const json_t *keys, uint64_t last_seq)
+{
+	wsconn_id old = 0;
+	json_auto_t *json =
+		json_pack("{s:s, s:s, s:i, s:s, s:o, s:o}", "type", "welcome", "node", m->server->node, "heartbeat_s",
+			  HEARTBEAT_S, "ssh_ca", sshca_public(m->server->sshca), "host_certificates",
+			  certify_hosts(m, keys), "server_urls", server_urls(m->server));
+	char *text = json ? json_text(json) : NULL;
+	bool ok = text && agent_table_set(m->control->agents, m->target, m->conn, last_seq, text, &old);
+	free(text);
+	if (!ok)
+		return err_set(&m->e, ERR_UNAVAILABLE, "out of memory");
+	if (old)
+		wsconn_close_anythread(m->server, old, 4001, "a newer connection of the same target took its place");
+	metrics_set(m->server->metrics, METRIC_AGENTS_CONNECTED, (int64_t)agent_table_count(m->control->agents));
+	return 0;
+}
+
+static int on_hello(struct message *m)
+{
+	const char *version = NULL;
+	json_t *keys = NULL;
+	uint64_t last_seq = 0;
+	json_auto_t *running = json_array();
+	if (agent_table_get(m->control->agents, m->target) == m->conn)
+		return err_set(&m->e, ERR_PROTOCOL, "a second hello");
+	int rc = read_hello(m, &version, &keys, running);
+	if (rc)
+		return rc;
+	rc = targets_seen_blocking(m->server, m->target, 1, version, keys, &m->e);
+	if (rc == 0)
+		rc = load_seq(m, &last_seq);
+	if (rc == 0)
+		rc = welcome(m, keys, last_seq);
+	if (rc)
+		return rc == ERR_NOT_FOUND ? rc : err_set(&m->e, ERR_UNAVAILABLE, "the hello could not be recorded");
+	log_with(LOG_LEVEL_INFO, FIELDS({ "target", m->target }, { "version", version }), "agent connected");
+	audit_agent(m, "agent.connect", "version", version);
+	sessions_on_agent_blocking(m->server, m->target, running);
+	return 0;
+}
+
+/* 0 and the session's record, or NULL for one that is forgotten; ERR_PROTOCOL when it is another target's. */
+static int own_session(struct message *m, const char *session, json_t **out_doc)
+{
+	json_auto_t *doc = NULL;
+	int rc = record_get_blocking(m->server, session, &doc, NULL, &m->e);
+	if (rc == ERR_NOT_FOUND)
+		return 0;
+	if (rc)
+		return rc;
+	if (strcmp(record_text(doc, "target"), m->target) != 0)
+		return err_set(&m->e, ERR_PROTOCOL, "session %.64s is not this target's", session);
+	*out_doc = json_incref(doc);
+	return 0;
+}
+
+static int on_accepted(struct message *m)
+{
+	const char *session = NULL;
+	const struct json_field fields[] = { { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &session },
+					     { .name = NULL } };
+	int rc = json_read(m->json, "accepted", false, fields, &m->e);
+	if (rc == 0)
+		sessions_on_accepted_anythread(m->server->sessions, session, m->target);
+	return rc;
+}
+
+/* Texts of agents end up in records and on terminals. */
+static void clean(const char *text, char out[256])
+{
+	snprintf(out, 256, "%.200s", text);
+	for (char *c = out; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			*c = ' ';
+	while (*out && !text_is_utf8(out, strlen(out)))
+		out[strlen(out) - 1] = '\0'; /* cut inside a character */
+}
+
+static int end_session(struct message *m, const char *session, unsigned code, const char *text)
+{
+	struct err e;
+	int rc = sessions_end_blocking(m->server, session, code, text, "agent", &e);
+	if (rc == 0 || rc == ERR_CONFLICT || rc == ERR_NOT_FOUND)
+		return 0;
+	return err_set(&m->e, rc, "%s", e.text);
+}
+
+static int on_refused(struct message *m)
+{
+	const char *session = NULL, *text = "";
+	int64_t code = 0;
+	char words[256], reason[300];
+	json_auto_t *doc = NULL;
+	const struct json_field fields[] = { { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &session },
+					     { "code", JSON_FIELD_INT, true, 0, 65535, &code },
+					     { "text", JSON_FIELD_STRING, false, 0, 0, &text },
+					     { .name = NULL } };
+	int rc = json_read(m->json, "refused", false, fields, &m->e);
+	if (rc == 0)
+		rc = own_session(m, session, &doc);
+	if (rc || !doc)
+		return rc;
+	clean(text, words);
+	snprintf(reason, sizeof reason, "the target's agent refused the session: %s", words);
+	/* When the store is away the sweep ends it: the row is marked. */
+	rc = end_session(m, session, 4013, reason);
+	return rc == ERR_UNAVAILABLE || rc == ERR_TIMEOUT ? 0 : rc;
+}
+
+/* ---- reports ---- */
+
+struct report {
+	int64_t seq;
+	const char *session;
+	json_t *record; /* NULL: the session is forgotten */
+};
+
+static int save_seq(struct message *m, int64_t seq)
+{
+	json_auto_t *doc = json_pack("{s:I}", "last", (json_int_t)seq);
+	int rc = store_put_blocking(m->server->store, "reports", m->target, doc, TUNNEL_VERSION_ANY, 0, NULL, NULL,
+				    &m->e);
+	if (rc == 0)
+		agent_table_set_seq(m->control->agents, m->target, m->conn, (uint64_t)seq);
+	return rc;
+}
+
+static int ack(struct message *m, uint64_t seq)
+{
+	json_auto_t *json = json_pack("{s:s, s:I}", "type", "ack", "seq", (json_int_t)seq);
+	return send_to(m, json);
+}
+
+typedef int report_fn(struct message *m, const struct report *r);
+
+/* Runs record unless the report was taken before; acknowledges what is durable. */
+static int take_report(struct message *m, struct report *r, report_fn *record)
+{
+	uint64_t last = agent_table_seq(m->control->agents, m->target);
+	json_auto_t *doc = NULL;
+	if ((uint64_t)r->seq <= last)
+		return ack(m, last);
+	int rc = own_session(m, r->session, &doc);
+	r->record = doc;
+	if (rc == 0)
+		rc = record(m, r);
+	if (rc == 0)
+		rc = save_seq(m, r->seq);
+	return rc ? rc : ack(m, (uint64_t)r->seq);
+}
+
+static int audit_stream(struct message *m, const struct report *r, const char *event, json_t *fields)
+{
+	json_object_set_new(fields, "target", json_string(m->target));
+	json_object_set_new(fields, "session", json_string(r->session));
+	json_object_set_new(fields, "principal", json_string(r->record ? record_text(r->record, "principal") : ""));
+	json_object_set_new(fields, "report", json_integer(r->seq));
+	return audit_append_blocking(m->server->audit, event, fields, &m->e);
+}
+
+struct stream_opened {
+	struct report r;
+	int64_t stream, at_ms;
+	const char *kind, *endpoint;
+};
+
+static int record_opened(struct message *m, const struct report *r)
+{
+	const struct stream_opened *o = (const struct stream_opened *)(const void *)r;
+	char endpoint[256], kind[256];
+	clean(o->endpoint, endpoint);
+	clean(o->kind, kind);
+	return audit_stream(m, r, "stream.open",
+			    json_pack("{s:I, s:s, s:s, s:o}", "stream", (json_int_t)o->stream, "kind", kind, "endpoint",
+				      endpoint, "opened_at", record_time(o->at_ms)));
+}
+
+static int on_stream_opened(struct message *m)
+{
+	struct stream_opened o = { .kind = "" };
+	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &o.r.seq },
+					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &o.r.session },
+					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &o.stream },
+					     { "kind", JSON_FIELD_STRING, true, 1, 16, &o.kind },
+					     { "endpoint", JSON_FIELD_STRING, true, 0, 512, &o.endpoint },
+					     { "at_ms", JSON_FIELD_INT, true, 0, 253402300799999, &o.at_ms },
+					     { .name = NULL } };
+	int rc = json_read(m->json, "stream-opened", false, fields, &m->e);
+	return rc ? rc : take_report(m, &o.r, record_opened);
+}
+
+struct stream_closed {
+	struct report r;
+	int64_t stream, bytes_in, bytes_out, duration_ms;
+	const char *reason;
+};
+
+static int record_closed(struct message *m, const struct report *r)
+{
+	const struct stream_closed *c = (const struct stream_closed *)(const void *)r;
+	char reason[256];
+	clean(c->reason, reason);
+	return audit_stream(m, r, "stream.close",
+			    json_pack("{s:I, s:I, s:I, s:I, s:s}", "stream", (json_int_t)c->stream, "bytes_in",
+				      (json_int_t)c->bytes_in, "bytes_out", (json_int_t)c->bytes_out, "duration_ms",
+				      (json_int_t)c->duration_ms, "reason", reason));
+}
+
+static int on_stream_closed(struct message *m)
+{
+	struct stream_closed c = { .reason = "" };
+	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &c.r.seq },
+					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &c.r.session },
+					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &c.stream },
+					     { "bytes_in", JSON_FIELD_INT, true, 0, INT64_MAX, &c.bytes_in },
+					     { "bytes_out", JSON_FIELD_INT, true, 0, INT64_MAX, &c.bytes_out },
+					     { "duration_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &c.duration_ms },
+					     { "reason", JSON_FIELD_STRING, false, 0, 0, &c.reason },
+					     { .name = NULL } };
+	int rc = json_read(m->json, "stream-closed", false, fields, &m->e);
+	return rc ? rc : take_report(m, &c.r, record_closed);
+}
+
+struct session_closed {
+	struct report r;
+	int64_t code;
+	const char *text;
+};
+
+/* The agent tells a leg's close code or a link's code; a session's end has a code of its own list. */
+static unsigned end_code_of(int64_t code)
+{
+	static const struct {
+		int64_t from;
+		unsigned to;
+	} table[] = { { 0, 4000 },    { 1000, 4000 }, { 4, 4006 },    { 9, 4003 },    { 11, 4004 },   { 4000, 4000 },
+		      { 4003, 4003 }, { 4004, 4004 }, { 4005, 4005 }, { 4006, 4006 }, { 4007, 4007 }, { 4011, 4011 } };
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+		if (table[i].from == code)
+			return table[i].to;
+	return 4013;
+}
+
+static int record_session_closed(struct message *m, const struct report *r)
+{
+	const struct session_closed *c = (const struct session_closed *)(const void *)r;
+	char words[256];
+	clean(c->text, words);
+	return end_session(m, r->session, end_code_of(c->code), *words ? words : "the target's end closed the session");
+}
+
+static int on_session_closed(struct message *m)
+{
+	struct session_closed c = { .text = "" };
+	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &c.r.seq },
+					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &c.r.session },
+					     { "code", JSON_FIELD_INT, true, 0, 65535, &c.code },
+					     { "text", JSON_FIELD_STRING, false, 0, 0, &c.text },
+					     { .name = NULL } };
+	int rc = json_read(m->json, "session-closed", false, fields, &m->e);
+	return rc ? rc : take_report(m, &c.r, record_session_closed);
+}
+
+static const struct {
+	const char *type;
+	int (*handle)(struct message *m);
+	bool before_hello;
+} messages[] = {
+	{ "hello", on_hello, true },
+	{ "accepted", on_accepted, false },
+	{ "refused", on_refused, false },
+	{ "stream-opened", on_stream_opened, false },
+	{ "stream-closed", on_stream_closed, false },
+	{ "session-closed", on_session_closed, false },
+};
+
+static int dispatch(struct message *m)
+{
+	const char *type = json_string_value(json_object_get(m->json, "type"));
+	bool in = agent_table_get(m->control->agents, m->target) == m->conn;
+	if (!type)
+		return err_set(&m->e, ERR_PROTOCOL, "a message without type");
+	for (size_t i = 0; i < sizeof messages / sizeof *messages; i++)
+		if (strcmp(messages[i].type, type) == 0) {
+			if (!in && !messages[i].before_hello)
+				return err_set(&m->e, ERR_PROTOCOL, "%s before hello", type);
+			return messages[i].handle(m);
+		}
+	return in ? 0 : err_set(&m->e, ERR_PROTOCOL, "%.32s before hello", type);
+}
+
+static unsigned close_code_of(int rc)
+{
+	switch (rc) {
+	case ERR_INVALID:
+	case ERR_PROTOCOL:
+		return 4008;
+	case ERR_NOT_FOUND:
+		return 4403;
+	default:
+		return 4503;
+	}
+}
+
+void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *text, size_t len)
+{
+	json_auto_t *json = NULL;
+	struct message m = { .server = server, .control = server->control, .conn = conn, .target = target };
+	int rc = json_parse(text, len, &json, &m.e);
+	m.json = json;
+	if (rc == 0)
+		rc = dispatch(&m);
+	if (rc == 0)
+		return;
+	/* Also when the store is away: the agent keeps what was not acknowledged and comes back with it. */
+	log_with(LOG_LEVEL_WARN, FIELDS({ "target", target }, { "reason", m.e.text }),
+		 "an agent's message could not be taken, its connection is closed");
+	wsconn_close_anythread(server, conn, close_code_of(rc), m.e.text);
+}
+
+void control_on_closed_blocking(struct server *server, wsconn_id conn, const char *target, const char *why)
+{
+	struct message m = { .server = server, .control = server->control, .conn = conn, .target = target };
+	if (!agent_table_remove(server->control->agents, target, conn))
+		return;
+	metrics_set(server->metrics, METRIC_AGENTS_CONNECTED, (int64_t)agent_table_count(server->control->agents));
+	log_with(LOG_LEVEL_INFO, FIELDS({ "target", target }, { "reason", why }), "agent disconnected");
+	sessions_on_agent_gone_anythread(server->sessions, target);
+	int rc = targets_seen_blocking(server, target, 0, NULL, NULL, &m.e);
+	if (rc && rc != ERR_NOT_FOUND)
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", target }, { "error", m.e.text }),
+			 "the target's record could not say that its agent is gone");
+	audit_agent(&m, "agent.disconnect", "reason", why);
+}
+
+/* ---- for the others ---- */
+
+bool control_is_connected_anythread(struct control *control, const char *target)
+{
+	return agent_table_get(control->agents, target) != 0;
+}
+
+size_t control_sessions_anythread(struct control *control, const char *target)
+{
+	return sessions_count_anythread(control->server->sessions, target);
+}
+
+bool control_send_anythread(struct control *control, const char *target, const json_t *message)
+{
+	char *text = json_text(message);
+	bool sent = text && agent_table_send(control->agents, target, text);
+	free(text);
+	return sent;
+}
+
+void control_disconnect_anythread(struct control *control, const char *target, unsigned code, const char *reason)
+{
+	wsconn_id conn = agent_table_get(control->agents, target);
+	if (conn)
+		wsconn_close_anythread(control->server, conn, code, reason);
+}
+
+void control_drain_anythread(struct control *control)
+{
+	agent_table_send_all(control->agents, "{\"type\":\"drain\"}");
+}

@@ -1,0 +1,198 @@
+/* Who may act as an end of a session: the holder of its token who also proves the key that was named when the session
+ * (client) or the target (agent) was made. A stolen token alone opens nothing, a recorded proof neither: it names
+ * method, path and host, lives a minute and is taken once. */
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "ident/key.h"
+#include "ident/proof.h"
+#include "server/metrics.h"
+#include "server/server.h"
+#include "server/session_judge.h"
+#include "server/session_record.h"
+#include "server/session_state.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define PROOF_WINDOW_MS 60000
+
+static void refuse(struct attach_decision *out, unsigned code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static void refuse(struct attach_decision *out, unsigned code, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(out->text, sizeof out->text, fmt, ap);
+	va_end(ap);
+	out->close_code = code;
+}
+
+/* "host:443" and "host" are one authority over TLS. */
+static size_t authority_len(const char *authority, size_t len, const char *scheme, size_t scheme_len)
+{
+	bool tls = scheme_len > 0 && (scheme[scheme_len - 1] == 's' || scheme[scheme_len - 1] == 'S');
+	const char *port = tls ? ":443" : ":80";
+	size_t n = strlen(port);
+	return len > n && memcmp(authority + len - n, port, n) == 0 ? len - n : len;
+}
+
+/* scheme "://" authority path, nothing behind it. */
+static bool htu_names(const char *htu, const char *host, const char *path)
+{
+	const char *colon = strstr(htu, "://");
+	if (!colon)
+		return false;
+	size_t scheme_len = (size_t)(colon - htu);
+	const char *authority = colon + 3, *slash = strchr(authority, '/');
+	if (!slash || strcmp(slash, path) != 0)
+		return false;
+	size_t a = authority_len(authority, (size_t)(slash - authority), htu, scheme_len);
+	size_t h = authority_len(host, strlen(host), htu, scheme_len);
+	return a == h && strncasecmp(authority, host, a) == 0;
+}
+
+static bool token_is(const json_t *record, const char *key, const char *hash)
+{
+	const char *stored = record_text(record, key);
+	return *stored && text_equal_secret(stored, strlen(stored), hash, strlen(hash));
+}
+
+static bool find_role(const json_t *record, const char *token, enum leg_role *out_role)
+{
+	char hash[SESSION_TOKEN_HASH];
+	record_hash_token(token, hash);
+	if (token_is(record, "client_token", hash))
+		*out_role = LEG_CLIENT;
+	else if (token_is(record, "target_token", hash))
+		*out_role = LEG_TARGET;
+	else
+		return false;
+	return true;
+}
+
+static void check_proof(struct server *server, const json_t *record, const struct session_proof *p,
+			struct attach_decision *out)
+{
+	struct proof_dpop dpop;
+	struct err e;
+	char pin[KEY_PIN_TEXT];
+	int64_t now_ms = clock_wall_ms();
+	int rc = proof_check_dpop(p->dpop, p->token, now_ms, PROOF_WINDOW_MS, &dpop, &e);
+	if (rc) {
+		refuse(out, rc == ERR_DENIED || rc == ERR_INVALID ? 4401 : 4503, "DPoP proof: %.200s", e.text);
+		return;
+	}
+	key_pin_text(dpop.key_pin, pin);
+	if (strcmp(pin, record_text(record, out->role == LEG_CLIENT ? "client_pin" : "target_pin")) != 0)
+		refuse(out, 4401, "DPoP proof: made with another key than the session's %s named",
+		       out->role == LEG_CLIENT ? "client" : "target");
+	else if (strcmp(dpop.htm, p->method) != 0)
+		refuse(out, 4401, "DPoP proof: htm is '%s', the request is %s", dpop.htm, p->method);
+	else if (!p->host || !htu_names(dpop.htu, p->host, p->path))
+		refuse(out, 4401, "DPoP proof: htu does not name this host and path (%.100s%.120s)",
+		       p->host ? p->host : "no Host header", p->path);
+	if (out->close_code)
+		return;
+	/* A proof is good until iat + window; from then on its id need not be remembered. */
+	enum replay_result seen = replay_check(server->sessions->proofs, dpop.key_pin, sizeof dpop.key_pin, dpop.jti,
+					       dpop.iat_ms + 2 * PROOF_WINDOW_MS, now_ms);
+	if (seen == REPLAY_SEEN)
+		refuse(out, 4401, "DPoP proof: its jti was used before");
+	else if (seen == REPLAY_FULL)
+		refuse(out, 4503, "too many proofs at once, try again");
+}
+
+/* Ended, being ended, or past its time. */
+static void check_alive(struct server *server, const json_t *record, struct attach_decision *out)
+{
+	struct session_live row;
+	const char *id = record_text(record, "id");
+	if (record_ended(record)) {
+		refuse(out, record_end_code(record), "%.250s", record_end_text(record));
+	} else if (session_table_get(server->sessions->live, id, &row) && row.end_code) {
+		refuse(out, row.end_code, "%.250s", row.end_text);
+	} else if (record_int(record, "expires_ms") <= clock_wall_ms()) {
+		struct err e;
+		refuse(out, 4004, "the session reached its maximum duration");
+		sessions_end_blocking(server, id, 4004, out->text, "server", &e);
+	}
+}
+
+void session_prove_blocking(struct server *server, const struct session_proof *proof, struct attach_decision *out,
+			    json_t **out_record)
+{
+	json_auto_t *record = NULL;
+	struct err e;
+	*out = (struct attach_decision){ .close_code = 0 };
+	int rc = record_get_blocking(server, proof->session, &record, NULL, &e);
+	if (rc == ERR_NOT_FOUND) {
+		refuse(out, 4404, "no such session");
+		return;
+	}
+	if (rc) {
+		refuse(out, 4503, "the session could not be looked up, try again: %.180s", e.text);
+		return;
+	}
+	snprintf(out->session, sizeof out->session, "%s", record_text(record, "id"));
+	if (!find_role(record, proof->token, &out->role)) {
+		refuse(out, 4401, "the token is not one of this session's");
+		return;
+	}
+	check_proof(server, record, proof, out);
+	if (out->close_code)
+		return;
+	*out_record = json_incref(record);
+	check_alive(server, record, out);
+}
+
+void session_judge_attach_blocking(struct server *server, const json_t *record, const char *remote_address,
+				   struct attach_decision *out)
+{
+	json_auto_t *grant = NULL;
+	struct err e;
+	int rc = session_judge_again_blocking(server, record, remote_address, &grant, &e);
+	if (rc == ERR_DENIED)
+		refuse(out, 4403, "%.250s", e.text);
+	else if (rc)
+		refuse(out, 4503, "policy could not be asked, try again: %.200s", e.text);
+}
+
+static void decide(struct server *server, const struct attach_request *request, struct attach_decision *out)
+{
+	char path[sizeof "/v1/sessions//leg" + LIMIT_ID];
+	json_auto_t *record = NULL;
+	*out = (struct attach_decision){ .close_code = 0 };
+	if (atomic_load(&server->draining)) {
+		refuse(out, 4002, "the relay is going away, attach again");
+		return;
+	}
+	if (!text_is_id(request->session)) {
+		refuse(out, 4404, "no such session");
+		return;
+	}
+	snprintf(path, sizeof path, "/v1/sessions/%s/leg", request->session);
+	const struct session_proof proof = { .session = request->session,
+					     .token = request->token,
+					     .dpop = request->dpop,
+					     .method = "GET",
+					     .path = path,
+					     .host = request->host };
+	session_prove_blocking(server, &proof, out, &record);
+	if (out->close_code)
+		return;
+	if (strcmp(record_text(record, "node"), server->node) != 0) {
+		refuse(out, 4009, "the session lives on node %.64s", record_text(record, "node"));
+		snprintf(out->relay_url, sizeof out->relay_url, "%s", record_text(record, "relay_url"));
+		return;
+	}
+	if (out->role == LEG_CLIENT)
+		session_judge_attach_blocking(server, record, request->remote_address, out);
+}
+
+void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out)
+{
+	decide(server, request, out);
+	metrics_add(server->metrics, out->close_code ? METRIC_LEGS_REFUSED : METRIC_LEGS_ATTACHED, 1);
+}

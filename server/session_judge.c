@@ -1,0 +1,151 @@
+/* Starting needs tunnel:StartSession on the target and tunnel:OpenSsh or tunnel:OpenTcp for each endpoint; one refusal
+ * refuses the whole request. Later judgements are about a session that runs: it goes on while its owner may still start
+ * it or may resume it, with those endpoints that are still allowed. */
+#include "server/session_judge.h"
+
+#include "base/limits.h"
+#include "base/text.h"
+#include "server/policies.h"
+#include "server/server.h"
+#include "server/session_record.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define RESOURCE_TEXT (sizeof "session/" + 64)
+
+typedef int judge_fn(struct server *, const struct identity *, const char *, const char *, const char *, const json_t *,
+		     struct err *);
+
+static json_t *context_of(const struct session_ask *ask)
+{
+	json_t *context = json_pack("{s:s}", "tunnel:Kind", ask->kind);
+	const char *key;
+	const json_t *value;
+	if (ask->login && *ask->login)
+		json_object_set_new(context, "tunnel:Login", json_string(ask->login));
+	for (void *at = json_object_iter((json_t *)(uintptr_t)ask->tags); at;
+	     at = json_object_iter_next((json_t *)(uintptr_t)ask->tags, at)) {
+		key = json_object_iter_key(at);
+		value = json_object_iter_value(at);
+		char name[sizeof "target:Tag/" + LIMIT_TAG_TEXT];
+		snprintf(name, sizeof name, "target:Tag/%s", key);
+		json_object_set_new(context, name, json_string(json_string_value(value)));
+	}
+	return context;
+}
+
+/* One endpoint: allow[i] of a tcp session, or the login of an ssh one. */
+static int judge_endpoint(struct server *server, const struct session_ask *ask, const char *resource,
+			  const char *endpoint, judge_fn *judge, struct err *e)
+{
+	json_auto_t *context = context_of(ask);
+	if (!endpoint) {
+		int rc = judge(server, ask->id, ask->remote_address, "tunnel:OpenSsh", resource, context, e);
+		return rc ? err_wrap(e, "login %s", ask->login) : 0;
+	}
+	char host[LIMIT_LINK_HOST + 1];
+	uint16_t port;
+	if (text_parse_host_port(endpoint, host, sizeof host, &port))
+		return err_set(e, ERR_INVALID, "allow: '%.100s' is not host:port", endpoint);
+	json_object_set_new(context, "tunnel:Host", json_string(host));
+	json_object_set_new(context, "tunnel:Port", json_integer(port));
+	int rc = judge(server, ask->id, ask->remote_address, "tunnel:OpenTcp", resource, context, e);
+	return rc ? err_wrap(e, "endpoint %s", endpoint) : 0;
+}
+
+int session_judge_start_blocking(struct server *server, const struct session_ask *ask, struct err *e)
+{
+	char resource[RESOURCE_TEXT];
+	snprintf(resource, sizeof resource, "target/%s", ask->target);
+	json_auto_t *context = context_of(ask);
+	int rc = policies_require_blocking(server, ask->id, ask->remote_address, "tunnel:StartSession", resource,
+					   context, e);
+	if (rc)
+		return rc;
+	if (strcmp(ask->kind, "ssh") == 0)
+		return judge_endpoint(server, ask, resource, NULL, policies_require_blocking, e);
+	for (size_t i = 0; rc == 0 && i < json_array_size(ask->allow); i++)
+		rc = judge_endpoint(server, ask, resource, json_string_value(json_array_get(ask->allow, i)),
+				    policies_require_blocking, e);
+	return rc;
+}
+
+int session_may_start_blocking(struct server *server, const struct session_ask *ask, struct err *e)
+{
+	char resource[RESOURCE_TEXT];
+	snprintf(resource, sizeof resource, "target/%s", ask->target);
+	json_auto_t *context = context_of(ask);
+	return policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:StartSession", resource, context,
+					e);
+}
+
+json_t *session_grant(const char *kind, const char *login, const json_t *allow, int64_t expires_ms)
+{
+	int ssh = strcmp(kind, "ssh") == 0;
+	json_t *logins = json_array(), *tcp = ssh ? json_array() : json_copy((json_t *)(uintptr_t)allow);
+	if (ssh)
+		json_array_append_new(logins, json_string(login));
+	return json_pack("{s:b, s:o, s:o, s:i, s:I}", "ssh", ssh, "logins", logins, "tcp", tcp, "max_streams",
+			 (int)LIMIT_LINK_STREAMS, "expires_at_ms", (json_int_t)expires_ms);
+}
+
+/* May it go on at all? The right to resume is asked of the session, the right to start of the target. */
+static int judge_going_on(struct server *server, const struct session_ask *ask, const char *session,
+			  const char *resource, struct err *e)
+{
+	char own[RESOURCE_TEXT];
+	snprintf(own, sizeof own, "session/%s", session);
+	json_auto_t *context = context_of(ask);
+	int rc =
+		policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:ResumeSession", own, context, e);
+	if (rc == ERR_DENIED)
+		rc = policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:StartSession", resource,
+					      context, e);
+	return rc;
+}
+
+/* Leaves in *kept the endpoints that are still allowed. */
+static int judge_allow(struct server *server, const struct session_ask *ask, const char *resource, json_t *kept,
+		       struct err *e)
+{
+	int rc = 0;
+	for (size_t i = 0; i < json_array_size(ask->allow); i++) {
+		json_t *endpoint = json_array_get(ask->allow, i);
+		rc = judge_endpoint(server, ask, resource, json_string_value(endpoint), policies_allows_blocking, e);
+		if (rc == 0)
+			json_array_append(kept, endpoint);
+		else if (rc != ERR_DENIED)
+			return rc;
+	}
+	return json_array_size(kept) ? 0 : rc;
+}
+
+int session_judge_again_blocking(struct server *server, const json_t *record, const char *remote_address,
+				 json_t **out_grant, struct err *e)
+{
+	struct identity id;
+	int rc = record_identity(record, &id, e);
+	if (rc)
+		return rc;
+	struct session_ask ask = { .id = &id,
+				   .remote_address =
+					   remote_address ? remote_address : record_text(record, "remote_address"),
+				   .target = record_text(record, "target"),
+				   .tags = json_object_get(record, "tags"),
+				   .kind = record_text(record, "kind"),
+				   .login = record_text(record, "login"),
+				   .allow = json_object_get(record, "allow") };
+	char resource[RESOURCE_TEXT];
+	snprintf(resource, sizeof resource, "target/%s", ask.target);
+	json_auto_t *kept = json_array();
+	rc = judge_going_on(server, &ask, record_text(record, "id"), resource, e);
+	if (rc == 0 && strcmp(ask.kind, "ssh") == 0)
+		rc = judge_endpoint(server, &ask, resource, NULL, policies_allows_blocking, e);
+	else if (rc == 0)
+		rc = judge_allow(server, &ask, resource, kept, e);
+	if (rc == 0)
+		*out_grant = session_grant(ask.kind, ask.login, kept, record_int(record, "expires_ms"));
+	identity_free(&id);
+	return rc;
+}

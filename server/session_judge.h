@@ -1,0 +1,33 @@
+/* What policy says to a session: when somebody asks for it, at each attach of its client, and for all live ones when
+ * policies change. The ends' streams are encrypted, so policy becomes a grant that the agent enforces. Blocking. */
+#ifndef SERVER_SESSION_JUDGE_H
+#define SERVER_SESSION_JUDGE_H
+
+#include "base/err.h"
+#include "server/auth.h"
+
+#include <jansson.h>
+
+struct server;
+
+struct session_ask {
+	const struct identity *id;
+	const char *remote_address;
+	const char *target;
+	const json_t *tags;  /* of the target */
+	const char *kind;    /* "ssh" | "tcp" */
+	const char *login;   /* ssh */
+	const json_t *allow; /* tcp: array of host:port */
+};
+
+/* tunnel:StartSession, then every endpoint. 0; ERR_DENIED (recorded, the text names the endpoint); ERR_UNAVAILABLE. */
+int session_judge_start_blocking(struct server *server, const struct session_ask *ask, struct err *e);
+/* tunnel:StartSession alone, without a record of a refusal: to choose among targets. */
+int session_may_start_blocking(struct server *server, const struct session_ask *ask, struct err *e);
+/* The stored request against the policies of now. 0 and the grant they leave of it; ERR_DENIED when nothing is left. */
+int session_judge_again_blocking(struct server *server, const json_t *record, const char *remote_address,
+				 json_t **out_grant, struct err *e);
+/* A grant for what was asked, as PROTOCOL.md has it. New reference. */
+json_t *session_grant(const char *kind, const char *login, const json_t *allow, int64_t expires_ms);
+
+#endif

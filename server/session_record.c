@@ -1,0 +1,184 @@
+/* A record changes by compare-and-set only: whoever wants to change one reads it, alters it and writes it back with the
+ * version it read. So two workers, or two nodes, can never undo each other's change, and an end happens once. Ended
+ * records stay for a while so that late callers learn how the session ended; then the store drops them. */
+#include "server/session_record.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "server/relay.h"
+#include "server/server.h"
+#include "server/store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHANGE_TRIES 32
+
+const char *record_text(const json_t *doc, const char *key)
+{
+	const char *text = json_string_value(json_object_get(doc, key));
+	return text ? text : "";
+}
+
+int64_t record_int(const json_t *doc, const char *key)
+{
+	return json_integer_value(json_object_get(doc, key));
+}
+
+bool record_ended(const json_t *doc)
+{
+	return strcmp(record_text(doc, "state"), "ended") == 0;
+}
+
+unsigned record_end_code(const json_t *doc)
+{
+	return (unsigned)json_integer_value(json_object_get(json_object_get(doc, "end"), "code"));
+}
+
+const char *record_end_text(const json_t *doc)
+{
+	return record_text(json_object_get(doc, "end"), "text");
+}
+
+int record_get_blocking(struct server *server, const char *id, json_t **out_doc, uint64_t *out_version, struct err *e)
+{
+	if (!text_is_id(id))
+		return err_set(e, ERR_NOT_FOUND, "no session '%.64s'", id);
+	int rc = store_get_blocking(server->store, SESSION_COLLECTION, id, out_doc, out_version, e);
+	if (rc == ERR_NOT_FOUND)
+		return err_set(e, rc, "no session '%s'", id);
+	return rc;
+}
+
+int record_put_blocking(struct server *server, const json_t *doc, uint64_t expect, uint64_t *out_version, struct err *e)
+{
+	struct tunnel_index indexes[6];
+	size_t n = 0;
+	indexes[n++] = (struct tunnel_index){ "state", record_text(doc, "state") };
+	indexes[n++] = (struct tunnel_index){ "principal", record_text(doc, "principal") };
+	indexes[n++] = (struct tunnel_index){ "target", record_text(doc, "target") };
+	if (*record_text(doc, "idem"))
+		indexes[n++] = (struct tunnel_index){ "idem", record_text(doc, "idem") };
+	if (json_is_true(json_object_get(doc, "unfinished")))
+		indexes[n++] = (struct tunnel_index){ "unfinished", "yes" };
+	indexes[n] = (struct tunnel_index){ NULL, NULL };
+	int64_t expires_ms = record_ended(doc) && !json_is_true(json_object_get(doc, "unfinished"))
+				     ? record_int(doc, "ended_ms") + LIMIT_SESSION_KEEP_MS
+				     : 0;
+	return store_put_blocking(server->store, SESSION_COLLECTION, record_text(doc, "id"), doc, expect, expires_ms,
+				  indexes, out_version, e);
+}
+
+int record_change_blocking(struct server *server, const char *id, record_change_fn *change, void *arg, json_t **out_doc,
+			   struct err *e)
+{
+	for (int i = 0; i < CHANGE_TRIES; i++) {
+		json_auto_t *doc = NULL;
+		uint64_t version = 0;
+		int rc = record_get_blocking(server, id, &doc, &version, e);
+		if (rc)
+			return rc;
+		rc = change(arg, doc, e);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			rc = record_put_blocking(server, doc, version, NULL, e);
+		else
+			rc = 0;
+		if (rc == ERR_CONFLICT)
+			continue;
+		if (rc == 0 && out_doc)
+			*out_doc = json_incref(doc);
+		return rc;
+	}
+	return err_set(e, ERR_UNAVAILABLE, "session %s: its record changed %d times under this request", id,
+		       CHANGE_TRIES);
+}
+
+void record_hash_token(const char *token, char out[SESSION_TOKEN_HASH])
+{
+	unsigned char hash[32];
+	secret_sha256(token, strlen(token), hash);
+	text_b64url(hash, sizeof hash, out, SESSION_TOKEN_HASH);
+}
+
+static int copy_text(char *out, size_t size, const char *text)
+{
+	size_t len = strlen(text);
+	if (len >= size)
+		return -1;
+	memcpy(out, text, len + 1);
+	return 0;
+}
+
+static int copy_json(char *out, size_t size, const json_t *json)
+{
+	char *text = json_text(json);
+	int rc = text ? copy_text(out, size, text) : -1;
+	free(text);
+	return rc;
+}
+
+int record_identity(const json_t *doc, struct identity *out, struct err *e)
+{
+	struct identity id = { .expires_ms = record_int(doc, "identity_expires_ms") };
+	json_t *groups = json_object_get(doc, "groups"), *claims = json_object_get(doc, "claims");
+	if (!json_is_array(groups) || !json_is_object(claims))
+		return err_set(e, ERR_INTERNAL, "session %s: its record lacks groups or claims",
+			       record_text(doc, "id"));
+	id.raw.size = sizeof id.raw;
+	id.raw.expires_ms = id.expires_ms;
+	if (copy_text(id.subject, sizeof id.subject, record_text(doc, "principal")) ||
+	    copy_text(id.credential, sizeof id.credential, record_text(doc, "credential")) ||
+	    copy_text(id.provider, sizeof id.provider, record_text(doc, "provider")) ||
+	    copy_text(id.raw.subject, sizeof id.raw.subject, id.subject) ||
+	    copy_text(id.raw.credential, sizeof id.raw.credential, id.credential) ||
+	    copy_json(id.raw.groups, sizeof id.raw.groups, groups) ||
+	    copy_json(id.raw.claims, sizeof id.raw.claims, claims))
+		return err_set(e, ERR_INTERNAL, "session %s: the identity in its record is too long",
+			       record_text(doc, "id"));
+	id.groups = json_incref(groups);
+	id.claims = json_incref(claims);
+	*out = id;
+	return 0;
+}
+
+json_t *record_time(int64_t wall_ms)
+{
+	char text[CLOCK_TEXT_LEN];
+	return wall_ms ? json_string(clock_text(wall_ms, text)) : json_null();
+}
+
+json_t *record_end_view(const json_t *doc)
+{
+	if (!record_ended(doc))
+		return json_null();
+	return json_pack("{s:i, s:s}", "code", (int)record_end_code(doc), "text", record_end_text(doc));
+}
+
+static json_t *text_or_null(const json_t *doc, const char *key)
+{
+	const char *text = record_text(doc, key);
+	return *text ? json_string(text) : json_null();
+}
+
+json_t *record_view(struct server *server, const json_t *doc)
+{
+	json_t *allow = json_object_get(doc, "allow");
+	json_t *view = json_pack(
+		"{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", record_text(doc, "id"), "target",
+		record_text(doc, "target"), "kind", record_text(doc, "kind"), "state", record_text(doc, "state"),
+		"principal", record_text(doc, "principal"), "login", text_or_null(doc, "login"), "allow",
+		allow ? json_incref(allow) : json_array(), "reason", text_or_null(doc, "reason"), "created_at",
+		record_time(record_int(doc, "created_ms")), "expires_at", record_time(record_int(doc, "expires_ms")),
+		"ended_at", record_time(record_int(doc, "ended_ms")), "end", record_end_view(doc));
+	if (view && strcmp(record_text(doc, "state"), "active") == 0) {
+		struct relay_info info = { 0 };
+		relay_info_anythread(server->relay, record_text(doc, "id"), &info);
+		json_object_set_new(view, "attached",
+				    json_pack("{s:b, s:b}", "client", info.client, "target", info.target));
+	}
+	return view;
+}

@@ -1,0 +1,44 @@
+/* The session's document in the store (collection "sessions", key = id): its form, its indexes (state, principal,
+ * target, idem, and "unfinished" while an end still has to reach the audit log), and what the API shows of it.
+ * Blocking functions belong on workers or the sweep's thread. */
+#ifndef SERVER_SESSION_RECORD_H
+#define SERVER_SESSION_RECORD_H
+
+#include "base/err.h"
+#include "base/json.h"
+#include "server/auth.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct server;
+
+#define SESSION_ID_TEXT 65
+#define SESSION_COLLECTION "sessions"
+#define SESSION_TOKEN_HASH 44 /* base64url of SHA-256, with NUL */
+
+const char *record_text(const json_t *doc, const char *key); /* "" when absent or null */
+int64_t record_int(const json_t *doc, const char *key);      /* 0 when absent */
+bool record_ended(const json_t *doc);
+unsigned record_end_code(const json_t *doc); /* 0 while it lives */
+const char *record_end_text(const json_t *doc);
+
+/* 0; ERR_NOT_FOUND; ERR_UNAVAILABLE … */
+int record_get_blocking(struct server *server, const char *id, json_t **out_doc, uint64_t *out_version, struct err *e);
+int record_put_blocking(struct server *server, const json_t *doc, uint64_t expect, uint64_t *out_version,
+			struct err *e);
+/* Reads, lets change() alter the document, and writes it back; again while somebody else was quicker. change returns 0
+ * to write, 1 to leave it, negative to fail. *out_doc (may be NULL) is the document as it now stands. */
+typedef int record_change_fn(void *arg, json_t *doc, struct err *e);
+int record_change_blocking(struct server *server, const char *id, record_change_fn *change, void *arg, json_t **out_doc,
+			   struct err *e);
+
+void record_hash_token(const char *token, char out[SESSION_TOKEN_HASH]);
+/* Who started it, as policy sees him. identity_free afterwards. */
+int record_identity(const json_t *doc, struct identity *out, struct err *e);
+/* The session object of PROTOCOL.md. New reference. */
+json_t *record_view(struct server *server, const json_t *doc);
+json_t *record_end_view(const json_t *doc); /* {code, text} or null. New reference. */
+json_t *record_time(int64_t wall_ms);       /* RFC 3339 text; null for 0. New reference. */
+
+#endif

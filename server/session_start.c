@@ -1,0 +1,536 @@
+/* StartSession: check the request, find the target, ask policy, write record and audit event, then offer it to the
+ * agent and answer.
+ *
+ * With an idempotency key the session's id is made from the caller and the key, so two requests that race meet at the
+ * same record and one of them becomes the repetition; no lock, no second index. */
+#include "server/session_start.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "ident/key.h"
+#include "ident/sshcert.h"
+#include "server/control.h"
+#include "server/endpoint_text.h"
+#include "server/metrics.h"
+#include "server/server.h"
+#include "server/session_judge.h"
+#include "server/session_record.h"
+#include "server/session_state.h"
+#include "server/sshca.h"
+#include "server/store.h"
+#include "server/targets.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ID_RANDOM 20 /* characters: 103 bits */
+
+struct start {
+	struct server *server;
+	const struct identity *id;
+	const char *remote_address;
+	json_t *body;
+	/* the body's fields */
+	const char *target, *kind, *login, *client_key, *ssh_public_key, *idempotency_key, *reason;
+	json_t *selector, *allow;
+	/* derived */
+	char client_pin[KEY_PIN_TEXT], ssh_key[SSHCERT_KEY_TEXT];
+	char session[SESSION_ID_TEXT], request_hash[SESSION_TOKEN_HASH];
+	char client_token[SECRET_TOKEN_TEXT], target_token[SECRET_TOKEN_TEXT];
+	json_t *target_doc;
+};
+
+/* ---- the request ---- */
+
+static int check_target(const struct start *s, struct err *e)
+{
+	if (!s->target == !s->selector)
+		return err_set(e, ERR_INVALID, "body: give either target or selector");
+	if (s->target && !text_is_id(s->target))
+		return err_set(e, ERR_INVALID, "body.target: not a target id; allowed: letters, digits, '.', '_', '-'");
+	const char *key;
+	json_t *value;
+	if (s->selector && (json_object_size(s->selector) == 0 || json_object_size(s->selector) > LIMIT_TAGS))
+		return err_set(e, ERR_INVALID, "body.selector: %zu tags; allowed: 1 to %u",
+			       json_object_size(s->selector), LIMIT_TAGS);
+	json_object_foreach(s->selector, key, value)
+	{
+		if (!json_is_string(value))
+			return err_set(e, ERR_INVALID, "body.selector.%.128s: expected string", key);
+	}
+	return 0;
+}
+
+static int check_ssh(struct start *s, struct err *e)
+{
+	if (!s->login || !s->ssh_public_key)
+		return err_set(e, ERR_INVALID, "body.%s: missing (string); kind ssh needs login and ssh_public_key",
+			       s->login ? "ssh_public_key" : "login");
+	if (!text_is_login(s->login))
+		return err_set(e, ERR_INVALID,
+			       "body.login: not a login name; allowed: a-z, 0-9, '_', '.', '-', at most "
+			       "%u characters",
+			       LIMIT_LOGIN);
+	if (json_array_size(s->allow))
+		return err_set(e, ERR_INVALID, "body.allow: belongs to kind tcp");
+	if (sshkey_check_public(s->ssh_public_key, s->ssh_key, e))
+		return err_set(e, ERR_INVALID, "body.ssh_public_key: not a public key that can be certified");
+	if (!text_starts(s->ssh_key, "ssh-ed25519 ") && !text_starts(s->ssh_key, "ecdsa-sha2-nistp256 "))
+		return err_set(e, ERR_INVALID, "body.ssh_public_key: allowed are ssh-ed25519 and ecdsa-sha2-nistp256");
+	return 0;
+}
+
+static int check_tcp(const struct start *s, struct err *e)
+{
+	if (s->login || s->ssh_public_key)
+		return err_set(e, ERR_INVALID, "body.%s: belongs to kind ssh", s->login ? "login" : "ssh_public_key");
+	if (json_array_size(s->allow) == 0)
+		return err_set(e, ERR_INVALID, "body.allow: kind tcp needs 1 to %u entries of host:port", LIMIT_ALLOW);
+	for (size_t i = 0; i < json_array_size(s->allow); i++)
+		if (endpoint_text_check(json_string_value(json_array_get(s->allow, i)), e))
+			return err_wrap(e, "body.allow[%zu]", i);
+	return 0;
+}
+
+static int check_kind(struct start *s, struct err *e)
+{
+	if (strcmp(s->kind, "ssh") == 0)
+		return check_ssh(s, e);
+	if (strcmp(s->kind, "tcp") == 0)
+		return check_tcp(s, e);
+	return err_set(e, ERR_INVALID, "body.kind: '%.32s' is unknown; allowed: ssh, tcp", s->kind);
+}
+
+static int check_client_key(struct start *s, struct err *e)
+{
+	EVP_PKEY *key = NULL;
+	unsigned char pin[32];
+	int rc = key_from_public_text(s->client_key, &key, e);
+	if (rc == 0)
+		rc = key_pin(key, pin, e);
+	EVP_PKEY_free(key);
+	if (rc)
+		return err_set(e, ERR_INVALID, "body.client_key: not a P-256 public key in base64url DER");
+	key_pin_text(pin, s->client_pin);
+	return 0;
+}
+
+/* What makes two requests the same: all fields, whatever their order. */
+static int hash_request(struct start *s, struct err *e)
+{
+	char *text = json_dumps(s->body, JSON_COMPACT | JSON_SORT_KEYS);
+	if (!text)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	record_hash_token(text, s->request_hash);
+	free(text);
+	return 0;
+}
+
+static int read_request(struct start *s, struct err *e)
+{
+	const struct json_field fields[] = {
+		{ "target", JSON_FIELD_STRING, false, 1, LIMIT_ID, &s->target },
+		{ "selector", JSON_FIELD_OBJECT, false, 0, 0, &s->selector },
+		{ "kind", JSON_FIELD_STRING, true, 1, 16, &s->kind },
+		{ "login", JSON_FIELD_STRING, false, 1, LIMIT_LOGIN, &s->login },
+		{ "allow", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, &s->allow },
+		{ "client_key", JSON_FIELD_STRING, true, 1, KEY_TEXT_MAX - 1, &s->client_key },
+		{ "ssh_public_key", JSON_FIELD_STRING, false, 1, SSHCERT_KEY_TEXT - 1, &s->ssh_public_key },
+		{ "idempotency_key", JSON_FIELD_STRING, false, 1, 64, &s->idempotency_key },
+		{ "reason", JSON_FIELD_STRING, false, 0, LIMIT_REASON, &s->reason },
+		{ .name = NULL },
+	};
+	int rc = json_read(s->body, "body", true, fields, e);
+	if (rc == 0)
+		rc = check_target(s, e);
+	if (rc == 0)
+		rc = check_kind(s, e);
+	if (rc == 0)
+		rc = check_client_key(s, e);
+	return rc ? rc : hash_request(s, e);
+}
+
+static void name_session(struct start *s)
+{
+	memcpy(s->session, "s-", 3);
+	if (!s->idempotency_key) {
+		secret_random_id(s->session + 2, ID_RANDOM);
+		return;
+	}
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
+	unsigned char parts[96], hash[32];
+	secret_sha256(s->id->provider, strlen(s->id->provider), parts);
+	secret_sha256(s->id->subject, strlen(s->id->subject), parts + 32);
+	secret_sha256(s->idempotency_key, strlen(s->idempotency_key), parts + 64);
+	secret_sha256(parts, sizeof parts, hash);
+	for (size_t i = 0; i < ID_RANDOM; i++)
+		s->session[2 + i] = letters[hash[i] % 32];
+	s->session[2 + ID_RANDOM] = '\0';
+}
+
+/* ---- the target ---- */
+
+static struct session_ask ask_of(const struct start *s, json_t *target_doc)
+{
+	return (struct session_ask){ .id = s->id,
+				     .remote_address = s->remote_address,
+				     .target = target_doc ? record_text(target_doc, "id") : s->target,
+				     .tags = target_doc ? json_object_get(target_doc, "tags") : NULL,
+				     .kind = s->kind,
+				     .login = s->login,
+				     .allow = s->allow };
+}
+
+static int find_by_id(struct start *s, struct err *e)
+{
+	int rc = targets_get_blocking(s->server, s->target, &s->target_doc, e);
+	if (rc != ERR_NOT_FOUND)
+		return rc;
+	/* Whoever may not start sessions there does not learn whether it exists. */
+	struct session_ask ask = ask_of(s, NULL);
+	rc = session_judge_start_blocking(s->server, &ask, e);
+	return rc ? rc : err_set(e, ERR_NOT_FOUND, "no target '%s'", s->target);
+}
+
+static bool selected(const json_t *selector, const json_t *doc)
+{
+	const char *key;
+	json_t *value;
+	json_object_foreach((json_t *)(uintptr_t)selector, key, value)
+	{
+		if (!json_equal(value, json_object_get(json_object_get(doc, "tags"), key)))
+			return false;
+	}
+	return true;
+}
+
+struct selection {
+	const json_t *selector;
+	json_t *found;
+};
+
+static int collect_selected(void *arg, const char *key, json_t *doc, uint64_t version)
+{
+	struct selection *sel = arg;
+	(void)key, (void)version;
+	if (selected(sel->selector, doc))
+		json_array_append(sel->found, doc);
+	return 0;
+}
+
+static int scan_selected(struct start *s, json_t *found, struct err *e)
+{
+	char cursor[TUNNEL_CURSOR_MAX] = "";
+	struct selection sel = { s->selector, found };
+	do {
+		int rc = store_scan_blocking(s->server->store, "targets", NULL, NULL, LIMIT_SCAN_PAGE, cursor,
+					     collect_selected, &sel, e);
+		if (rc)
+			return rc;
+	} while (*cursor);
+	return 0;
+}
+
+/* Better: allowed before not, then connected before not, then fewer sessions. */
+static int rank(struct start *s, json_t *doc, size_t *out_rank, struct err *e)
+{
+	const char *id = record_text(doc, "id");
+	struct session_ask ask = ask_of(s, doc);
+	int rc = session_may_start_blocking(s->server, &ask, e);
+	if (rc && rc != ERR_DENIED)
+		return rc;
+	size_t load = control_sessions_anythread(s->server->control, id);
+	if (load > 1000000)
+		load = 1000000;
+	*out_rank = load + (control_is_connected_anythread(s->server->control, id) ? 0 : 2000000) +
+		    (rc == ERR_DENIED ? 4000000 : 0);
+	return 0;
+}
+
+static int find_by_selector(struct start *s, struct err *e)
+{
+	json_auto_t *found = json_array();
+	int rc = scan_selected(s, found, e);
+	size_t best = SIZE_MAX, best_rank = SIZE_MAX;
+	for (size_t i = 0; rc == 0 && i < json_array_size(found); i++) {
+		size_t one = 0;
+		rc = rank(s, json_array_get(found, i), &one, e);
+		if (rc == 0 && one < best_rank) {
+			best = i;
+			best_rank = one;
+		}
+	}
+	if (rc)
+		return rc;
+	if (best == SIZE_MAX)
+		return err_set(e, ERR_NOT_FOUND, "no target carries all tags of the selector");
+	s->target_doc = json_incref(json_array_get(found, best));
+	return 0;
+}
+
+/* ---- record, offer, answer ---- */
+
+static int64_t expiry(const struct start *s, int64_t now_ms)
+{
+	int64_t at = now_ms + s->server->settings->session_max_ms;
+	return s->id->expires_ms && s->id->expires_ms < at ? s->id->expires_ms : at;
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return text && *text ? json_string(text) : json_null();
+}
+
+static json_t *make_record(const struct start *s, struct err *e)
+{
+	unsigned char pin[32];
+	char target_pin[KEY_PIN_TEXT], client_hash[SESSION_TOKEN_HASH], target_hash[SESSION_TOKEN_HASH];
+	int64_t now_ms = clock_wall_ms(), expires_ms = expiry(s, now_ms);
+	if (key_pin_of_text(record_text(s->target_doc, "link_key"), pin, e)) {
+		err_wrap(e, "target %s: its link key", record_text(s->target_doc, "id"));
+		return NULL;
+	}
+	key_pin_text(pin, target_pin);
+	record_hash_token(s->client_token, client_hash);
+	record_hash_token(s->target_token, target_hash);
+	json_t *doc =
+		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:I}", "id", s->session, "target",
+			  record_text(s->target_doc, "id"), "kind", s->kind, "state", "starting", "principal",
+			  s->id->subject, "provider", s->id->provider, "credential", s->id->credential, "groups",
+			  s->id->groups, "claims", s->id->claims, "identity_expires_ms", (json_int_t)s->id->expires_ms);
+	if (!doc) {
+		err_set(e, ERR_NOMEM, "out of memory");
+		return NULL;
+	}
+	json_t *tags = json_object_get(s->target_doc, "tags");
+	json_object_set_new(doc, "login", text_or_null(s->login));
+	json_object_set_new(doc, "allow", s->allow ? json_incref(s->allow) : json_array());
+	json_object_set_new(doc, "reason", text_or_null(s->reason));
+	json_object_set_new(doc, "ssh_public_key", text_or_null(s->ssh_key));
+	json_object_set_new(doc, "tags", tags ? json_incref(tags) : json_object());
+	json_object_set_new(doc, "created_ms", json_integer(now_ms));
+	json_object_set_new(doc, "expires_ms", json_integer(expires_ms));
+	json_object_set_new(doc, "client_pin", json_string(s->client_pin));
+	json_object_set_new(doc, "target_pin", json_string(target_pin));
+	json_object_set_new(doc, "client_token", json_string(client_hash));
+	json_object_set_new(doc, "target_token", json_string(target_hash));
+	json_object_set_new(doc, "request_hash", json_string(s->request_hash));
+	json_object_set_new(doc, "idem", s->idempotency_key ? json_string(s->session) : json_null());
+	json_object_set_new(doc, "remote_address", text_or_null(s->remote_address));
+	json_object_set_new(doc, "node", json_string(s->server->node));
+	json_object_set_new(doc, "relay_url", json_string(s->server->public_url));
+	json_object_set_new(doc, "grant", session_grant(s->kind, s->login, s->allow, expires_ms));
+	json_object_set_new(doc, "unfinished", json_true());
+	return doc;
+}
+
+static int change_to_started(void *arg, json_t *doc, struct err *e)
+{
+	(void)arg, (void)e;
+	if (record_ended(doc))
+		return 1;
+	json_object_del(doc, "unfinished");
+	return 0;
+}
+
+/* Durable record, durable audit event, in this order; the mark says that the second is owed. */
+static int write_start(struct start *s, json_t *doc, struct err *e)
+{
+	struct server *server = s->server;
+	int rc = record_put_blocking(server, doc, TUNNEL_VERSION_NONE, NULL, e);
+	if (rc)
+		return rc;
+	rc = session_audit_start_blocking(server, doc, e);
+	if (rc == 0)
+		rc = record_change_blocking(server, s->session, change_to_started, NULL, NULL, e);
+	if (rc == 0 && !session_adopt(server->sessions, doc, clock_mono_ms()))
+		rc = err_set(e, ERR_NOMEM, "out of memory");
+	if (rc) {
+		struct err why;
+		sessions_end_blocking(server, s->session, 4013, "the server could not write its start to the audit log",
+				      "server", &why);
+		return err_set(e, ERR_UNAVAILABLE, "the session could not be recorded, try again");
+	}
+	json_object_del(doc, "unfinished");
+	return 0;
+}
+
+static bool send_offer(const struct start *s, const json_t *doc)
+{
+	json_auto_t *offer =
+		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:I}", "type", "offer", "session", s->session,
+			  "kind", s->kind, "relay_url", s->server->public_url, "token", s->target_token, "client_pin",
+			  s->client_pin, "principal", s->id->subject, "grant", json_object_get(doc, "grant"),
+			  "expires_at_ms", (json_int_t)record_int(doc, "expires_ms"));
+	return offer && control_send_anythread(s->server->control, record_text(doc, "target"), offer);
+}
+
+static int ssh_answer(const struct start *s, const json_t *doc, json_t **out, struct err *e)
+{
+	char certificate[SSHCERT_TEXT];
+	int64_t lifetime_ms = s->server->settings->ssh_certificate_ms;
+	int64_t left_ms = record_int(doc, "expires_ms") - clock_wall_ms();
+	int rc = sshca_sign_user(s->server->sshca, s->session, record_text(doc, "login"),
+				 record_text(doc, "ssh_public_key"), left_ms < lifetime_ms ? left_ms : lifetime_ms,
+				 certificate, e);
+	if (rc)
+		return rc;
+	json_t *host_keys = json_object_get(s->target_doc, "ssh_host_keys");
+	*out = json_pack("{s:s, s:s, s:s, s:s, s:o}", "login", record_text(doc, "login"), "certificate", certificate,
+			 "host_ca", sshca_public(s->server->sshca), "host_alias", record_text(doc, "target"),
+			 "host_keys", json_is_array(host_keys) ? json_incref(host_keys) : json_array());
+	return 0;
+}
+
+static int make_answer(const struct start *s, const json_t *doc, json_t **out, struct err *e)
+{
+	json_t *ssh = NULL;
+	int rc = strcmp(record_text(doc, "kind"), "ssh") == 0 ? ssh_answer(s, doc, &ssh, e) : 0;
+	if (rc)
+		return rc;
+	*out = json_pack("{s:o, s:s, s:s, s:s}", "session", record_view(s->server, doc), "token", s->client_token,
+			 "relay_url", record_text(doc, "relay_url"), "target_pin", record_text(doc, "target_pin"));
+	if (ssh)
+		json_object_set_new(*out, "ssh", ssh);
+	return 0;
+}
+
+/* ---- repetition ---- */
+
+static int change_token(void *arg, json_t *doc, struct err *e)
+{
+	char hash[SESSION_TOKEN_HASH];
+	if (record_ended(doc))
+		return err_set(e, ERR_CLOSED, "the session has ended: %s", record_end_text(doc));
+	if (json_is_true(json_object_get(doc, "unfinished")))
+		return err_set(e, ERR_UNAVAILABLE, "the session is being started, try again");
+	record_hash_token(arg, hash);
+	json_object_set_new(doc, "client_token", json_string(hash));
+	return 0;
+}
+
+static int repeat(struct start *s, json_t *doc, struct session_started *out, struct err *e)
+{
+	json_auto_t *grant = NULL;
+	json_auto_t *now = NULL;
+	if (strcmp(record_text(doc, "request_hash"), s->request_hash) != 0)
+		return err_set(e, ERR_CONFLICT, "body.idempotency_key: was used with another request, for session %s",
+			       s->session);
+	int rc = 0;
+	if (!record_ended(doc)) {
+		rc = session_judge_again_blocking(s->server, doc, s->remote_address, &grant, e);
+		if (rc == 0)
+			rc = targets_get_blocking(s->server, record_text(doc, "target"), &s->target_doc, e);
+	}
+	if (rc == 0)
+		rc = record_change_blocking(s->server, s->session, change_token, s->client_token, &now, e);
+	if (rc == ERR_CLOSED)
+		out->ended = record_end_view(doc);
+	return rc ? rc : make_answer(s, now, &out->answer, e);
+}
+
+/* Was this key used before? 1: yes, rc in *out_rc. */
+static bool repeated(struct start *s, struct session_started *out, int *out_rc, struct err *e)
+{
+	json_auto_t *doc = NULL;
+	if (!s->idempotency_key)
+		return false;
+	int rc = record_get_blocking(s->server, s->session, &doc, NULL, e);
+	if (rc == ERR_NOT_FOUND)
+		return false;
+	*out_rc = rc ? rc : repeat(s, doc, out, e);
+	return true;
+}
+
+static int offline(struct start *s, struct session_started *out, struct err *e)
+{
+	int64_t seen_ms = record_int(s->target_doc, "last_seen");
+	char text[CLOCK_TEXT_LEN];
+	out->offline = json_pack("{s:o}", "last_seen", record_time(seen_ms));
+	return err_set(e, ERR_CONFLICT, "target %s is not connected; last seen %s", record_text(s->target_doc, "id"),
+		       seen_ms ? clock_text(seen_ms, text) : "never");
+}
+
+static int start_new(struct start *s, struct session_started *out, struct err *e)
+{
+	struct session_ask ask = ask_of(s, s->target_doc);
+	int rc = session_judge_start_blocking(s->server, &ask, e);
+	if (rc)
+		return rc;
+	if (!control_is_connected_anythread(s->server->control, ask.target))
+		return offline(s, out, e);
+	json_auto_t *doc = make_record(s, e);
+	if (!doc)
+		return ERR_INTERNAL;
+	/* Signed before anything is written: what can fail for the request alone must not leave a session behind. */
+	rc = make_answer(s, doc, &out->answer, e);
+	if (rc)
+		return rc;
+	rc = write_start(s, doc, e);
+	if (rc)
+		return rc;
+	if (!send_offer(s, doc)) {
+		struct err why;
+		sessions_end_blocking(s->server, s->session, 4013, "the target went offline before it got the offer",
+				      "server", &why);
+		return offline(s, out, e);
+	}
+	metrics_add(s->server->metrics, METRIC_SESSIONS_STARTED, 1);
+	log_with(LOG_LEVEL_INFO,
+		 FIELDS({ "session", s->session }, { "target", ask.target }, { "principal", s->id->subject },
+			{ "kind", s->kind }),
+		 "session started");
+	return 0;
+}
+
+static int start_run(struct start *s, struct session_started *out, struct err *e)
+{
+	int rc = read_request(s, e);
+	if (rc)
+		return rc;
+	name_session(s);
+	secret_token(s->client_token);
+	secret_token(s->target_token);
+	if (repeated(s, out, &rc, e))
+		return rc;
+	rc = s->target ? find_by_id(s, e) : find_by_selector(s, e);
+	if (rc)
+		return rc;
+	rc = start_new(s, out, e);
+	if (rc == ERR_CONFLICT && !out->offline && s->idempotency_key) {
+		/* The same key, at the same time, was a moment quicker. */
+		session_started_free(out);
+		json_decref(s->target_doc);
+		s->target_doc = NULL;
+		repeated(s, out, &rc, e);
+	}
+	return rc;
+}
+
+int session_start_blocking(struct server *server, const struct identity *id, const char *remote_address, json_t *body,
+			   struct session_started *out, struct err *e)
+{
+	struct start s = { .server = server, .id = id, .remote_address = remote_address, .body = body };
+	*out = (struct session_started){ .answer = NULL };
+	int rc = start_run(&s, out, e);
+	json_decref(s.target_doc);
+	secret_wipe(s.client_token, sizeof s.client_token);
+	secret_wipe(s.target_token, sizeof s.target_token);
+	if (rc) {
+		json_decref(out->answer);
+		out->answer = NULL;
+	}
+	return rc;
+}
+
+void session_started_free(struct session_started *s)
+{
+	json_decref(s->answer);
+	json_decref(s->offline);
+	json_decref(s->ended);
+	*s = (struct session_started){ .answer = NULL };
+}

@@ -1,0 +1,51 @@
+/* Inside of the sessions module: its state and the steps its files share. */
+#ifndef SERVER_SESSION_STATE_H
+#define SERVER_SESSION_STATE_H
+
+#include "server/replay.h"
+#include "server/session_table.h"
+#include "server/sessions.h"
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct sessions {
+	struct server *server;
+	struct session_table *live;
+	struct replay *proofs;
+	atomic_bool rejudge_owed; /* a judgement after a policy change could not be made; the sweep tries again */
+	int64_t scanned_mono_ms;  /* when the sweep last looked through the store; its thread's alone */
+
+	pthread_t sweeper;
+	bool sweeping;
+	pthread_mutex_t lock; /* for stop */
+	pthread_cond_t wake;
+	bool stop;
+};
+
+/* Puts a record's session into the live table. */
+bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms);
+/* Writes the audit record that an unfinished record owes (its start when it lives, its end when it has ended) and
+ * clears the mark. */
+int session_settle_blocking(struct server *server, const char *id, struct err *e);
+int session_audit_start_blocking(struct server *server, const json_t *record, struct err *e);
+
+/* One pass at these times; the sweep's thread runs it each second. */
+void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms);
+/* Loads what lives on this node and settles what is owed. */
+int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, struct err *e);
+
+/* Who holds this token and proof, and may he act on the session now? out->close_code says why not. *out_record is set
+ * when the session is known and the proof is good. */
+struct session_proof {
+	const char *session, *token, *dpop, *method, *path, *host;
+};
+void session_prove_blocking(struct server *server, const struct session_proof *proof, struct attach_decision *out,
+			    json_t **out_record);
+/* Policy for the client's (re)attach. */
+void session_judge_attach_blocking(struct server *server, const json_t *record, const char *remote_address,
+				   struct attach_decision *out);
+
+#endif

@@ -1,0 +1,206 @@
+/* What nobody reports: time running out. Each second a pass over the live table ends sessions that expired, that nobody
+ * came back to, that were idle, or that their agent lost; and repeats ends and judgements that could not be made. Now
+ * and then the store is looked through for what a crash, of this process or of another node, left behind. */
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "server/control.h"
+#include "server/metrics.h"
+#include "server/server.h"
+#include "server/session_record.h"
+#include "server/session_state.h"
+#include "server/store.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define AGENT_GRACE_MS 10000 /* for an agent that is connected and does not (yet) run a session */
+#define SCAN_MS 60000
+#define FOREIGN_GRACE_MS 60000 /* another node's expired session is that node's business for so long */
+/* Two ends that have nothing to say still exchange a ping each 15 s: less than this in a minute is silence. */
+#define IDLE_WINDOW_MS 60000
+#define IDLE_BYTES 1024u
+
+static void end_by_server(struct server *server, const char *id, unsigned code, const char *text)
+{
+	struct err e;
+	int rc = sessions_end_blocking(server, id, code, text, "server", &e);
+	if (rc && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND)
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e.text }),
+			 "the session's end could not be written, trying again");
+}
+
+struct sample {
+	uint64_t bytes;
+	int64_t mono_ms;
+};
+
+static void take_sample(struct session_live *row, void *arg)
+{
+	const struct sample *sample = arg;
+	if (sample->bytes < row->sampled_bytes) /* the relay forgot and began anew */
+		row->sampled_bytes = 0;
+	if (sample->bytes - row->sampled_bytes > IDLE_BYTES)
+		row->active_mono_ms = sample->mono_ms;
+	else if (sample->mono_ms - row->sampled_mono_ms < IDLE_WINDOW_MS)
+		return;
+	row->sampled_bytes = sample->bytes;
+	row->sampled_mono_ms = sample->mono_ms;
+}
+
+static bool is_idle(struct sessions *s, const struct session_live *row, const struct relay_info *info, int64_t mono_ms)
+{
+	int64_t limit_ms = s->server->settings->session_idle_ms;
+	struct sample sample = { .bytes = info->bytes_up + info->bytes_down, .mono_ms = mono_ms };
+	struct session_live now;
+	session_table_change(s->live, row->id, take_sample, &sample);
+	return limit_ms > 0 && session_table_get(s->live, row->id, &now) && mono_ms - now.active_mono_ms >= limit_ms;
+}
+
+static void sweep_one(struct sessions *s, const struct session_live *row, int64_t mono_ms, int64_t wall_ms)
+{
+	struct server *server = s->server;
+	struct relay_info info = { 0 };
+	bool here = relay_info_anythread(server->relay, row->id, &info);
+	int64_t away_since_ms = here ? info.detached_mono_ms : row->here_mono_ms;
+	if (row->end_code)
+		end_by_server(server, row->id, row->end_code, row->end_text);
+	else if (row->expires_ms <= wall_ms)
+		end_by_server(server, row->id, 4004, "the session reached its maximum duration");
+	else if (row->missing_mono_ms && mono_ms - row->missing_mono_ms >= AGENT_GRACE_MS)
+		end_by_server(server, row->id, 4013, "the target's agent no longer runs the session");
+	else if (away_since_ms && mono_ms - away_since_ms >= server->settings->detach_grace_ms)
+		end_by_server(server, row->id, 4006, "nobody came back within the detach grace");
+	else if (is_idle(s, row, &info, mono_ms))
+		end_by_server(server, row->id, 4005, "the session was idle too long");
+}
+
+/* ---- the store ---- */
+
+static int collect(void *arg, const char *key, json_t *doc, uint64_t version)
+{
+	(void)key, (void)version;
+	json_array_append(arg, doc);
+	return 0;
+}
+
+static int scan_all(struct sessions *s, const char *index, const char *value, json_t *found, struct err *e)
+{
+	char cursor[TUNNEL_CURSOR_MAX] = "";
+	do {
+		int rc = store_scan_blocking(s->server->store, SESSION_COLLECTION, index, value, LIMIT_SCAN_PAGE,
+					     cursor, collect, found, e);
+		if (rc)
+			return rc;
+	} while (*cursor);
+	return 0;
+}
+
+/* A session that the table lacks: of this node, so it was running when the process died; of another one, so it is only
+ * looked after when it has long expired. */
+static void take_in(struct sessions *s, const json_t *doc, int64_t mono_ms, int64_t wall_ms)
+{
+	struct session_live row;
+	const char *id = record_text(doc, "id");
+	if (session_table_get(s->live, id, &row))
+		return;
+	if (strcmp(record_text(doc, "node"), s->server->node) == 0)
+		session_adopt(s, doc, mono_ms);
+	else if (record_int(doc, "expires_ms") + FOREIGN_GRACE_MS < wall_ms)
+		end_by_server(s->server, id, 4004, "the session reached its maximum duration");
+}
+
+/* starting: this is the process's start, so whoever was at work on an unfinished record is gone. */
+static void settle(struct sessions *s, const json_t *doc, bool starting, int64_t wall_ms)
+{
+	struct session_live row;
+	struct err e;
+	const char *id = record_text(doc, "id");
+	bool ours = strcmp(record_text(doc, "node"), s->server->node) == 0;
+	int64_t since_ms = record_ended(doc) ? record_int(doc, "ended_ms") : record_int(doc, "created_ms");
+	if (!(starting && ours) && (session_table_get(s->live, id, &row) || since_ms + FOREIGN_GRACE_MS > wall_ms))
+		return;
+	if (!record_ended(doc)) /* nobody ever got its tokens */
+		end_by_server(s->server, id, 4013, "the server stopped while the session was starting");
+	else if (session_settle_blocking(s->server, id, &e))
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e.text }),
+			 "the audit record of a session's end is still owed");
+}
+
+static int scan_store(struct sessions *s, bool starting, int64_t mono_ms, int64_t wall_ms, struct err *e)
+{
+	static const char *const where[][2] = { { "unfinished", "yes" },
+						{ "state", "starting" },
+						{ "state", "active" } };
+	for (size_t i = 0; i < sizeof where / sizeof *where; i++) {
+		json_auto_t *found = json_array();
+		int rc = scan_all(s, where[i][0], where[i][1], found, e);
+		if (rc)
+			return rc;
+		for (size_t k = 0; k < json_array_size(found); k++) {
+			const json_t *doc = json_array_get(found, k);
+			if (i == 0)
+				settle(s, doc, starting, wall_ms);
+			else if (!json_is_true(json_object_get(doc, "unfinished")))
+				take_in(s, doc, mono_ms, wall_ms);
+		}
+	}
+	return 0;
+}
+
+int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, struct err *e)
+{
+	int rc = scan_store(s, true, mono_ms, wall_ms, e);
+	s->scanned_mono_ms = mono_ms;
+	return rc ? err_wrap(e, "sessions could not be loaded") : 0;
+}
+
+void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms)
+{
+	size_t n;
+	struct session_live *rows = session_table_copy(s->live, NULL, &n);
+	for (size_t i = 0; i < n; i++)
+		sweep_one(s, &rows[i], mono_ms, wall_ms);
+	free(rows);
+	metrics_set(s->server->metrics, METRIC_SESSIONS_LIVE, (int64_t)session_table_count(s->live, NULL));
+	if (atomic_load(&s->rejudge_owed))
+		sessions_rejudge_blocking(s->server);
+	if (mono_ms - s->scanned_mono_ms < SCAN_MS)
+		return;
+	struct err e;
+	s->scanned_mono_ms = mono_ms;
+	if (scan_store(s, false, mono_ms, wall_ms, &e))
+		log_warn("the store could not be looked through for sessions that were left behind: %s", e.text);
+}
+
+static void *sweep_thread(void *arg)
+{
+	struct sessions *s = arg;
+	pthread_mutex_lock(&s->lock);
+	while (!s->stop) {
+		struct timespec until;
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec++;
+		pthread_cond_timedwait(&s->wake, &s->lock, &until);
+		if (s->stop)
+			break;
+		pthread_mutex_unlock(&s->lock);
+		session_sweep_blocking(s, clock_mono_ms(), clock_wall_ms());
+		pthread_mutex_lock(&s->lock);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+int sessions_start(struct sessions *s, struct err *e)
+{
+	int rc = session_load_blocking(s, clock_mono_ms(), clock_wall_ms(), e);
+	if (rc)
+		return rc;
+	int errnum = pthread_create(&s->sweeper, NULL, sweep_thread, s);
+	if (errnum)
+		return err_set_errno(e, ERR_INTERNAL, errnum, "the sweep's thread could not start");
+	s->sweeping = true;
+	return 0;
+}

@@ -1,0 +1,40 @@
+/* The live sessions of this node, in memory: what the sweep, the reconciliation with agents and "least loaded" need
+ * without asking the store. The store's record stays the truth; a row here is only values. Any thread. */
+#ifndef SERVER_SESSION_TABLE_H
+#define SERVER_SESSION_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct session_table;
+
+struct session_live {
+	char id[65], target[65];
+	int64_t expires_ms;      /* wall */
+	int64_t here_mono_ms;    /* since when this process knows it */
+	int64_t missing_mono_ms; /* since when its connected agent does not run it; 0: it does, or nobody knows */
+	int64_t active_mono_ms;  /* when payload last moved, as far as the sweep can tell */
+	int64_t sampled_mono_ms; /* the idle check's window */
+	uint64_t sampled_bytes;
+	bool accepted;     /* the agent runs it */
+	bool paired;       /* its record says "active" */
+	bool end_busy;     /* somebody is writing its end right now */
+	unsigned end_code; /* not 0: it is to end with this; the store has not taken it yet */
+	char end_text[256], end_by[257];
+};
+
+struct session_table *session_table_new(void);
+void session_table_free(struct session_table **t);
+/* false when out of memory; an id that is there is replaced. */
+bool session_table_add(struct session_table *t, const struct session_live *row);
+void session_table_remove(struct session_table *t, const char *id);
+bool session_table_get(struct session_table *t, const char *id, struct session_live *out);
+/* Runs change on the row under the table's lock; false when it is not there. change must not call the table. */
+bool session_table_change(struct session_table *t, const char *id, void (*change)(struct session_live *row, void *arg),
+			  void *arg);
+size_t session_table_count(struct session_table *t, const char *target); /* NULL: all */
+/* A malloc'd copy of all rows (of a target; NULL: of all). NULL with *out_n 0 when there are none. */
+struct session_live *session_table_copy(struct session_table *t, const char *target, size_t *out_n);
+
+#endif

@@ -1,0 +1,501 @@
+/* A session's end is the delicate part: many may want it at once (client, operator, sweep, policy, agent), the store
+ * may be away, the process may die in the middle, and still the record changes once, the audit log gets one reason, and
+ * nobody stays connected.
+ *
+ * So an end goes: mark the live row (first reason wins), cut both legs and tell the agent at once, then compare-and-set
+ * the record to "ended" and "unfinished", append to the audit log, clear "unfinished". Whatever fails is tried again by
+ * the sweep: from the row while this process lives, from the "unfinished" index after a crash. A start owes its audit
+ * record in the same way. */
+#include "server/sessions.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "server/audit.h"
+#include "server/control.h"
+#include "server/metrics.h"
+#include "server/server.h"
+#include "server/session_judge.h"
+#include "server/session_record.h"
+#include "server/session_state.h"
+#include "server/store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int sessions_new(struct server *server, struct sessions **out_sessions, struct err *e)
+{
+	struct sessions *s = calloc(1, sizeof *s);
+	if (!s)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	s->server = server;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	s->live = session_table_new();
+	s->proofs = replay_new(LIMIT_REPLAY);
+	if (!s->live || !s->proofs) {
+		sessions_stop(&s);
+		return err_set(e, ERR_NOMEM, "out of memory");
+	}
+	*out_sessions = s;
+	return 0;
+}
+
+void sessions_stop(struct sessions **sessions)
+{
+	struct sessions *s = *sessions;
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	s->stop = true;
+	pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+	if (s->sweeping)
+		pthread_join(s->sweeper, NULL);
+	session_table_free(&s->live);
+	replay_free(&s->proofs);
+	pthread_cond_destroy(&s->wake);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+	*sessions = NULL;
+}
+
+bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms)
+{
+	struct session_live row = { .expires_ms = record_int(record, "expires_ms"),
+				    .here_mono_ms = mono_ms,
+				    .active_mono_ms = mono_ms,
+				    .sampled_mono_ms = mono_ms,
+				    .paired = strcmp(record_text(record, "state"), "active") == 0 };
+	snprintf(row.id, sizeof row.id, "%s", record_text(record, "id"));
+	snprintf(row.target, sizeof row.target, "%s", record_text(record, "target"));
+	return session_table_add(s->live, &row);
+}
+
+size_t sessions_count_anythread(struct sessions *s, const char *target)
+{
+	return session_table_count(s->live, target);
+}
+
+/* ---- ends ---- */
+
+struct ending {
+	unsigned code;
+	const char *text, *by;
+	bool known, mine; /* there is a row; this call carries the end out */
+	struct session_live row;
+};
+
+static void claim_end(struct session_live *row, void *arg)
+{
+	struct ending *end = arg;
+	end->known = true;
+	end->mine = !row->end_busy;
+	if (row->end_code == 0) {
+		row->end_code = end->code;
+		snprintf(row->end_text, sizeof row->end_text, "%s", end->text);
+		snprintf(row->end_by, sizeof row->end_by, "%s", end->by);
+	}
+	row->end_busy = true;
+	end->row = *row;
+}
+
+static void release_end(struct session_live *row, void *arg)
+{
+	(void)arg;
+	row->end_busy = false;
+}
+
+static void cut(struct server *server, const char *id, const char *target, unsigned code, const char *text)
+{
+	relay_end_anythread(server->relay, id, code, text);
+	json_auto_t *message =
+		json_pack("{s:s, s:s, s:i, s:s}", "type", "terminate", "session", id, "code", (int)code, "text", text);
+	if (message)
+		control_send_anythread(server->control, target, message);
+}
+
+struct end_change {
+	struct server *server;
+	const struct ending *end;
+	unsigned had_ended;
+};
+
+static int change_to_ended(void *arg, json_t *doc, struct err *e)
+{
+	struct end_change *c = arg;
+	(void)e;
+	c->had_ended = record_ended(doc);
+	if (c->had_ended)
+		return 1;
+	struct relay_info info = { 0 };
+	relay_info_anythread(c->server->relay, record_text(doc, "id"), &info);
+	/* A start that is still owed to the log is told together with the end. */
+	if (json_is_true(json_object_get(doc, "unfinished")))
+		json_object_set_new(doc, "start_owed", json_true());
+	json_object_set_new(doc, "state", json_string("ended"));
+	json_object_set_new(doc, "ended_ms", json_integer(clock_wall_ms()));
+	json_object_set_new(doc, "unfinished", json_true());
+	json_object_set_new(doc, "bytes_up", json_integer((json_int_t)info.bytes_up));
+	json_object_set_new(doc, "bytes_down", json_integer((json_int_t)info.bytes_down));
+	json_object_set_new(
+		doc, "end",
+		json_pack("{s:i, s:s, s:s}", "code", (int)c->end->code, "text", c->end->text, "by", c->end->by));
+	return 0;
+}
+
+int session_audit_start_blocking(struct server *server, const json_t *record, struct err *e)
+{
+	json_t *fields = json_object();
+	static const char *const copied[] = { "principal", "provider", "credential", "target", "kind",
+					      "login",     "allow",    "reason",     "grant",  "remote_address" };
+	json_object_set_new(fields, "session", json_string(record_text(record, "id")));
+	for (size_t i = 0; i < sizeof copied / sizeof *copied; i++) {
+		json_t *value = json_object_get(record, copied[i]);
+		if (value && !json_is_null(value))
+			json_object_set(fields, copied[i], value);
+	}
+	json_object_set_new(fields, "expires_at", record_time(record_int(record, "expires_ms")));
+	return audit_append_blocking(server->audit, "session.start", fields, e);
+}
+
+static int audit_end(struct server *server, const json_t *record, struct err *e)
+{
+	json_t *fields = json_pack(
+		"{s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I}", "session", record_text(record, "id"), "principal",
+		record_text(record, "principal"), "target", record_text(record, "target"), "code",
+		(int)record_end_code(record), "reason", record_end_text(record), "by",
+		record_text(json_object_get(record, "end"), "by"), "duration_ms",
+		(json_int_t)(record_int(record, "ended_ms") - record_int(record, "created_ms")), "bytes_up",
+		(json_int_t)record_int(record, "bytes_up"), "bytes_down", (json_int_t)record_int(record, "bytes_down"));
+	return audit_append_blocking(server->audit, "session.end", fields, e);
+}
+
+static int change_to_settled(void *arg, json_t *doc, struct err *e)
+{
+	(void)arg, (void)e;
+	bool owed = json_is_true(json_object_get(doc, "unfinished"));
+	json_object_del(doc, "unfinished");
+	json_object_del(doc, "start_owed");
+	return owed ? 0 : 1;
+}
+
+int session_settle_blocking(struct server *server, const char *id, struct err *e)
+{
+	json_auto_t *doc = NULL;
+	int rc = record_get_blocking(server, id, &doc, NULL, e);
+	if (rc || !json_is_true(json_object_get(doc, "unfinished")))
+		return rc;
+	bool ended = record_ended(doc);
+	if (!ended || json_is_true(json_object_get(doc, "start_owed")))
+		rc = session_audit_start_blocking(server, doc, e);
+	if (rc == 0 && ended)
+		rc = audit_end(server, doc, e);
+	return rc ? rc : record_change_blocking(server, id, change_to_settled, NULL, NULL, e);
+}
+
+/* Record and audit. 0 also when only the audit record is still owed: the store knows, the sweep pays. */
+static int write_end(struct server *server, const char *id, const struct ending *end, bool *out_settled,
+		     json_t **out_doc, struct err *e)
+{
+	struct end_change change = { .server = server, .end = end };
+	int rc = record_change_blocking(server, id, change_to_ended, &change, out_doc, e);
+	if (rc)
+		return rc;
+	struct err why;
+	rc = session_settle_blocking(server, id, &why);
+	*out_settled = rc == 0;
+	if (rc)
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", why.text }),
+			 "the audit record of a session's end could not be written; trying again");
+	if (change.had_ended)
+		return err_set(e, ERR_CONFLICT, "session %s had ended: %s", id, record_end_text(*out_doc));
+	return 0;
+}
+
+int sessions_end_blocking(struct server *server, const char *session, unsigned close_code, const char *text,
+			  const char *by, struct err *e)
+{
+	struct sessions *s = server->sessions;
+	struct ending end = { .code = close_code, .text = text, .by = by };
+	session_table_change(s->live, session, claim_end, &end);
+	if (end.known && !end.mine)
+		return err_set(e, ERR_CONFLICT, "session %s is being ended: %s", session, end.row.end_text);
+	if (end.known) {
+		end.code = end.row.end_code;
+		end.text = end.row.end_text;
+		end.by = end.row.end_by;
+		cut(server, session, end.row.target, end.code, end.text);
+	}
+	json_auto_t *doc = NULL;
+	bool settled = false;
+	int rc = write_end(server, session, &end, &settled, &doc, e);
+	if (rc == 0) {
+		metrics_add(server->metrics, METRIC_SESSIONS_ENDED, 1);
+		log_with(LOG_LEVEL_INFO, FIELDS({ "session", session }, { "reason", end.text }, { "by", end.by }),
+			 "session ended");
+	}
+	if (!end.known && doc)
+		cut(server, session, record_text(doc, "target"), record_end_code(doc), record_end_text(doc));
+	if (rc == ERR_NOT_FOUND || settled) {
+		session_table_remove(s->live, session);
+		relay_forget_anythread(server->relay, session);
+	} else {
+		session_table_change(s->live, session, release_end, NULL);
+	}
+	return rc;
+}
+
+static int collect_live(void *arg, const char *key, json_t *doc, uint64_t version)
+{
+	(void)version;
+	if (!record_ended(doc))
+		json_array_append_new(arg, json_string(key));
+	return 0;
+}
+
+int sessions_end_target_blocking(struct server *server, const char *target, unsigned close_code, const char *text,
+				 const char *by, struct err *e)
+{
+	size_t n;
+	struct session_live *rows = session_table_copy(server->sessions->live, target, &n);
+	struct err why;
+	for (size_t i = 0; i < n; i++)
+		sessions_end_blocking(server, rows[i].id, close_code, text, by, &why);
+	free(rows);
+	char cursor[TUNNEL_CURSOR_MAX] = "";
+	do {
+		json_auto_t *ids = json_array();
+		int rc = store_scan_blocking(server->store, SESSION_COLLECTION, "target", target, LIMIT_SCAN_PAGE,
+					     cursor, collect_live, ids, e);
+		if (rc)
+			return rc;
+		for (size_t i = 0; i < json_array_size(ids); i++)
+			sessions_end_blocking(server, json_string_value(json_array_get(ids, i)), close_code, text, by,
+					      &why);
+	} while (*cursor);
+	return 0;
+}
+
+/* ---- policy changes ---- */
+
+static int change_grant(void *arg, json_t *doc, struct err *e)
+{
+	(void)e;
+	if (record_ended(doc) || json_equal(json_object_get(doc, "grant"), arg))
+		return 1;
+	json_object_set(doc, "grant", arg);
+	return 0;
+}
+
+static void send_grant(struct server *server, const char *target, const char *session, json_t *grant)
+{
+	json_auto_t *message = json_pack("{s:s, s:s, s:O}", "type", "grant", "session", session, "grant", grant);
+	if (message)
+		control_send_anythread(server->control, target, message);
+}
+
+static int rejudge_one(struct server *server, const struct session_live *row, struct err *e)
+{
+	json_auto_t *doc = NULL;
+	json_auto_t *grant = NULL;
+	int rc = record_get_blocking(server, row->id, &doc, NULL, e);
+	if (rc || record_ended(doc))
+		return rc == ERR_NOT_FOUND ? 0 : rc;
+	struct err why;
+	rc = session_judge_again_blocking(server, doc, NULL, &grant, &why);
+	if (rc == ERR_DENIED) {
+		char text[sizeof why.text];
+		snprintf(text, sizeof text, "policy no longer allows the session: %.200s", why.text);
+		sessions_end_blocking(server, row->id, 4007, text, "policy", &why);
+		return 0; /* what failed there, the sweep repeats */
+	}
+	if (rc)
+		return err_set(e, rc, "%s", why.text);
+	if (json_equal(grant, json_object_get(doc, "grant")))
+		return 0;
+	send_grant(server, row->target, row->id, grant); /* first the agent: less may be allowed than before */
+	return record_change_blocking(server, row->id, change_grant, grant, NULL, e);
+}
+
+void sessions_rejudge_blocking(struct server *server)
+{
+	struct sessions *s = server->sessions;
+	size_t n, failed = 0;
+	struct err e = { 0 };
+	struct session_live *rows = session_table_copy(s->live, NULL, &n);
+	atomic_store(&s->rejudge_owed, false);
+	for (size_t i = 0; i < n; i++)
+		if (rows[i].end_code == 0 && rejudge_one(server, &rows[i], &e))
+			failed++;
+	free(rows);
+	if (failed) {
+		atomic_store(&s->rejudge_owed, true);
+		log_error("%zu of %zu sessions could not be judged by the new policies, trying again: %s", failed, n,
+			  e.text);
+	}
+}
+
+/* ---- what the relay tells ---- */
+
+static void audit_leg(struct server *server, const char *event, const char *session, enum leg_role role,
+		      const char *key, const char *value)
+{
+	struct err e;
+	struct session_live row = { .target = "" };
+	session_table_get(server->sessions->live, session, &row);
+	json_t *fields = json_pack("{s:s, s:s, s:s, s:s}", "session", session, "target", row.target, "role",
+				   role == LEG_CLIENT ? "client" : "target", key, value ? value : "");
+	if (audit_append_blocking(server->audit, event, fields, &e))
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", session }, { "error", e.text }),
+			 "%s could not be written to the audit log", event);
+}
+
+void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role,
+				   const char *remote_address)
+{
+	struct session_live row;
+	audit_leg(server, "session.attach", session, role, "remote_address", remote_address);
+	/* Ended between the decision and the relay's taking the leg in: nobody else would close it. */
+	if (session_table_get(server->sessions->live, session, &row) && row.end_code == 0)
+		return;
+	struct err e;
+	json_auto_t *doc = NULL;
+	if (record_get_blocking(server, session, &doc, NULL, &e) == 0 && record_ended(doc))
+		relay_end_anythread(server->relay, session, record_end_code(doc), record_end_text(doc));
+}
+
+void sessions_on_detached_blocking(struct server *server, const char *session, enum leg_role role, const char *why)
+{
+	audit_leg(server, "session.detach", session, role, "reason", why);
+}
+
+static int change_to_active(void *arg, json_t *doc, struct err *e)
+{
+	(void)arg, (void)e;
+	if (strcmp(record_text(doc, "state"), "starting") != 0)
+		return 1;
+	json_object_set_new(doc, "state", json_string("active"));
+	return 0;
+}
+
+static void mark_paired(struct session_live *row, void *arg)
+{
+	(void)arg;
+	row->paired = true;
+}
+
+void sessions_on_paired_blocking(struct server *server, const char *session, uint64_t epoch)
+{
+	struct session_live row;
+	struct err e;
+	(void)epoch;
+	if (!session_table_get(server->sessions->live, session, &row) || row.paired)
+		return;
+	if (record_change_blocking(server, session, change_to_active, NULL, NULL, &e))
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", session }, { "error", e.text }),
+			 "the session is paired but its record could not say so");
+	else
+		session_table_change(server->sessions->live, session, mark_paired, NULL);
+}
+
+void sessions_on_client_bye_blocking(struct server *server, const char *session)
+{
+	struct err e;
+	int rc = sessions_end_blocking(server, session, 4000, "the session was ended by its client", "client", &e);
+	if (rc && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND)
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", session }, { "error", e.text }),
+			 "the session's end could not be written, trying again");
+}
+
+/* ---- what control tells ---- */
+
+struct agent_view {
+	const json_t *running;
+	int64_t mono_ms;
+	bool runs;
+};
+
+static void mark_agent_view(struct session_live *row, void *arg)
+{
+	struct agent_view *view = arg;
+	view->runs = false;
+	for (size_t i = 0; i < json_array_size(view->running); i++)
+		view->runs |= strcmp(json_string_value(json_array_get(view->running, i)), row->id) == 0;
+	row->accepted |= view->runs;
+	row->missing_mono_ms = view->runs ? 0 : view->mono_ms;
+}
+
+/* Ids the agent runs and this node does not know as live: ended, unknown, somebody else's, or another node's. */
+static void answer_stray(struct server *server, const char *target, const char *id)
+{
+	json_auto_t *doc = NULL;
+	struct err e;
+	int rc = record_get_blocking(server, id, &doc, NULL, &e);
+	if (rc && rc != ERR_NOT_FOUND)
+		return; /* not known now; the agent asks again with its next hello */
+	bool theirs = rc == 0 && strcmp(record_text(doc, "target"), target) == 0;
+	if (theirs && !record_ended(doc))
+		return;
+	json_auto_t *message = json_pack("{s:s, s:s, s:i, s:s}", "type", "terminate", "session", id, "code",
+					 theirs ? (int)record_end_code(doc) : 4404, "text",
+					 theirs ? record_end_text(doc) : "no such session of this target");
+	if (message)
+		control_send_anythread(server->control, target, message);
+}
+
+void sessions_on_agent_blocking(struct server *server, const char *target, const json_t *running)
+{
+	struct sessions *s = server->sessions;
+	struct agent_view view = { .running = running, .mono_ms = clock_mono_ms() };
+	size_t n;
+	struct session_live *rows = session_table_copy(s->live, target, &n);
+	for (size_t i = 0; i < n; i++) {
+		json_auto_t *doc = NULL;
+		struct err e;
+		view.runs = false;
+		session_table_change(s->live, rows[i].id, mark_agent_view, &view);
+		if (view.runs && record_get_blocking(server, rows[i].id, &doc, NULL, &e) == 0 && !record_ended(doc))
+			send_grant(server, target, rows[i].id, json_object_get(doc, "grant"));
+	}
+	for (size_t i = 0; i < json_array_size(running); i++) {
+		const char *id = json_string_value(json_array_get(running, i));
+		struct session_live row;
+		if (!session_table_get(s->live, id, &row) || strcmp(row.target, target) != 0 || row.end_code)
+			answer_stray(server, target, id);
+	}
+	free(rows);
+}
+
+static void forget_missing(struct session_live *row, void *arg)
+{
+	(void)arg;
+	row->missing_mono_ms = 0;
+}
+
+void sessions_on_agent_gone_anythread(struct sessions *s, const char *target)
+{
+	size_t n;
+	struct session_live *rows = session_table_copy(s->live, target, &n);
+	for (size_t i = 0; i < n; i++)
+		session_table_change(s->live, rows[i].id, forget_missing, NULL);
+	free(rows);
+}
+
+static void mark_accepted(struct session_live *row, void *arg)
+{
+	if (strcmp(row->target, arg) != 0)
+		return;
+	row->accepted = true;
+	row->missing_mono_ms = 0;
+}
+
+void sessions_on_accepted_anythread(struct sessions *s, const char *session, const char *target)
+{
+	session_table_change(s->live, session, mark_accepted, (void *)(uintptr_t)target);
+}

@@ -1,0 +1,241 @@
+/* A target exists from its enrolment on: a one-time token, made by somebody whom policy lets, is exchanged for the
+ * agent's two public keys. Only the token's hash is stored, and taking the token up is a compare-and-delete, so of two
+ * that try the same token one succeeds. New keys or tags mean another machine: sessions of the old one end. */
+#include "server/targets.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "ident/key.h"
+#include "server/audit.h"
+#include "server/control.h"
+#include "server/server.h"
+#include "server/session_record.h"
+#include "server/sessions.h"
+#include "server/store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TRIES 32
+
+int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e)
+{
+	if (!text_is_id(id))
+		return err_set(e, ERR_NOT_FOUND, "no target '%.64s'", id);
+	int rc = store_get_blocking(server->store, "targets", id, out_doc, NULL, e);
+	return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%s'", id) : rc;
+}
+
+/* ---- enrolment ---- */
+
+static int check_tags(const json_t *tags, struct err *e)
+{
+	const char *key;
+	json_t *value;
+	if (json_object_size(tags) > LIMIT_TAGS)
+		return err_set(e, ERR_INVALID, "tags: %zu; allowed: at most %u", json_object_size(tags), LIMIT_TAGS);
+	json_object_foreach((json_t *)(uintptr_t)tags, key, value)
+	{
+		const char *text = json_string_value(value);
+		if (!text_is_id(key))
+			return err_set(e, ERR_INVALID,
+				       "tags.%.64s: a key is letters, digits, '.', '_', '-', at most %u", key,
+				       LIMIT_ID);
+		if (!text || strlen(text) > LIMIT_TAG_TEXT)
+			return err_set(e, ERR_INVALID, "tags.%s: expected string of at most %u bytes", key,
+				       LIMIT_TAG_TEXT);
+	}
+	return 0;
+}
+
+static void token_key(const char *token, char out[65])
+{
+	unsigned char hash[32];
+	secret_sha256(token, strlen(token), hash);
+	text_hex(hash, sizeof hash, out);
+}
+
+int targets_enrollment_blocking(struct server *server, const char *id, const json_t *tags, int64_t lifetime_ms,
+				const char *by, char out_token[64], int64_t *out_expires_ms, struct err *e)
+{
+	char token[SECRET_TOKEN_TEXT], key[65];
+	if (!text_is_id(id))
+		return err_set(e, ERR_INVALID,
+			       "target: '%.64s' is not a target id; allowed: letters, digits, '.', '_', "
+			       "'-'",
+			       id);
+	int rc = check_tags(tags, e);
+	if (rc)
+		return rc;
+	int64_t expires_ms = clock_wall_ms() + lifetime_ms;
+	secret_token(token);
+	token_key(token, key);
+	json_auto_t *doc = json_pack("{s:s, s:O, s:s, s:I}", "target", id, "tags", tags, "by", by, "expires_ms",
+				     (json_int_t)expires_ms);
+	rc = store_put_blocking(server->store, "enrollments", key, doc, TUNNEL_VERSION_NONE, expires_ms, NULL, NULL, e);
+	if (rc == 0)
+		rc = audit_append_blocking(server->audit, "target.enrollment",
+					   json_pack("{s:s, s:O, s:s, s:o}", "target", id, "tags", tags, "principal",
+						     by, "expires_at", record_time(expires_ms)),
+					   e);
+	if (rc == 0) {
+		snprintf(out_token, 64, "%s", token);
+		*out_expires_ms = expires_ms;
+	}
+	secret_wipe(token, sizeof token);
+	return rc;
+}
+
+/* Checks and uses it up. */
+static int take_token(struct server *server, const char *token, json_t **out_doc, struct err *e)
+{
+	char key[65];
+	uint64_t version = 0;
+	json_auto_t *doc = NULL;
+	token_key(token, key);
+	int rc = store_get_blocking(server->store, "enrollments", key, &doc, &version, e);
+	if (rc == 0 && record_int(doc, "expires_ms") <= clock_wall_ms())
+		rc = ERR_NOT_FOUND;
+	if (rc == 0)
+		rc = store_del_blocking(server->store, "enrollments", key, version, e);
+	if (rc == ERR_NOT_FOUND || rc == ERR_CONFLICT)
+		return err_set(e, ERR_DENIED, "the enrolment token is unknown, was used, or has expired");
+	if (rc == 0)
+		*out_doc = json_incref(doc);
+	return rc;
+}
+
+static int check_key(const char *what, const char *text, struct err *e)
+{
+	EVP_PKEY *key = NULL;
+	int rc = key_from_public_text(text, &key, e);
+	EVP_PKEY_free(key);
+	return rc ? err_set(e, ERR_INVALID, "%s: not a P-256 public key in base64url DER", what) : 0;
+}
+
+static bool same_machine(const json_t *a, const json_t *b)
+{
+	static const char *const keys[] = { "identity_key", "link_key", "tags" };
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		if (!json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i])))
+			return false;
+	return true;
+}
+
+/* The report numbers of the agent that was there before mean nothing to the new one. */
+static void forget_reports(struct server *server, const char *id)
+{
+	struct err e;
+	int rc = store_del_blocking(server->store, "reports", id, TUNNEL_VERSION_ANY, &e);
+	if (rc && rc != ERR_NOT_FOUND)
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", id }, { "error", e.text }),
+			 "the report numbers of a replaced agent stay");
+}
+
+int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
+			    const char *version, json_t **out_doc, struct err *e)
+{
+	json_auto_t *enrollment = NULL;
+	json_auto_t *old = NULL;
+	int rc = check_key("identity_key", identity_key, e);
+	if (rc == 0)
+		rc = check_key("link_key", link_key, e);
+	if (rc == 0)
+		rc = take_token(server, token, &enrollment, e);
+	if (rc)
+		return rc;
+	const char *id = record_text(enrollment, "target");
+	rc = targets_get_blocking(server, id, &old, e);
+	if (rc && rc != ERR_NOT_FOUND)
+		return err_wrap(e, "the token is used up, ask for a new one");
+	json_auto_t *doc = json_pack("{s:s, s:O, s:s, s:s, s:[], s:s, s:i, s:i, s:s, s:I}", "id", id, "tags",
+				     json_object_get(enrollment, "tags"), "identity_key", identity_key, "link_key",
+				     link_key, "ssh_host_keys", "version", version, "connected_since", 0, "last_seen",
+				     0, "node", server->node, "enrolled_at", (json_int_t)clock_wall_ms());
+	if (old)
+		forget_reports(server, id);
+	rc = store_put_blocking(server->store, "targets", id, doc, TUNNEL_VERSION_ANY, 0, NULL, NULL, e);
+	if (rc == 0)
+		rc = audit_append_blocking(server->audit, "target.enrolled",
+					   json_pack("{s:s, s:s, s:b, s:O}", "target", id, "by",
+						     record_text(enrollment, "by"), "replaced", old != NULL, "tags",
+						     json_object_get(doc, "tags")),
+					   e);
+	if (rc)
+		return err_wrap(e, "the token is used up, ask for a new one");
+	if (old && !same_machine(old, doc)) {
+		struct err why;
+		control_disconnect_anythread(server->control, id, 4403, "the target was enrolled again");
+		if (sessions_end_target_blocking(server, id, 4011, "the target was enrolled again", "server", &why))
+			log_with(LOG_LEVEL_ERROR, FIELDS({ "target", id }, { "error", why.text }),
+				 "not all sessions of the replaced agent could be looked up");
+	}
+	*out_doc = json_incref(doc);
+	return 0;
+}
+
+/* ---- registry ---- */
+
+int targets_delete_blocking(struct server *server, const char *id, struct err *e)
+{
+	int rc = text_is_id(id) ? store_del_blocking(server->store, "targets", id, TUNNEL_VERSION_ANY, e)
+				: ERR_NOT_FOUND;
+	if (rc)
+		return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%.64s'", id) : rc;
+	control_disconnect_anythread(server->control, id, 4403, "the target was deregistered");
+	forget_reports(server, id);
+	return sessions_end_target_blocking(server, id, 4011, "the target was deregistered", "server", e);
+}
+
+static void note_seen(struct server *server, json_t *doc, int connected, const char *version,
+		      const json_t *ssh_host_keys)
+{
+	int64_t now_ms = clock_wall_ms();
+	json_object_set_new(doc, "last_seen", json_integer(now_ms));
+	json_object_set_new(doc, "connected_since", json_integer(connected ? now_ms : 0));
+	json_object_set_new(doc, "node", json_string(server->node));
+	if (version)
+		json_object_set_new(doc, "version", json_string(version));
+	if (ssh_host_keys)
+		json_object_set_new(doc, "ssh_host_keys", json_deep_copy(ssh_host_keys));
+}
+
+int targets_seen_blocking(struct server *server, const char *id, int connected, const char *version,
+			  const json_t *ssh_host_keys, struct err *e)
+{
+	for (int i = 0; i < TRIES; i++) {
+		json_auto_t *doc = NULL;
+		uint64_t at = 0;
+		int rc = store_get_blocking(server->store, "targets", id, &doc, &at, e);
+		if (rc)
+			return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%s'", id) : rc;
+		/* It may have come back through another node in between. */
+		if (!connected && strcmp(record_text(doc, "node"), server->node) != 0)
+			return 0;
+		note_seen(server, doc, connected, version, ssh_host_keys);
+		rc = store_put_blocking(server->store, "targets", id, doc, at, 0, NULL, NULL, e);
+		if (rc != ERR_CONFLICT)
+			return rc;
+	}
+	return err_set(e, ERR_UNAVAILABLE, "target %s: its record changed %d times under this request", id, TRIES);
+}
+
+json_t *targets_view(struct server *server, const json_t *doc)
+{
+	const char *id = record_text(doc, "id");
+	bool here = strcmp(record_text(doc, "node"), server->node) == 0;
+	int64_t since_ms = record_int(doc, "connected_since");
+	/* After a crash the record still says "connected": of this node's agents the registry knows better. */
+	bool connected = here ? control_is_connected_anythread(server->control, id) : since_ms != 0;
+	json_t *tags = json_object_get(doc, "tags");
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:I}", "id", id, "tags",
+			 tags ? json_incref(tags) : json_object(), "state", connected ? "connected" : "disconnected",
+			 "connected_since", record_time(connected ? since_ms : 0), "last_seen",
+			 record_time(connected && here ? clock_wall_ms() : record_int(doc, "last_seen")), "version",
+			 record_text(doc, "version"), "sessions",
+			 (json_int_t)sessions_count_anythread(server->sessions, id));
+}
