@@ -310,6 +310,10 @@ bool conn_close(struct conn *c, uv_close_cb closed_cb)
 	uv_close((uv_handle_t *)&c->poll, closed_cb);
 	close(c->fd);
 	c->fd = -1;
+	/* Without a shutdown OpenSSL marks the session unfit for resumption. Cuts are what resumption is for, and the
+	 * WebSocket layer knows by itself whether the end was a proper one. */
+	if (c->ssl && !c->handshaking)
+		SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 	SSL_free(c->ssl);
 	c->ssl = NULL;
 	buf_wipe_free(&c->out);

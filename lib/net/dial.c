@@ -100,10 +100,13 @@ static void on_connect_event(uv_poll_t *poll, int status, int events)
 {
 	struct attempt *a = poll->data;
 	(void)events;
-	int error = status < 0 ? -status : 0;
+	/* libuv says EBADF for a refused connection; the socket knows better. */
+	int error = 0;
 	socklen_t len = sizeof error;
-	if (error == 0 && getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+	if (getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
 		error = errno;
+	if (error == 0 && status < 0)
+		error = -status;
 	int fd = take_fd(a);
 	if (error == 0) {
 		finish(a->dial, fd, NULL);

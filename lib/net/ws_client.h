@@ -45,7 +45,8 @@ struct ws_callbacks {
 int ws_client_open(uv_loop_t *loop, const struct ws_options *options, const struct ws_callbacks *callbacks, void *user,
 		   struct ws_client **out_ws, struct err *e);
 int ws_client_send_text(struct ws_client *ws, const char *text); /* ERR_LIMIT when 1 MiB is waiting; ERR_CLOSED */
-/* Bytes that send_binary takes now without queueing more than 256 KiB. */
+/* Bytes that send_binary takes now: up to 96 KiB while less than 32 KiB wait, else 0 until writable. So little, because
+ * what is queued here cannot be overtaken by what is more urgent. */
 size_t ws_client_room(const struct ws_client *ws);
 int ws_client_send_binary(struct ws_client *ws, const void *data, size_t len);
 size_t ws_client_unsent(const struct ws_client *ws); /* bytes queued here, not in the kernel */
