@@ -165,10 +165,13 @@ static int take_credential(const struct token *token, const json_t *claims, stru
 	return 0;
 }
 
-int claims_judge(const struct claim_rules *rules, const struct token *token, json_t *claims, int64_t now_ms,
-		 struct verdict *out, char *err, size_t err_len)
+int claims_judge(const struct claim_rules *rules, const struct token *token, int64_t now_ms, struct verdict *out,
+		 char *err, size_t err_len)
 {
 	struct verdict v = { 0 };
+	json_t *claims = token_claims(token);
+	if (!claims)
+		return say(TUNNEL_INTERNAL, err, err_len, "the token was not verified");
 	int rc = judge_issuer(rules, claims, err, err_len);
 	if (rc == 0)
 		rc = judge_audience(rules, claims, err, err_len);

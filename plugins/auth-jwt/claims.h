@@ -20,8 +20,8 @@ struct verdict {
 };
 
 /* 0, or a TUNNEL_ result with a sentence. */
-int claims_judge(const struct claim_rules *rules, const struct token *token, json_t *claims, int64_t now_ms,
-		 struct verdict *out, char *err, size_t err_len);
+int claims_judge(const struct claim_rules *rules, const struct token *token, int64_t now_ms, struct verdict *out,
+		 char *err, size_t err_len);
 /* Is it its time? Again for each use of a remembered verdict. */
 int claims_check_time(const struct claim_rules *rules, const struct verdict *verdict, int64_t now_ms, char *err,
 		      size_t err_len);

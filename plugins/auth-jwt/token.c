@@ -1,7 +1,7 @@
 /* The order is the protection (RFC 8725): the header is read by us, strictly, to find the key and for nothing else;
  * the key brings its one algorithm, and the header must name the same; libjwt verifies with that key; libjwt must
  * then report that same algorithm, since 1.10.2 can hand back an unverified token of alg "none" when memory runs
- * out; only then are the claims read, by jansson, since libjwt reads a text or fractional "exp" as 0.
+ * out; only then are the claims read, with jansson, since libjwt reads a text or fractional "exp" as 0.
  *
  * The three parts must be base64url in its one spelling: libjwt skips what it does not know, so that one signature
  * would have many texts. */
@@ -109,40 +109,40 @@ int token_read(const char *text, struct token *out, char *err, size_t err_len)
 	if (base64url_decode(text + t.signed_len + 1, t.len - t.signed_len - 1, signature, &len) != 0)
 		return say(-1, err, err_len, "malformed token: its signature is not base64url without padding");
 	t.header = decode_object(text, t.head_len, "header", err, err_len);
-	if (!t.header)
-		return -1;
-	if (check_header(&t, err, err_len) != 0) {
-		token_clear(&t);
-		return -1;
+	int rc = t.header ? check_header(&t, err, err_len) : -1;
+	if (rc == 0 && len == 0)
+		rc = say(-1, err, err_len, "the token is not signed");
+	if (rc == 0) {
+		t.claims = decode_object(text + t.head_len + 1, t.signed_len - t.head_len - 1, "claims", err, err_len);
+		rc = t.claims ? 0 : -1;
 	}
-	if (len == 0) {
+	if (rc != 0) {
 		token_clear(&t);
-		return say(-1, err, err_len, "the token is not signed");
+		return -1;
 	}
 	*out = t;
 	return 0;
 }
 
-int token_verify(const struct token *token, const struct key *key)
+int token_verify(struct token *token, const struct key *key)
 {
 	jwt_t *jwt = NULL;
-	int rc = -1;
 	if (!key->material || key->len == 0 || strcmp(token->alg, key->alg->name) != 0)
 		return -1; /* without a key libjwt verifies nothing and says 0 */
 	if (jwt_decode(&jwt, token->text, key->material, (int)key->len) == 0 && jwt && jwt_get_alg(jwt) == key->jwt_alg)
-		rc = 0;
+		token->verified = 1;
 	jwt_free(jwt);
-	return rc;
+	return token->verified ? 0 : -1;
 }
 
-json_t *token_claims(const struct token *token, char *err, size_t err_len)
+json_t *token_claims(const struct token *token)
 {
-	return decode_object(token->text + token->head_len + 1, token->signed_len - token->head_len - 1, "claims", err,
-			     err_len);
+	return token->verified ? token->claims : NULL;
 }
 
 void token_clear(struct token *token)
 {
 	json_decref(token->header);
+	json_decref(token->claims);
 	memset(token, 0, sizeof *token);
 }

@@ -14,20 +14,21 @@ struct token {
 	size_t len;
 	size_t head_len;   /* bytes of the first part */
 	size_t signed_len; /* bytes of "header.claims", which the signature covers */
-	json_t *header;
+	json_t *header, *claims;
+	int verified;
 	const char *alg; /* borrowed from header */
 	const char *kid; /* NULL: names none */
 };
 
 /* Is it three parts between dots, as a JWT is (and a session or enrolment token is not)? */
 int token_has_form(const char *text);
-/* Checks the form strictly and reads the header. 0, or -1 with a sentence that does not hold the token. Nothing in
- * *out is to be believed yet. */
+/* Checks the form strictly and parses header and claims. 0, or -1 with a sentence that does not hold the token. Nothing
+ * in *out is to be believed yet. */
 int token_read(const char *text, struct token *out, char *err, size_t err_len);
 /* 0: signed by that key, with that key's algorithm. */
-int token_verify(const struct token *token, const struct key *key);
-/* The claims; only after token_verify. NULL with a sentence. json_decref. */
-json_t *token_claims(const struct token *token, char *err, size_t err_len);
+int token_verify(struct token *token, const struct key *key);
+/* The claims, borrowed; NULL before token_verify said 0. */
+json_t *token_claims(const struct token *token);
 void token_clear(struct token *token);
 
 #endif

@@ -1,0 +1,567 @@
+/* auth-jwt as the server uses it: the built plugin, loaded. NOW is what its clock says. */
+#include "support/case.h"
+
+#include "jwt_make.h"
+#include "support/fake_host.h"
+
+#include <unistd.h>
+
+#define NOW_S 1700000000
+#define ISS "https://id.example"
+#define AUD "tunnel"
+#define HEADER(alg) "{\"alg\":\"" alg "\",\"typ\":\"JWT\"}"
+/* More members may follow. */
+#define CLAIMS "\"iss\":\"" ISS "\",\"aud\":\"" AUD "\",\"sub\":\"alice\",\"exp\":1700000600"
+
+struct fixture {
+	char folder[64];
+	struct fake_plugin p;
+	EVP_PKEY *key; /* P-256, in folder/key.pem */
+	char spec[128];
+};
+
+static void begin(struct fixture *f)
+{
+	case_folder(f->folder);
+	fake_plugin_load(&f->p, PLUGIN_DIR "/auth-jwt.so");
+	f->p.host.wall_ms = NOW_S * INT64_C(1000);
+	f->p.host.mono_ms = 5000;
+	f->key = make_ec("P-256");
+	write_pem(f->folder, "key.pem", f->key, 0);
+	snprintf(f->spec, sizeof f->spec, "ES256:%s/key.pem", f->folder);
+}
+
+static void open_with(struct fixture *f, const char *k1, const char *v1, const char *k2, const char *v2)
+{
+	const char *pairs[] = { "issuer", ISS, "audience", AUD, k1, v1, k2, v2, NULL };
+	int rc = fake_plugin_open(&f->p, pairs);
+	if (rc != 0)
+		fail_msg("open: %s", f->p.err);
+}
+
+static void begin_open(struct fixture *f)
+{
+	begin(f);
+	open_with(f, "key", f->spec, NULL, NULL);
+}
+
+static void end(struct fixture *f)
+{
+	fake_plugin_unload(&f->p);
+	EVP_PKEY_free(f->key);
+	case_folder_remove(f->folder);
+}
+
+static int verify_header(struct fixture *f, const char *value, struct tunnel_identity *out, char *err)
+{
+	struct tunnel_header headers[] = { { "host", "x" }, { "authorization", value } };
+	unsigned char hash[32] = { 0 };
+	struct tunnel_auth_request r = { .size = sizeof r,
+					 .method = "GET",
+					 .path = "/v1/whoami",
+					 .query = "",
+					 .headers = headers,
+					 .header_count = value ? 2 : 1,
+					 .body_sha256 = hash,
+					 .remote_address = "192.0.2.7" };
+	return fake_verify(&f->p, &r, out, err);
+}
+
+static int verify(struct fixture *f, const char *token, struct tunnel_identity *out)
+{
+	char *value = NULL;
+	assert_true(asprintf(&value, "Bearer %s", token) > 0);
+	int rc = verify_header(f, value, out, NULL);
+	free(value);
+	return rc;
+}
+
+/* No refusal repeats the token or a part of it. */
+static void assert_no_echo(const struct fixture *f, const char *token)
+{
+	for (const char *p = token; *p;) {
+		char part[24];
+		size_t n = strcspn(p, ".");
+		snprintf(part, sizeof part, "%.*s", (int)(n < 20 ? n : 20), p);
+		if (n >= 12 && strstr(f->p.err, part))
+			fail_msg("the refusal repeats the token: %s", f->p.err);
+		p += n + (p[n] == '.');
+	}
+}
+
+/* Takes the token over. */
+static void assert_denied(struct fixture *f, char *token, const char *why)
+{
+	struct tunnel_identity id;
+	int rc = verify(f, token, &id);
+	if (rc != TUNNEL_DENIED || !strstr(f->p.err, why))
+		fail_msg("expected a denial with \"%s\", got %d: %s", why, rc, f->p.err);
+	assert_string_equal(id.subject, "");
+	assert_no_echo(f, token);
+	free(token);
+}
+
+static void assert_accepted(struct fixture *f, char *token)
+{
+	struct tunnel_identity id;
+	int rc = verify(f, token, &id);
+	if (rc != 0)
+		fail_msg("refused (%d): %s", rc, f->p.err);
+	assert_string_equal(id.subject, "alice");
+	free(token);
+}
+
+static char *es256(struct fixture *f, const char *claims)
+{
+	return make_token("ES256", f->key, NULL, HEADER("ES256"), claims);
+}
+
+static void test_jwt_accepts_and_fills_the_identity(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct tunnel_identity id;
+	begin_open(&f);
+	char *token = es256(&f, "{" CLAIMS ",\"jti\":\"t-17\",\"groups\":[\"dev\",\"ops\"],\"team\":\"blå\"}");
+	for (int i = 0; i < 2; i++) { /* fresh, and remembered */
+		assert_int_equal(verify(&f, token, &id), 0);
+		assert_string_equal(id.subject, "alice");
+		assert_string_equal(id.credential, "t-17");
+		assert_string_equal(id.groups, "[\"dev\",\"ops\"]");
+		assert_non_null(strstr(id.claims, "\"team\":\"blå\""));
+		assert_true(id.expires_ms == INT64_C(1700000600000));
+	}
+	assert_int_equal(fake_host_count(&f.p.host, "cache_hits"), 1);
+	free(token);
+
+	token = es256(&f, "{" CLAIMS ",\"groups\":\"dev\"}");
+	assert_int_equal(verify(&f, token, &id), 0);
+	assert_string_equal(id.groups, "[\"dev\"]");
+	assert_memory_equal(id.credential, "sha256:", 7);
+	assert_int_equal(strlen(id.credential), 7 + 32);
+	free(token);
+	end(&f);
+}
+
+static void test_jwt_other_credentials_are_not_mine(void **state)
+{
+	(void)state;
+	static const char *const values[] = { NULL,
+					      "",
+					      "Basic YTpi",
+					      "Bearer",
+					      "Bearer ",
+					      "Bearer abc",
+					      "Bearer a.b",
+					      "Bearer a.b.c.d",
+					      "Bearer a.b.c.d.e",
+					      "AWS4-HMAC-SHA256 Credential=a.b.c",
+					      "Bearer .a.b",
+					      "bearer xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" };
+	struct fixture f;
+	struct tunnel_identity id;
+	begin_open(&f);
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+		assert_int_equal(verify_header(&f, values[i], &id, NULL), TUNNEL_NOT_MINE);
+	end(&f);
+}
+
+static void test_jwt_two_authorization_headers_are_refused(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct tunnel_identity id;
+	begin_open(&f);
+	char *token = es256(&f, "{" CLAIMS "}"), *value = NULL;
+	assert_true(asprintf(&value, "Bearer %s", token) > 0);
+	struct tunnel_header headers[] = { { "authorization", "Basic YTpi" }, { "authorization", value } };
+	struct tunnel_auth_request r = {
+		.size = sizeof r, .method = "GET", .path = "/", .query = "", .headers = headers, .header_count = 2
+	};
+	assert_int_equal(fake_verify(&f.p, &r, &id, NULL), TUNNEL_DENIED);
+	assert_string_equal(f.p.err, "more than one Authorization header");
+	r.headers = headers + 1;
+	r.header_count = 1;
+	assert_int_equal(fake_verify(&f.p, &r, &id, NULL), 0);
+	free(value);
+	free(token);
+	end(&f);
+}
+
+/* RFC 8725, 2.1: no signature, or one of an algorithm the token chose. */
+static void test_jwt_alg_none_is_refused(void **state)
+{
+	(void)state;
+	static const char *const names[] = { "none", "None", "NONE", "nOnE", "" };
+	struct fixture f;
+	char header[64];
+	begin_open(&f);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		snprintf(header, sizeof header, "{\"alg\":\"%s\"}", names[i]);
+		assert_denied(&f, make_token("-", NULL, NULL, header, "{" CLAIMS "}"), "not signed");
+		assert_denied(&f, make_token("ES256", f.key, NULL, header, "{" CLAIMS "}"), "no key is known for alg");
+	}
+	assert_denied(&f, make_token("-", NULL, NULL, HEADER("ES256"), "{" CLAIMS "}"), "not signed");
+	assert_denied(&f, make_token("ES256", f.key, NULL, "{\"typ\":\"JWT\"}", "{" CLAIMS "}"), "no alg");
+	assert_denied(&f, make_token("ES256", f.key, NULL, "{\"alg\":7}", "{" CLAIMS "}"), "no alg");
+	end(&f);
+}
+
+static void test_jwt_hmac_with_a_public_key_is_refused(void **state)
+{
+	(void)state;
+	struct fixture f;
+	begin(&f);
+	EVP_PKEY *rsa = make_rsa(2048);
+	char spec[128], *pem = public_pem(rsa);
+	write_pem(f.folder, "rsa.pem", rsa, 0);
+	snprintf(spec, sizeof spec, "RS256:%s/rsa.pem", f.folder);
+	open_with(&f, "key", spec, NULL, NULL);
+	assert_accepted(&f, make_token("RS256", rsa, NULL, HEADER("RS256"), "{" CLAIMS "}"));
+	assert_denied(&f, make_token("HS256", NULL, pem, HEADER("HS256"), "{" CLAIMS "}"), "no key is known for alg");
+	assert_denied(&f, make_token("HS256", NULL, pem, HEADER("RS256"), "{" CLAIMS "}"), "signature is wrong");
+	assert_denied(&f, make_token("RS512", rsa, NULL, HEADER("RS512"), "{" CLAIMS "}"), "no key is known for alg");
+	free(pem);
+	EVP_PKEY_free(rsa);
+	end(&f);
+}
+
+static void test_jwt_a_curve_belongs_to_its_algorithm(void **state)
+{
+	(void)state;
+	struct fixture f;
+	begin(&f);
+	EVP_PKEY *p384 = make_ec("P-384");
+	char spec[128];
+	write_pem(f.folder, "p384.pem", p384, 0);
+	snprintf(spec, sizeof spec, "ES256:%s/p384.pem", f.folder);
+	const char *pairs[] = { "issuer", ISS, "audience", AUD, "key", spec, NULL };
+	assert_int_equal(fake_plugin_open(&f.p, pairs), TUNNEL_CONFIG);
+	assert_non_null(strstr(f.p.err, "is an EC key on curve secp384r1; ES256 needs P-256"));
+
+	json_t *keys[] = { make_jwk(p384, NULL, "big") };
+	write_jwks(f.folder, "jwks.json", keys, 1);
+	snprintf(spec, sizeof spec, "%s/jwks.json", f.folder);
+	open_with(&f, "jwks", spec, NULL, NULL);
+	assert_accepted(&f, make_token("ES384", p384, NULL, "{\"alg\":\"ES384\",\"kid\":\"big\"}", "{" CLAIMS "}"));
+	assert_denied(&f, make_token("ES256", p384, NULL, "{\"alg\":\"ES256\",\"kid\":\"big\"}", "{" CLAIMS "}"),
+		      "the token says alg \"ES256\", but the key \"big\" is for ES384");
+	EVP_PKEY_free(p384);
+	end(&f);
+}
+
+static void test_jwt_kid_chooses_a_key_and_nothing_else(void **state)
+{
+	(void)state;
+	struct fixture f;
+	begin(&f);
+	EVP_PKEY *other = make_ec("P-256");
+	char a[160], b[160];
+	write_pem(f.folder, "b.pem", other, 0);
+	snprintf(a, sizeof a, "ES256:kid=a:%s/key.pem", f.folder);
+	snprintf(b, sizeof b, "ES256:kid=https://k/b:%s/b.pem", f.folder);
+	open_with(&f, "key", a, "key", b);
+#define WITH(kid) "{\"alg\":\"ES256\",\"kid\":" kid "}"
+	assert_accepted(&f, make_token("ES256", f.key, NULL, WITH("\"a\""), "{" CLAIMS "}"));
+	assert_accepted(&f, make_token("ES256", other, NULL, WITH("\"https://k/b\""), "{" CLAIMS "}"));
+	assert_accepted(&f, make_token("ES256", other, NULL, HEADER("ES256"), "{" CLAIMS "}"));
+	assert_denied(&f, make_token("ES256", f.key, NULL, WITH("\"https://k/b\""), "{" CLAIMS "}"),
+		      "signature is wrong");
+	static const char *const kids[] = { WITH("\"c\""), WITH("\"../../../dev/null\""), WITH("\"a' OR '1'='1\""),
+					    WITH("\"a;ls\"") };
+	for (size_t i = 0; i < sizeof kids / sizeof *kids; i++)
+		assert_denied(&f, make_token("ES256", f.key, NULL, kids[i], "{" CLAIMS "}"), "no key with kid");
+	assert_denied(&f, make_token("ES256", f.key, NULL, WITH("7"), "{" CLAIMS "}"), "its kid is not a text");
+	assert_denied(&f, make_token("ES256", f.key, NULL, WITH("\"\""), "{" CLAIMS "}"), "its kid is not a text");
+	assert_denied(&f, make_token("ES256", f.key, NULL, WITH("\"a\\n\""), "{" CLAIMS "}"), "its kid is not a text");
+	/* A key that the token brings along is not looked at. */
+	json_t *jwk = make_jwk(other, "ES256", NULL),
+	       *header = json_pack("{ss so ss}", "alg", "ES256", "jwk", jwk, "kid", "a");
+	char *text = json_dumps(header, JSON_COMPACT);
+	assert_denied(&f, make_token("ES256", other, NULL, text, "{" CLAIMS "}"), "signature is wrong");
+	free(text);
+	json_decref(header);
+	EVP_PKEY_free(other);
+	end(&f);
+}
+
+static void test_jwt_claims_are_judged(void **state)
+{
+	(void)state;
+#define NO_EXP "\"iss\":\"" ISS "\",\"aud\":\"" AUD "\",\"sub\":\"alice\""
+#define NO_AUD "\"iss\":\"" ISS "\",\"sub\":\"alice\",\"exp\":1700000600"
+#define NO_SUB "\"iss\":\"" ISS "\",\"aud\":\"" AUD "\",\"exp\":1700000600"
+#define NO_ISS "\"aud\":\"" AUD "\",\"sub\":\"alice\",\"exp\":1700000600"
+	static const struct {
+		const char *claims, *why; /* NULL: accepted */
+	} cases[] = {
+		{ "{" CLAIMS "}", NULL },
+		{ "{" NO_EXP "}", "claim exp is missing" },
+		{ "{" NO_EXP ",\"exp\":\"1700000600\"}", "claim exp is not a number" },
+		{ "{" NO_EXP ",\"exp\":null}", "claim exp is not a number" },
+		{ "{" NO_EXP ",\"exp\":true}", "claim exp is not a number" },
+		{ "{" NO_EXP ",\"exp\":1700000600.5}", NULL },
+		{ "{" NO_EXP ",\"exp\":0}", "claim exp is no time" },
+		{ "{" NO_EXP ",\"exp\":-5}", "claim exp is no time" },
+		{ "{" NO_EXP ",\"exp\":1e300}", "claim exp is no time" },
+		{ "{" NO_EXP ",\"exp\":9223372036854775807}", "claim exp is no time" },
+		{ "{" NO_EXP ",\"exp\":1699999971}", NULL }, /* 29 s ago, leeway 30 */
+		{ "{" NO_EXP ",\"exp\":1699999970}", "token expired 30 s ago" },
+		{ "{" NO_EXP ",\"exp\":1699999000}", "token expired 1000 s ago" },
+		{ "{" CLAIMS ",\"nbf\":1700000030}", NULL },
+		{ "{" CLAIMS ",\"nbf\":1700000040}", "token is not valid before 40 s from now" },
+		{ "{" CLAIMS ",\"nbf\":\"1\"}", "claim nbf is not a number" },
+		{ "{" CLAIMS ",\"iat\":1700000100}", "token was issued 100 s from now" },
+		{ "{" CLAIMS ",\"iat\":1699999999}", NULL },
+		{ "{" NO_ISS ",\"iss\":\"https://evil\"}", "issuer is \"https://evil\", expected \"" ISS "\"" },
+		{ "{" NO_ISS ",\"iss\":\"" ISS "/\"}", "issuer is" },
+		{ "{" NO_ISS ",\"iss\":[\"" ISS "\"]}", "claim iss is missing or not a text" },
+		{ "{" NO_ISS "}", "claim iss is missing" },
+		{ "{" NO_AUD ",\"aud\":\"mail\"}", "audience is \"mail\", expected \"tunnel\"" },
+		{ "{" NO_AUD ",\"aud\":\"Tunnel\"}", "audience is" },
+		{ "{" NO_AUD ",\"aud\":[\"mail\",\"tunnel\"]}", NULL },
+		{ "{" NO_AUD ",\"aud\":[\"mail\",\"chat\"]}", "audience is \"mail\" and others" },
+		{ "{" NO_AUD ",\"aud\":[]}", "claim aud is missing" },
+		{ "{" NO_AUD ",\"aud\":[\"tunnel\",7]}", "claim aud is not a text or an array of texts" },
+		{ "{" NO_AUD ",\"aud\":{\"tunnel\":1}}", "claim aud is missing or not a text" },
+		{ "{" NO_AUD "}", "claim aud is missing" },
+		{ "{" NO_SUB "}", "claim sub is missing" },
+		{ "{" NO_SUB ",\"sub\":\"\"}", "claim sub is missing" },
+		{ "{" NO_SUB ",\"sub\":7}", "claim sub is missing" },
+		{ "{" NO_SUB ",\"sub\":\"a\\nb\"}", "without control characters" },
+		{ "{" NO_SUB ",\"sub\":\"alice\\u0000bob\"}", "its claims is not JSON" },
+		{ "{" CLAIMS ",\"groups\":{}}", "claim groups is not an array of texts" },
+		{ "{" CLAIMS ",\"groups\":[\"a\",1]}", "claim groups is not an array of texts" },
+		{ "{" CLAIMS ",\"groups\":[]}", NULL },
+		{ "["
+		  "]",
+		  "its claims is not a JSON object" },
+		{ "7", "its claims is not JSON" },
+		{ "", "its claims is not base64url" },
+		{ "{" CLAIMS "} {}", "its claims is not JSON" },
+		{ "{" CLAIMS ",\"sub\":\"root\"}", "a key is there twice" },
+		{ "{" CLAIMS ",\"x\":{\"a\":1,\"a\":2}}", "a key is there twice" },
+	};
+	struct fixture f;
+	begin_open(&f);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		if (cases[i].why)
+			assert_denied(&f, es256(&f, cases[i].claims), cases[i].why);
+		else
+			assert_accepted(&f, es256(&f, cases[i].claims));
+	}
+	end(&f);
+}
+
+static void test_jwt_names_of_claims_can_be_chosen(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct tunnel_identity id;
+	begin(&f);
+	const char *pairs[] = {
+		"issuer",          ISS,      "audience", AUD, "key", f.spec, "subject_claim", "email", "groups_claim",
+		"https://x/roles", "leeway", "0",        NULL
+	};
+	assert_int_equal(fake_plugin_open(&f.p, pairs), 0);
+	char *token = es256(&f, "{" CLAIMS ",\"email\":\"a@x\",\"https://x/roles\":[\"r\"],\"groups\":[\"no\"]}");
+	assert_int_equal(verify(&f, token, &id), 0);
+	assert_string_equal(id.subject, "a@x");
+	assert_string_equal(id.groups, "[\"r\"]");
+	free(token);
+	assert_denied(&f, es256(&f, "{" CLAIMS "}"), "claim email is missing");
+	f.p.host.wall_ms = INT64_C(1700000600000);
+	assert_denied(&f, es256(&f, "{" CLAIMS ",\"email\":\"a@x\"}"), "token expired 0 s ago");
+	end(&f);
+}
+
+static void test_jwt_sizes_are_bounded(void **state)
+{
+	(void)state;
+	struct fixture f;
+	begin_open(&f);
+	char *big = NULL, *pad = malloc(7001);
+	memset(pad, 'x', 7000);
+	pad[7000] = '\0';
+	assert_true(asprintf(&big, "{" CLAIMS ",\"pad\":\"%s\"}", pad) > 0);
+	assert_denied(&f, es256(&f, big), "bytes; allowed: up to 8192");
+	free(big);
+	pad[300] = '\0';
+	assert_true(asprintf(&big, "{" NO_SUB ",\"sub\":\"%s\"}", pad) > 0);
+	assert_denied(&f, es256(&f, big), "claim sub is missing or not a text of 1 to 255 bytes");
+	free(big);
+	pad[300] = 'x';
+	pad[4200] = '\0';
+	assert_true(asprintf(&big, "{" CLAIMS ",\"groups\":[\"%s\"]}", pad) > 0);
+	assert_denied(&f, es256(&f, big), "the token's groups take 4204 bytes; allowed: up to 4095");
+	free(big);
+	pad[300] = '\0';
+	struct tunnel_identity id; /* a long jti gives way to a hash */
+	assert_true(asprintf(&big, "{" CLAIMS ",\"jti\":\"%s\"}", pad) > 0);
+	char *token = es256(&f, big);
+	assert_int_equal(verify(&f, token, &id), 0);
+	assert_memory_equal(id.credential, "sha256:", 7);
+	free(token);
+	free(big);
+	free(pad);
+	end(&f);
+}
+
+static void test_jwt_malformed_tokens_are_refused(void **state)
+{
+	(void)state;
+	struct fixture f;
+	begin_open(&f);
+	assert_denied(&f, strdup("a.b.c"), "not base64url");
+	assert_denied(&f, strdup("e30.e30.AAAA"), "no alg");
+	assert_denied(&f, strdup("e30.e30."), "no alg");
+	assert_denied(&f, strdup("W10.e30.AAAA"), "header is not a JSON object");
+	assert_denied(&f, make_token("ES256", f.key, NULL, "{\"alg\":\"ES256\",\"alg\":\"ES256\"}", "{" CLAIMS "}"),
+		      "its header is not JSON: a key is there twice");
+	assert_denied(&f,
+		      make_token("ES256", f.key, NULL, "{\"alg\":\"ES256\",\"crit\":[\"b64\"],\"b64\":false}",
+				 "{" CLAIMS "}"),
+		      "demands extensions (crit)");
+	assert_denied(&f, make_token("ES256", f.key, NULL, "{\"alg\":\"ES256\",\"typ\":\"dpop+jwt\"}", "{" CLAIMS "}"),
+		      "typ \"dpop+jwt\"; allowed: JWT, at+jwt");
+	assert_denied(&f, make_token("ES256", f.key, NULL, "{\"alg\":\"ES256\",\"typ\":5}", "{" CLAIMS "}"), "typ");
+	static const char bad[] = "{" CLAIMS ",\"x\":\"\xff\xfe\"}",
+			  bad_head[] = "{\"alg\":\"ES256\",\"x\":\"\xc0\x80\"}";
+	static const char head[] = HEADER("ES256"), good[] = "{" CLAIMS "}";
+	assert_denied(&f, make_token_bytes("ES256", f.key, NULL, head, sizeof head - 1, bad, sizeof bad - 1),
+		      "its claims is not JSON: invalid UTF-8");
+	assert_denied(&f, make_token_bytes("ES256", f.key, NULL, bad_head, sizeof bad_head - 1, good, sizeof good - 1),
+		      "its header is not JSON: invalid UTF-8");
+	/* deep nesting neither crashes nor passes */
+	char deep[6000];
+	memset(deep, '[', sizeof deep);
+	assert_denied(&f, make_token_bytes("ES256", f.key, NULL, deep, sizeof deep, "{}", 2), "its header is not JSON");
+	end(&f);
+}
+
+/* typ "at+jwt" (RFC 9068): as the installed libjwt has it, but never by accident. */
+static void test_jwt_access_token_typ_is_taken_or_explained(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct tunnel_identity id;
+	begin_open(&f);
+	char *token = make_token("ES256", f.key, NULL, "{\"alg\":\"ES256\",\"typ\":\"at+jwt\"}", "{" CLAIMS "}");
+	int rc = verify(&f, token, &id);
+	if (rc == 0)
+		assert_string_equal(id.subject, "alice");
+	else
+		assert_string_equal(f.p.err,
+				    "the token has typ \"at+jwt\", which the server's installed libjwt does not "
+				    "take; allowed: JWT");
+	free(token);
+	end(&f);
+}
+
+static void test_jwt_one_token_has_one_text(void **state)
+{
+	(void)state;
+	static const char *const tails[] = { "!!", "=", "==", " ", "\n", "+", "/", "A" };
+	struct fixture f;
+	begin_open(&f);
+	char *token = es256(&f, "{" CLAIMS "}");
+	for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+		char *longer = NULL;
+		assert_true(asprintf(&longer, "%s%s", token, tails[i]) > 0);
+		assert_denied(&f, longer, i == 7 ? "signature is wrong" : "not base64url");
+	}
+	/* Every single changed character counts. */
+	for (size_t i = 0; token[i]; i++) {
+		struct tunnel_identity id;
+		char *changed = strdup(token);
+		changed[i] = changed[i] == 'A' ? 'B' : 'A';
+		if (changed[i] == token[i] || token[i] == '.')
+			changed[i] = 'C';
+		int rc = verify(&f, changed, &id);
+		if (rc == 0)
+			fail_msg("accepted with character %zu changed", i);
+		free(changed);
+	}
+	assert_accepted(&f, token);
+	end(&f);
+}
+
+static void test_jwt_tampered_claims_are_refused(void **state)
+{
+	(void)state;
+	struct fixture f;
+	begin_open(&f);
+	char *token = es256(&f, "{" CLAIMS "}"), *other = es256(&f, "{" CLAIMS ",\"groups\":[\"admin\"]}"),
+	     *mixed = NULL;
+	assert_true(asprintf(&mixed, "%.*s%s", (int)(strrchr(other, '.') - other), other, strrchr(token, '.')) > 0);
+	assert_denied(&f, mixed, "signature is wrong");
+	EVP_PKEY *stranger = make_ec("P-256");
+	assert_denied(&f, make_token("ES256", stranger, NULL, HEADER("ES256"), "{" CLAIMS "}"), "signature is wrong");
+	EVP_PKEY_free(stranger);
+	free(token);
+	free(other);
+	end(&f);
+}
+
+static void test_jwt_a_remembered_token_still_expires(void **state)
+{
+	(void)state;
+	struct fixture f;
+	begin_open(&f);
+	char *token = es256(&f, "{" CLAIMS "}");
+	assert_accepted(&f, strdup(token));
+	fake_host_pass(&f.p.host, 629999);
+	assert_accepted(&f, strdup(token));
+	fake_host_pass(&f.p.host, 1);
+	assert_denied(&f, token, "token expired 30 s ago");
+	assert_int_equal(fake_host_count(&f.p.host, "cache_hits"), 2);
+	end(&f);
+}
+
+static void test_jwt_the_cache_is_bounded_and_right(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct tunnel_identity id;
+	char secret[65], claims[256], want[32], spec[128];
+	begin(&f);
+	memset(secret, 'k', 64);
+	secret[64] = '\0';
+	write_text(f.folder, "secret", secret, 0600);
+	snprintf(spec, sizeof spec, "HS256:%s/secret", f.folder);
+	open_with(&f, "key", spec, NULL, NULL);
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < 3000; i++) {
+			snprintf(want, sizeof want, "user-%d", i);
+			snprintf(claims, sizeof claims, "{" NO_SUB ",\"sub\":\"%s\"}", want);
+			char *token = make_token("HS256", NULL, secret, HEADER("HS256"), claims);
+			assert_int_equal(verify(&f, token, &id), 0);
+			assert_string_equal(id.subject, want);
+			free(token);
+		}
+	assert_true(fake_host_count(&f.p.host, "cache_hits") <= 1024);
+	end(&f);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_jwt_accepts_and_fills_the_identity),
+		cmocka_unit_test(test_jwt_other_credentials_are_not_mine),
+		cmocka_unit_test(test_jwt_two_authorization_headers_are_refused),
+		cmocka_unit_test(test_jwt_alg_none_is_refused),
+		cmocka_unit_test(test_jwt_hmac_with_a_public_key_is_refused),
+		cmocka_unit_test(test_jwt_a_curve_belongs_to_its_algorithm),
+		cmocka_unit_test(test_jwt_kid_chooses_a_key_and_nothing_else),
+		cmocka_unit_test(test_jwt_claims_are_judged),
+		cmocka_unit_test(test_jwt_names_of_claims_can_be_chosen),
+		cmocka_unit_test(test_jwt_sizes_are_bounded),
+		cmocka_unit_test(test_jwt_malformed_tokens_are_refused),
+		cmocka_unit_test(test_jwt_access_token_typ_is_taken_or_explained),
+		cmocka_unit_test(test_jwt_one_token_has_one_text),
+		cmocka_unit_test(test_jwt_tampered_claims_are_refused),
+		cmocka_unit_test(test_jwt_a_remembered_token_still_expires),
+		cmocka_unit_test(test_jwt_the_cache_is_bounded_and_right),
+	};
+	return RUN_CASES(tests);
+}
