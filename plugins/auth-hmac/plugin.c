@@ -128,15 +128,16 @@ static int judge(struct auth_hmac *a, const struct tunnel_call *call, const stru
 		 struct tunnel_identity *out)
 {
 	struct sigv4 claim;
+	int matches = 0;
 	int rc = sigv4_read(request, &a->rules, a->host->wall_ms(a->host->ctx), &claim, call->err, call->err_len);
 	if (rc != 0)
 		return rc;
 	struct credentials *set = credential_store_get(a->store);
 	const struct credential *c = credentials_find(set, claim.key_id);
-	rc = sigv4_check(request, &claim, c ? c->secret : a->nobody, call->err, call->err_len);
-	if (rc == 0 && c)
+	rc = sigv4_check(request, &claim, c ? c->secret : a->nobody, &matches, call->err, call->err_len);
+	if (rc == 0 && c && matches)
 		rc = identify(c, &claim, call, out);
-	else if (rc == 0 || rc == 1) /* the same words for an unknown key id */
+	else if (rc == 0) /* the same words for an unknown key id */
 		rc = say(TUNNEL_DENIED, call->err, call->err_len,
 			 "key id or secret is wrong, or the request was changed after it was signed");
 	credentials_unref(set);

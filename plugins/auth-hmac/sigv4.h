@@ -29,9 +29,9 @@ struct sigv4_rules {
  * service, not its time. */
 int sigv4_read(const struct tunnel_auth_request *request, const struct sigv4_rules *rules, int64_t now_ms,
 	       struct sigv4 *out, char *err, size_t err_len);
-/* 0: made with that secret over this request. Takes the same time for any secret. 1: it was not. Else TUNNEL_ result
+/* *out_matches: made with that secret over this request? Takes the same time for any secret. 0, or a TUNNEL_ result
  * with a sentence: the request cannot be brought into the signed form. */
-int sigv4_check(const struct tunnel_auth_request *request, const struct sigv4 *claim, const char *secret, char *err,
-		size_t err_len);
+int sigv4_check(const struct tunnel_auth_request *request, const struct sigv4 *claim, const char *secret,
+		int *out_matches, char *err, size_t err_len);
 
 #endif

@@ -96,8 +96,8 @@ static int try_form(const struct sigv4 *claim, const unsigned char key[32], cons
 	return 0;
 }
 
-int sigv4_check(const struct tunnel_auth_request *request, const struct sigv4 *claim, const char *secret, char *err,
-		size_t err_len)
+int sigv4_check(const struct tunnel_auth_request *request, const struct sigv4 *claim, const char *secret,
+		int *out_matches, char *err, size_t err_len)
 {
 	char payload[65], hash[65];
 	unsigned char key[32] = { 0 };
@@ -117,5 +117,6 @@ int sigv4_check(const struct tunnel_auth_request *request, const struct sigv4 *c
 	canonical_free(&c);
 	if (failed)
 		return say(TUNNEL_INTERNAL, err, err_len, "cannot compute the signature");
-	return matches ? 0 : 1;
+	*out_matches = matches != 0;
+	return 0;
 }
