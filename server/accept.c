@@ -19,8 +19,9 @@
 
 #define LISTENERS 4u
 #define BACKLOG 1024
-#define NOTSENT_LOWAT (128 * 1024) /* bytes of a leg's data that may wait in the kernel: keystrokes stay close behind \
-				    */
+#define NOTSENT_LOWAT                                                                                   \
+	(128 * 1024) /* bytes of a leg's data that may wait in the kernel: keystrokes stay close behind \
+		      */
 #define NO_FILES_WAIT_MS 100
 
 struct acceptor {
@@ -119,12 +120,27 @@ static int listen_on(struct acceptor *a, const struct addrinfo *at, uint16_t *po
 	return 0;
 }
 
+int reactors_parse_listen(const char *listen, char *out_host, size_t host_size, uint16_t *out_port)
+{
+	char copy[300];
+	size_t len = strlen(listen);
+	if (len < 2 || len >= sizeof copy || strcmp(listen + len - 2, ":0") != 0)
+		return text_parse_host_port(listen, out_host, host_size, out_port);
+	/* A port to connect to is never 0, so the parser takes none; here it has a meaning. */
+	memcpy(copy, listen, len + 1);
+	copy[len - 1] = '1';
+	int rc = text_parse_host_port(copy, out_host, host_size, out_port);
+	if (rc == 0)
+		*out_port = 0;
+	return rc;
+}
+
 int acceptor_new(struct reactors *all, const char *listen_text, struct acceptor **out_acceptor, uint16_t *out_port,
 		 struct err *e)
 {
 	char host[256], service[8];
 	uint16_t port = 0;
-	if (text_parse_host_port(listen_text, host, sizeof host, &port) != 0)
+	if (reactors_parse_listen(listen_text, host, sizeof host, &port) != 0)
 		return err_set(e, ERR_INVALID, "listen: \"%s\" is not host:port", listen_text);
 	snprintf(service, sizeof service, "%u", port);
 	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM }, *found = NULL;

@@ -11,6 +11,8 @@
 struct server;
 struct reactors;
 
+/* "host:port" of the setting listen, where port 0 is any free one. 0 or ERR_INVALID. */
+int reactors_parse_listen(const char *listen, char *out_host, size_t host_size, uint16_t *out_port);
 /* Creates all contexts, then listens; nothing is served before reactors_run. */
 int reactors_new(struct server *server, size_t count, struct reactors **out_reactors, struct err *e);
 int reactors_start(struct reactors *r, struct err *e);

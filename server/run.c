@@ -1,0 +1,250 @@
+/* Start and stop, in one order and its reverse. What was started is known by its pointer, so half a start is ended by
+ * the same function as a whole one. Signals are read from a signalfd on the main thread; nothing runs in a handler. */
+#include "server/run.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "server/audit.h"
+#include "server/auth.h"
+#include "server/control.h"
+#include "server/dev.h"
+#include "server/metrics.h"
+#include "server/policies.h"
+#include "server/pool.h"
+#include "server/reactor.h"
+#include "server/relay.h"
+#include "server/server.h"
+#include "server/sessions.h"
+#include "server/sshca.h"
+#include "server/store.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void signal_set(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+}
+
+void run_block_signals(void)
+{
+	sigset_t set;
+	signal_set(&set);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* systemd's readiness protocol: a datagram to the socket that NOTIFY_SOCKET names. */
+static void notify(const char *text)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	size_t len = path ? strlen(path) : 0;
+	if (len < 2 || len >= sizeof to.sun_path || (path[0] != '/' && path[0] != '@'))
+		return;
+	memcpy(to.sun_path, path, len);
+	if (path[0] == '@')
+		to.sun_path[0] = '\0';
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&to,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+		log_warn("NOTIFY_SOCKET: %s", strerror(errno));
+	close(fd);
+}
+
+/* The URL of this node and those of all, once the port is known. */
+static int complete_urls(struct settings *s, uint16_t port, struct err *e)
+{
+	if (!s->advertise_url[0]) {
+		char host[256], address[300], *url = NULL;
+		uint16_t ignored;
+		if (reactors_parse_listen(s->listen, host, sizeof host, &ignored) != 0)
+			return err_set(e, ERR_INVALID, "listen: \"%s\": expected host:port", s->listen);
+		if (!host[0] || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 || strcmp(host, "*") == 0)
+			gethostname(host, sizeof host - 1);
+		text_host_port(host, port, address, sizeof address);
+		if (asprintf(&url, "https://%s", address) < 0)
+			return err_set(e, ERR_NOMEM, "out of memory");
+		free(s->advertise_url);
+		s->advertise_url = url;
+	}
+	if (s->server_urls.n)
+		return 0;
+	s->server_urls.at = calloc(1, sizeof *s->server_urls.at);
+	if (!s->server_urls.at || !(s->server_urls.at[0] = strdup(s->advertise_url)))
+		return err_set(e, ERR_NOMEM, "out of memory");
+	s->server_urls.n = 1;
+	return 0;
+}
+
+static int start(struct server *v, struct settings *s, struct err *e)
+{
+	int rc = file_mkdir(s->state_dir, 0700, e);
+	if (rc == 0)
+		rc = reactors_new(v, (size_t)s->reactors, &v->reactors, e);
+	if (rc == 0)
+		rc = complete_urls(s, reactors_port(v->reactors), e);
+	if (rc != 0)
+		return rc;
+	v->public_url = s->advertise_url;
+	if ((rc = pool_start((size_t)s->workers, LIMIT_POOL_QUEUE, v->reactors, &v->pool, e)) != 0 ||
+	    (rc = store_open(s->plugin_dir, &s->store, v->metrics, &v->store, e)) != 0 ||
+	    (rc = auth_open(s->plugin_dir, &s->auth, v->metrics, &v->auth, e)) != 0 ||
+	    (rc = sshca_open(s->ssh_ca_key, &v->sshca, e)) != 0 || (rc = audit_open_blocking(v, &v->audit, e)) != 0 ||
+	    (rc = policies_open_blocking(v, &v->policies, e)) != 0 || (rc = relay_new(v, &v->relay, e)) != 0 ||
+	    (rc = sessions_new(v, &v->sessions, e)) != 0 || (rc = control_new(v, &v->control, e)) != 0 ||
+	    (rc = sessions_start(v->sessions, e)) != 0)
+		return rc;
+	return reactors_start(v->reactors, e);
+}
+
+/* Connections end first, while the pool can still be told; then what the pool's jobs use. */
+static void stop(struct server *v)
+{
+	if (v->reactors)
+		reactors_halt(v->reactors);
+	if (v->sessions)
+		sessions_stop(&v->sessions);
+	if (v->pool)
+		pool_stop(&v->pool);
+	if (v->control)
+		control_free(&v->control);
+	if (v->relay)
+		relay_free(&v->relay);
+	if (v->policies)
+		policies_close(&v->policies);
+	if (v->audit)
+		audit_close(&v->audit);
+	if (v->sshca)
+		sshca_close(&v->sshca);
+	if (v->auth)
+		auth_close(&v->auth);
+	if (v->store)
+		store_close(&v->store);
+	if (v->reactors)
+		reactors_stop(&v->reactors);
+	metrics_free(&v->metrics);
+}
+
+static void told(const char *what, int rc, const struct err *e)
+{
+	if (rc != 0)
+		log_error("reload: %s: %s; the old one stays in use", what, e->text);
+}
+
+static void reload(struct server *v, const char *config_path)
+{
+	struct err e = { 0 };
+	struct settings fresh;
+	notify("RELOADING=1");
+	int rc = settings_load(config_path, &fresh, &e);
+	told("config", rc, &e);
+	if (rc == 0) {
+		log_set_level((enum log_level)fresh.log_level);
+		settings_free(&fresh);
+	}
+	rc = reactors_reload_tls(v->reactors, &e);
+	told("certificate", rc, &e);
+	rc = auth_reload(v->auth, &e);
+	told("auth", rc, &e);
+	rc = policies_reload_blocking(v->policies, &e);
+	told("policies", rc, &e);
+	if (rc == 0)
+		sessions_rejudge_blocking(v);
+	log_info("reloaded");
+	notify("READY=1");
+}
+
+/* Everybody is told to move; then the connections may take drain_timeout to go. */
+static void drain(struct server *v, int signal_fd)
+{
+	int64_t end = clock_mono_ms() + v->settings->drain_ms;
+	atomic_store(&v->draining, true);
+	notify("STOPPING=1");
+	reactors_stop_listening(v->reactors);
+	control_drain_anythread(v->control);
+	relay_drain_anythread(v->relay);
+	struct pollfd again = { signal_fd, POLLIN, 0 };
+	while (reactors_connections_anythread(v->reactors) > 0 && clock_mono_ms() < end) {
+		/* A second signal ends the wait. */
+		if (poll(&again, 1, 50) > 0)
+			break;
+	}
+}
+
+/* Returns on SIGTERM or SIGINT. */
+static void serve(struct server *v, const char *config_path, int signal_fd)
+{
+	for (;;) {
+		struct signalfd_siginfo info;
+		ssize_t n = read(signal_fd, &info, sizeof info);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n != (ssize_t)sizeof info || info.ssi_signo != SIGHUP)
+			return;
+		reload(v, config_path);
+	}
+}
+
+static int announce(struct server *v, struct err *e)
+{
+	const struct settings *s = v->settings;
+	if (s->ready_file[0]) {
+		char line[600];
+		int n = snprintf(line, sizeof line, "%s\n", v->public_url);
+		int rc = file_write(s->ready_file, line, (size_t)n, 0644, e);
+		if (rc != 0)
+			return err_wrap(e, "ready_file");
+	}
+	char port[8], reactors[8];
+	snprintf(port, sizeof port, "%u", reactors_port(v->reactors));
+	snprintf(reactors, sizeof reactors, "%zu", reactors_count(v->reactors));
+	log_with(LOG_LEVEL_INFO,
+		 FIELDS({ "node", s->node }, { "url", v->public_url }, { "listen", s->listen }, { "port", port },
+			{ "reactors", reactors }, { "version", TUNNEL_VERSION }),
+		 "serving");
+	notify("READY=1");
+	return 0;
+}
+
+int run_server(struct settings *settings, const char *config_path, const char *dev_dir, struct err *e)
+{
+	struct server v = { .settings = settings, .node = settings->node, .metrics = metrics_new() };
+	sigset_t set;
+	signal_set(&set);
+	int signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	int rc = v.metrics && signal_fd >= 0 ? start(&v, settings, e) : err_set(e, ERR_UNAVAILABLE, "no signalfd");
+	if (rc == 0 && dev_dir)
+		rc = dev_announce(dev_dir, settings->listen, reactors_port(v.reactors), v.public_url, e);
+	if (rc == 0)
+		rc = announce(&v, e);
+	if (rc == 0) {
+		serve(&v, config_path, signal_fd);
+		log_info("stopping");
+		if (settings->ready_file[0])
+			unlink(settings->ready_file);
+		drain(&v, signal_fd);
+	}
+	stop(&v);
+	if (signal_fd >= 0)
+		close(signal_fd);
+	if (rc == 0)
+		log_info("stopped");
+	return rc;
+}

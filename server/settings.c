@@ -1,0 +1,128 @@
+/* The table of tunnel-server's settings: parser, check, printout and manual come from it. */
+#include "server/settings.h"
+
+#include "base/limits.h"
+#include "base/text.h"
+#include "server/reactor.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define AT(member) offsetof(struct settings, member)
+#define DAY_MS (24 * 3600 * 1000LL)
+
+const struct conf_row settings_rows[] = {
+	{ "listen", CONF_STRING, AT(listen), 0, "0.0.0.0:8443", 0, 300, NULL,
+	  "address and port to listen on: \"0.0.0.0:8443\", \"[::]:8443\"; port 0: any free one" },
+	{ "advertise_url", CONF_STRING, AT(advertise_url), 0, "", 0, 500, NULL,
+	  "how clients and agents reach this very node; default: https://, the listening address (or the host name) "
+	  "and port" },
+	{ "server_urls", CONF_STRINGS, AT(server_urls), 0, NULL, 0, 0, NULL,
+	  "how they reach any node of the cluster; default: advertise_url" },
+	{ "node", CONF_STRING, AT(node), 0, "", 0, LIMIT_ID, NULL, "this node's name; default: the host name" },
+	{ "state_dir", CONF_PATH, AT(state_dir), 0, "/var/lib/tunnel", 0, 4000, NULL,
+	  "folder for what the server itself writes; created with mode 0700" },
+	{ "plugin_dir", CONF_PATH, AT(plugin_dir), 0, TUNNEL_PLUGIN_DIR, 0, 4000, NULL, "folder of the plugins" },
+	{ "ready_file", CONF_PATH, AT(ready_file), 0, "", 0, 4000, NULL,
+	  "written with the node's URL once it serves, removed when it stops; \"\": none" },
+	{ "reactors", CONF_INT, AT(reactors), 0, "0", 0, LIMIT_REACTORS, NULL,
+	  "threads that move bytes; 0: one a core" },
+	{ "workers", CONF_INT, AT(workers), 0, "4", 1, LIMIT_WORKERS, NULL,
+	  "threads for what may block: plugin calls and the requests around them" },
+	{ "tls.certificate", CONF_PATH, AT(tls_certificate), CONF_REQUIRED | CONF_RELOAD, NULL, 0, 4000, NULL,
+	  "PEM file: the server's certificate, then its chain; read again on SIGHUP" },
+	{ "tls.key", CONF_PATH, AT(tls_key), CONF_REQUIRED | CONF_RELOAD, NULL, 0, 4000, NULL,
+	  "PEM file of mode 0600: its key; read again on SIGHUP" },
+	{ "ssh.ca_key", CONF_PATH, AT(ssh_ca_key), 0, "", 0, 4000, NULL,
+	  "key of the SSH certificate authority; created when missing; default: <state_dir>/ssh_ca" },
+	{ "ssh.certificate_lifetime", CONF_DURATION_MS, AT(ssh_certificate_ms), 0, "10m", 60000, DAY_MS, NULL,
+	  "how long a session's SSH certificate can open connections" },
+	{ "policy_dir", CONF_PATH, AT(policy_dir), 0, "", 0, 4000, NULL,
+	  "folder of policies (*.json), beside those in the store; read again on SIGHUP; \"\": none" },
+	{ "session.max_duration", CONF_DURATION_MS, AT(session_max_ms), 0, "12h", 60000, 30 * DAY_MS, NULL,
+	  "after this a session ends" },
+	{ "session.idle_timeout", CONF_DURATION_MS, AT(session_idle_ms), 0, "0", 0, 30 * DAY_MS, NULL,
+	  "a session without a byte for so long ends; 0: never" },
+	{ "session.detach_grace", CONF_DURATION_MS, AT(detach_grace_ms), 0, "15m", 1000, 7 * DAY_MS, NULL,
+	  "a session of which an end stays away for so long ends" },
+	{ "drain_timeout", CONF_DURATION_MS, AT(drain_ms), 0, "10s", 0, 3600000, NULL,
+	  "on SIGTERM: how long connections may take to move elsewhere" },
+	{ "log.level", CONF_ENUM, AT(log_level), CONF_RELOAD, "info", 0, 0, "error|warn|info|debug",
+	  "read again on SIGHUP" },
+	{ "log.format", CONF_ENUM, AT(log_format), 0, "logfmt", 0, 0, "logfmt|json|plain", "of the lines on stderr" },
+	{ "store", CONF_SECTION, AT(store), CONF_REQUIRED, NULL, 0, 0, NULL,
+	  "{ plugin = \"store-sqlite\"; … }: where sessions, targets, policies and the audit log are kept" },
+	{ "auth", CONF_SECTIONS, AT(auth), CONF_REQUIRED, NULL, 0, 0, NULL,
+	  "( { plugin = \"auth-jwt\"; … }, … ): who may log in; asked in this order" },
+	{ NULL, CONF_STRING, 0, 0, NULL, 0, 0, NULL, NULL },
+};
+
+static int replace(char **text, char *with, struct err *e)
+{
+	if (!with)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	free(*text);
+	*text = with;
+	return 0;
+}
+
+/* A node's name stands in records and in keys of the store. */
+static int default_node(struct settings *s, struct err *e)
+{
+	char host[256] = "";
+	if (s->node[0])
+		return text_is_id(s->node)
+			       ? 0
+			       : err_set(e, ERR_INVALID,
+					 "node: \"%s\": allowed are letters, digits, \".\", \"-\", \"_\"", s->node);
+	gethostname(host, sizeof host - 1);
+	host[LIMIT_ID] = '\0';
+	return replace(&s->node, strdup(text_is_id(host) ? host : "node-1"), e);
+}
+
+static int check_url(const char *key, const char *url, struct err *e)
+{
+	if (!text_starts(url, "https://") || strlen(url) < 9 || strpbrk(url, " \t?#") ||
+	    strchr(url + strlen("https://"), '/'))
+		return err_set(e, ERR_INVALID, "%s: \"%s\": expected https://host or https://host:port, without a path",
+			       key, url);
+	return 0;
+}
+
+static int check(struct settings *s, struct err *e)
+{
+	char host[256];
+	uint16_t port;
+	if (reactors_parse_listen(s->listen, host, sizeof host, &port) != 0)
+		return err_set(e, ERR_INVALID, "listen: \"%s\": expected host:port", s->listen);
+	if (s->advertise_url[0] && check_url("advertise_url", s->advertise_url, e) != 0)
+		return ERR_INVALID;
+	for (size_t i = 0; i < s->server_urls.n; i++)
+		if (check_url("server_urls", s->server_urls.at[i], e) != 0)
+			return ERR_INVALID;
+	if (s->ssh_ca_key[0])
+		return 0;
+	char *path = NULL;
+	if (asprintf(&path, "%s/ssh_ca", s->state_dir) < 0)
+		path = NULL;
+	return replace(&s->ssh_ca_key, path, e);
+}
+
+int settings_load(const char *path, struct settings *out, struct err *e)
+{
+	memset(out, 0, sizeof *out);
+	int rc = conf_load(path, settings_rows, out, e);
+	if (rc == 0)
+		rc = default_node(out, e);
+	if (rc == 0)
+		rc = check(out, e);
+	if (rc != 0)
+		settings_free(out);
+	return rc;
+}
+
+void settings_free(struct settings *s)
+{
+	conf_free(settings_rows, s);
+}
