@@ -183,7 +183,7 @@ class Stack:
             f'{{ key_id = "{k}"; secret = "{s}"; subject = "{u}"; groups = [{", ".join(json.dumps(g) for g in groups)}]; }}'
             for k, (u, s, groups) in users.items()
         ]
-        write_secret(self.folder / "hmac-credentials", "keys = (\n  " + ",\n  ".join(rows) + "\n);\n")
+        write_secret(self.folder / "hmac-credentials", "credentials = (\n  " + ",\n  ".join(rows) + "\n);\n")
 
     def write_conf(self):
         auth = self.auth or f'{{ plugin = "auth-hmac"; credentials = "{self.folder}/hmac-credentials"; }}'
