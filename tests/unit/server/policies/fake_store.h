@@ -1,0 +1,18 @@
+/* server/store.h in memory, with failures on demand. One at a time a process. */
+#ifndef TESTS_FAKE_STORE_H
+#define TESTS_FAKE_STORE_H
+
+#include "server/store.h"
+
+struct store {
+	json_t *docs;                                       /* collection → key → document */
+	json_t *log;                                        /* of records; the only log there is */
+	int fail_put, fail_append, fail_read, fail_publish; /* err code that the next calls give; 0: none */
+	bool append_anyway;                                 /* a failing append wrote its record all the same */
+	unsigned rows_read, puts, published;
+};
+
+struct store *fake_store_new(void);
+void fake_store_free(struct store *s);
+
+#endif

@@ -1,0 +1,340 @@
+#include "support/case.h"
+
+#include "fake_store.h"
+#include "server/audit.h"
+#include "server/audit_verify.h"
+#include "server/server.h"
+
+#include <pthread.h>
+
+struct fixture {
+	struct server server;
+	struct store *store;
+	struct audit *audit;
+};
+
+static struct audit *open_as(struct fixture *f, const char *node)
+{
+	struct audit *audit = NULL;
+	struct err e = { 0 };
+	f->server.node = node;
+	if (audit_open_blocking(&f->server, &audit, &e) != 0)
+		fail_msg("%s", e.text);
+	return audit;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof *f);
+	f->store = f->server.store = fake_store_new();
+	f->audit = open_as(f, "n1");
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	audit_close(&f->audit);
+	fake_store_free(f->store);
+	free(f);
+	return 0;
+}
+
+static void append(struct audit *audit, const char *event, int i)
+{
+	struct err e = { 0 };
+	if (audit_append_blocking(audit, event, json_pack("{s:i, s:s}", "i", i, "zoë", "\"ü\""), &e) != 0)
+		fail_msg("%s", e.text);
+}
+
+/* All records, as GET /v1/audit gives them, in pages of page. */
+static json_t *read_all(struct audit *audit, uint32_t page)
+{
+	json_t *all = json_array(), *some;
+	uint64_t from = 1, next;
+	size_t n;
+	do {
+		struct err e = { 0 };
+		if (audit_read_blocking(audit, from, page, &some, &next, &e) != 0)
+			fail_msg("%s", e.text);
+		n = json_array_size(some);
+		assert_int_equal(next, from + n);
+		json_array_extend(all, some);
+		json_decref(some);
+		from = next;
+	} while (n == page);
+	return all;
+}
+
+static int verify(const json_t *records, struct err *e)
+{
+	struct audit_check c;
+	audit_check_init(&c);
+	int rc = audit_check_records(&c, records, e);
+	audit_check_free(&c);
+	return rc;
+}
+
+static void expect_whole(struct audit *audit, size_t n)
+{
+	struct err e = { 0 };
+	json_t *records = read_all(audit, 1000);
+	assert_int_equal(json_array_size(records), n);
+	if (verify(records, &e) != 0)
+		fail_msg("%s", e.text);
+	json_decref(records);
+}
+
+static void test_records_have_everything(void **state)
+{
+	struct fixture *f = *state;
+	append(f->audit, "denied", 1);
+	json_t *records = read_all(f->audit, 10), *r = json_array_get(records, 0);
+	assert_int_equal(json_integer_value(json_object_get(r, "seq")), 1);
+	assert_string_equal(json_string_value(json_object_get(r, "event")), "denied");
+	assert_string_equal(json_string_value(json_object_get(r, "node")), "n1");
+	assert_string_equal(json_string_value(json_object_get(r, "prev")), audit_first_prev);
+	assert_int_equal(strlen(json_string_value(json_object_get(r, "at"))), 24);
+	assert_int_equal(json_integer_value(json_object_get(r, "i")), 1);
+	json_decref(records);
+}
+
+/* A hash that was worked out elsewhere (sha256sum), so that the form of what is hashed cannot drift. */
+static void test_hash_is_what_the_manual_says(void **state)
+{
+	(void)state;
+	char hash[AUDIT_HASH_TEXT];
+	json_t *r = json_pack("{s:i, s:s, s:s, s:{s:[i,n], s:b}}", "seq", 7, "node", "n1", "hash", "x", "a", "z", 1,
+			      "b", 1);
+	assert_int_equal(audit_record_hash(r, hash, NULL), 0);
+	/* printf '%s' '{"a":{"b":true,"z":[1,null]},"node":"n1"}' | sha256sum */
+	assert_string_equal(hash, "67ff159902b1804a24bae3005e39b1091bb7414d10f8839a67b7e8f8bfbcb9ff");
+	json_decref(r);
+}
+
+static void test_pages_and_nodes_verify(void **state)
+{
+	struct fixture *f = *state;
+	struct audit *other = open_as(f, "n2");
+	for (int i = 0; i < 150; i++)
+		append(i % 3 ? f->audit : other, "e", i);
+	expect_whole(f->audit, 150);
+	/* the same, page by page, and from the middle */
+	struct audit_check c;
+	for (uint64_t start = 1; start <= 75; start += 74) {
+		audit_check_init(&c);
+		uint64_t from = start;
+		for (json_t *page; audit_read_blocking(f->audit, from, 7, &page, &from, NULL) == 0;) {
+			bool last = json_array_size(page) == 0;
+			struct err e = { 0 };
+			if (audit_check_records(&c, page, &e) != 0)
+				fail_msg("%s", e.text);
+			json_decref(page);
+			if (last)
+				break;
+		}
+		assert_int_equal(c.records, 151 - start);
+		audit_check_free(&c);
+	}
+	audit_close(&other);
+}
+
+static void test_tampering_is_found(void **state)
+{
+	struct fixture *f = *state;
+	struct audit *other = open_as(f, "n2");
+	for (int i = 0; i < 10; i++)
+		append(i % 2 ? f->audit : other, "e", i);
+	static const struct {
+		const char *what, *complaint;
+	} rows[] = {
+		{ "change", "record 5: was changed" },
+		{ "hash", "record 5: was changed" },
+		{ "rehash", "record 7: does not follow the record of node n2" },
+		{ "remove", "record 5: missing" },
+		{ "renumber", "record 6: does not follow the record of node n2" },
+		{ "swap", "record 5: missing" },
+		{ "twice", "record 5: comes behind record 5" },
+		{ "first", "record 1: does not follow" },
+		{ "seq", "record behind 4: it has no sequence number" },
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		json_t *records = read_all(f->audit, 100), *r = json_array_get(records, 4);
+		const char *what = rows[i].what;
+		char hash[AUDIT_HASH_TEXT];
+		struct err e = { 0 };
+		if (strcmp(what, "change") == 0 || strcmp(what, "rehash") == 0)
+			json_object_set_new(r, "i", json_integer(99));
+		if (strcmp(what, "hash") == 0)
+			json_object_set_new(r, "hash", json_string(audit_first_prev));
+		if (strcmp(what, "rehash") == 0) {
+			assert_int_equal(audit_record_hash(r, hash, NULL), 0);
+			json_object_set_new(r, "hash", json_string(hash));
+		}
+		if (strcmp(what, "remove") == 0 || strcmp(what, "renumber") == 0)
+			json_array_remove(records, 4);
+		for (size_t k = 4; strcmp(what, "renumber") == 0 && k < 9; k++)
+			json_object_set_new(json_array_get(records, k), "seq", json_integer((json_int_t)k + 1));
+		if (strcmp(what, "swap") == 0) {
+			json_array_append(records, r);
+			json_array_remove(records, 4);
+		}
+		if (strcmp(what, "twice") == 0)
+			json_array_insert(records, 4, r);
+		if (strcmp(what, "first") == 0) {
+			/* cut the oldest two off and pretend */
+			json_array_remove(records, 0);
+			json_array_remove(records, 0);
+			for (size_t k = 0; k < 8; k++)
+				json_object_set_new(json_array_get(records, k), "seq", json_integer((json_int_t)k + 1));
+		}
+		if (strcmp(what, "seq") == 0)
+			json_object_del(r, "seq");
+		assert_int_equal(verify(records, &e), ERR_INVALID);
+		if (strncmp(e.text, rows[i].complaint, strlen(rows[i].complaint)) != 0)
+			fail_msg("%s: %s", what, e.text);
+		json_decref(records);
+	}
+	audit_close(&other);
+}
+
+static void test_restart_goes_on_with_the_chain(void **state)
+{
+	struct fixture *f = *state;
+	append(f->audit, "e", 1);
+	append(f->audit, "e", 2);
+	audit_close(&f->audit);
+	f->store->rows_read = 0;
+	f->audit = open_as(f, "n1");
+	assert_int_equal(f->store->rows_read, 0); /* a clean close leaves nothing to read */
+	append(f->audit, "e", 3);
+	expect_whole(f->audit, 3);
+}
+
+/* As after kill -9: nobody closes. */
+static void test_crash_reads_only_the_tail(void **state)
+{
+	struct fixture *f = *state;
+	struct audit *other = open_as(f, "n2");
+	for (int i = 0; i < 1000; i++)
+		append(f->audit, "e", i);
+	for (int i = 0; i < 20; i++)
+		append(other, "e", i);
+	append(f->audit, "e", 7);
+	json_t *docs = json_deep_copy(f->store->docs); /* what the store holds at this moment */
+	audit_close(&f->audit);
+	json_decref(f->store->docs);
+	f->store->docs = docs;
+	f->store->rows_read = 0;
+	f->audit = open_as(f, "n1");
+	assert_in_range(f->store->rows_read, 21, 21 + 64);
+	append(f->audit, "e", 8);
+	expect_whole(f->audit, 1022);
+	audit_close(&other);
+}
+
+static void test_crash_with_a_long_tail_and_no_head(void **state)
+{
+	struct fixture *f = *state;
+	for (int i = 0; i < 2500; i++)
+		append(f->audit, "e", i);
+	audit_close(&f->audit);
+	json_object_clear(f->store->docs);
+	f->audit = open_as(f, "n1");
+	append(f->audit, "e", 1);
+	expect_whole(f->audit, 2501);
+}
+
+static void test_append_without_answer(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = { 0 };
+	append(f->audit, "e", 1);
+	for (int written = 0; written < 2; written++) {
+		f->store->fail_append = ERR_TIMEOUT;
+		f->store->append_anyway = written;
+		assert_int_equal(audit_append_blocking(f->audit, "lost", NULL, &e), ERR_TIMEOUT);
+		assert_non_null(strstr(e.text, "audit lost: "));
+		f->store->fail_append = 0;
+		append(f->audit, "e", 2);
+	}
+	expect_whole(f->audit, 4);
+	/* and when even the reading fails, nothing is appended on a guess */
+	f->store->fail_append = ERR_TIMEOUT;
+	assert_int_equal(audit_append_blocking(f->audit, "lost", NULL, &e), ERR_TIMEOUT);
+	f->store->fail_append = 0;
+	f->store->fail_read = ERR_UNAVAILABLE;
+	assert_int_equal(audit_append_blocking(f->audit, "lost", NULL, &e), ERR_UNAVAILABLE);
+	f->store->fail_read = 0;
+	append(f->audit, "e", 3);
+	expect_whole(f->audit, 6);
+}
+
+static void test_head_that_cannot_be_saved_is_no_failure(void **state)
+{
+	struct fixture *f = *state;
+	f->store->fail_put = ERR_UNAVAILABLE;
+	for (int i = 0; i < 200; i++)
+		append(f->audit, "e", i);
+	f->store->fail_put = 0;
+	expect_whole(f->audit, 200);
+}
+
+static void test_names_of_the_log_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const names[] = { "seq", "at", "node", "event", "prev", "hash" };
+	for (size_t i = 0; i < 6; i++) {
+		struct err e = { 0 };
+		assert_int_equal(audit_append_blocking(f->audit, "e", json_pack("{s:i}", names[i], 1), &e),
+				 ERR_INVALID);
+		assert_non_null(strstr(e.text, names[i]));
+	}
+	expect_whole(f->audit, 0);
+	struct err e = { 0 };
+	json_t *records;
+	uint64_t next;
+	assert_int_equal(audit_read_blocking(f->audit, 1, 1001, &records, &next, &e), ERR_INVALID);
+	assert_int_equal(audit_read_blocking(f->audit, 1, 0, &records, &next, &e), ERR_INVALID);
+}
+
+static void *append_many(void *arg)
+{
+	int rc = 0;
+	for (int i = 0; i < 200 && rc == 0; i++)
+		rc = audit_append_blocking(arg, "e", json_pack("{s:i}", "i", i), NULL);
+	return rc ? arg : NULL;
+}
+
+static void test_threads_make_one_chain(void **state)
+{
+	struct fixture *f = *state;
+	pthread_t threads[4];
+	for (size_t i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, append_many, f->audit);
+	for (size_t i = 0; i < 4; i++) {
+		void *failed;
+		pthread_join(threads[i], &failed);
+		assert_null(failed);
+	}
+	expect_whole(f->audit, 800);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_records_have_everything, setup, teardown),
+		cmocka_unit_test(test_hash_is_what_the_manual_says),
+		cmocka_unit_test_setup_teardown(test_pages_and_nodes_verify, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tampering_is_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_restart_goes_on_with_the_chain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_crash_reads_only_the_tail, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_crash_with_a_long_tail_and_no_head, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_append_without_answer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_head_that_cannot_be_saved_is_no_failure, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_names_of_the_log_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_threads_make_one_chain, setup, teardown),
+	};
+	return RUN_CASES(tests);
+}
