@@ -106,7 +106,7 @@ static void scan_by_prefix(void)
 	scan.prefix = "";
 	scan.limit = 1000;
 	scan_all(&u, &scan, text, sizeof text, &pages);
-	EXPECT(strlen(text) == 56); /* all */
+	EXPECT(strlen(text) == 57); /* all ten */
 	user_close(&u);
 }
 

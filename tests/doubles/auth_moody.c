@@ -1,0 +1,111 @@
+/* An auth plugin whose manners are options: slow, failing every n-th call, answering what no contract knows. Its option
+ * table has a row of every type, and the claims it gives tell the values it got. SERIAL: it notices calls that overlap.
+ */
+#include "double.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct moody {
+	const struct tunnel_host *host;
+	int answer, fail_every, calls;
+	long delay_ms;
+	int bad_text;
+	atomic_int inside;
+	int overlaps;
+	char echo[4096];
+};
+
+#define ROW(name, kind, ...)                                                                      \
+	{                                                                                         \
+		.size = sizeof(struct tunnel_option_spec), .key = name, .type = kind, __VA_ARGS__ \
+	}
+static const struct tunnel_option_spec options[] = {
+	ROW("answer", TUNNEL_OPTION_INT, .def = "0", .min = -1000, .max = 1000, .help = "what verify answers"),
+	ROW("fail_every", TUNNEL_OPTION_INT, .def = "0", .max = 100, .help = "each n-th call is unavailable"),
+	ROW("delay", TUNNEL_OPTION_DURATION, .def = "0ms", .max = 60000, .help = "how long a call takes"),
+	ROW("bad_text", TUNNEL_OPTION_BOOL, .def = "false", .help = "texts that do not end"),
+	ROW("text", TUNNEL_OPTION_STRING, .min = 2, .max = 8, .help = "a short text"),
+	ROW("bytes", TUNNEL_OPTION_SIZE, .min = 1, .max = 1048576, .help = "a size"),
+	ROW("file", TUNNEL_OPTION_PATH, .help = "a file"),
+	ROW("colour", TUNNEL_OPTION_ENUM, .def = "red", .choices = "red|green|dark-blue", .help = "a colour"),
+	ROW("many", TUNNEL_OPTION_STRING, .flags = TUNNEL_OPTION_LIST, .help = "any number of texts"),
+	ROW("password", TUNNEL_OPTION_STRING, .flags = TUNNEL_OPTION_SECRET, .max = 4, .help = "a secret"),
+	ROW("needed", TUNNEL_OPTION_STRING, .flags = TUNNEL_OPTION_REQUIRED, .help = "must be there"),
+	{ .key = NULL },
+};
+
+static int moody_open(const struct tunnel_host *host, const struct tunnel_option *o, size_t n, void **out_instance,
+		      char *err, size_t err_len)
+{
+	struct moody *m = calloc(1, sizeof *m);
+	size_t used = 0;
+	if (!m) {
+		snprintf(err, err_len, "out of memory");
+		return TUNNEL_UNAVAILABLE;
+	}
+	m->host = host;
+	for (size_t i = 0; i < n && used < sizeof m->echo; i++) {
+		used += (size_t)snprintf(m->echo + used, sizeof m->echo - used, "%s=%s@%s ", o[i].key, o[i].value,
+					 o[i].where);
+		if (strcmp(o[i].key, "answer") == 0)
+			m->answer = atoi(o[i].value);
+		else if (strcmp(o[i].key, "fail_every") == 0)
+			m->fail_every = atoi(o[i].value);
+		else if (strcmp(o[i].key, "delay") == 0)
+			m->delay_ms = atol(o[i].value);
+		else if (strcmp(o[i].key, "bad_text") == 0)
+			m->bad_text = strcmp(o[i].value, "true") == 0;
+	}
+	host->log(host->ctx, TUNNEL_LOG_DEBUG, "open");
+	host->count(host->ctx, "opens", 1);
+	host->count(host->ctx, "Bad-Name", 1);
+	*out_instance = m;
+	return TUNNEL_OK;
+}
+
+static int moody_verify(void *instance, const struct tunnel_call *call, const struct tunnel_auth_request *request,
+			struct tunnel_identity *out)
+{
+	struct moody *m = instance;
+	(void)request;
+	if (atomic_fetch_add(&m->inside, 1) != 0)
+		m->overlaps++;
+	m->calls++;
+	if (m->delay_ms)
+		nanosleep(&(struct timespec){ m->delay_ms / 1000, m->delay_ms % 1000 * 1000000 }, NULL);
+	int rc = m->fail_every && m->calls % m->fail_every == 0 ? TUNNEL_UNAVAILABLE : m->answer;
+	snprintf(out->subject, sizeof out->subject, "calls=%d overlaps=%d", m->calls, m->overlaps);
+	snprintf(out->claims, sizeof out->claims, "%s", m->echo);
+	if (m->bad_text) {
+		memset(call->err, '\n', call->err_len);
+		memset(out->subject, 'x', sizeof out->subject);
+	}
+	atomic_fetch_sub(&m->inside, 1);
+	return rc;
+}
+
+static int moody_reload(void *instance, char *err, size_t err_len)
+{
+	(void)instance;
+	snprintf(err, err_len, "not in the mood");
+	return TUNNEL_CONFIG;
+}
+
+static const struct tunnel_auth_ops ops = { .size = sizeof ops, .verify = moody_verify };
+
+static const struct tunnel_plugin descriptor = {
+	.size = sizeof descriptor,
+	.abi = TUNNEL_ABI,
+	.kind = TUNNEL_KIND_AUTH,
+	.threads = TUNNEL_THREADS_SERIAL,
+	.name = "auth-moody",
+	.version = "9.9",
+	.options = options,
+	.open = moody_open,
+	.close = free,
+	.ops = &ops,
+	.reload = moody_reload,
+};
+TUNNEL_PLUGIN_REGISTER(descriptor)

@@ -1,0 +1,228 @@
+#include "plugin_case.h"
+
+#include "base/clock.h"
+#include "server/metrics.h"
+#include "server/store.h"
+
+#include <pthread.h>
+
+static struct plugin *moody(struct metrics *m, const char *const *lines)
+{
+	struct section_case s;
+	struct plugin *p = NULL;
+	struct err e = { 0 };
+	if (plugin_open(DOUBLES_DIR, section_of(&s, "auth-moody", lines), TUNNEL_KIND_AUTH, m, &p, &e) != 0)
+		fail_msg("%s", e.text);
+	return p;
+}
+
+static int verify(struct plugin *p, int64_t within_ms, char words[128], struct tunnel_identity *id)
+{
+	struct tunnel_auth_request q = { .size = sizeof q };
+	struct tunnel_call call = { .size = sizeof call, .err = words, .err_len = 128 };
+	call.deadline_ms = within_ms ? clock_mono_ms() + within_ms : 0;
+	return plugin_auth_verify_blocking(p, &call, &q, id);
+}
+
+static void test_strange_results_refuse(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *line;
+		int want;
+	} cases[] = { { "answer=0", TUNNEL_OK },
+		      { "answer=1", TUNNEL_DENIED },
+		      { "answer=4", TUNNEL_NOT_MINE },
+		      { "answer=-1", TUNNEL_UNAVAILABLE },
+		      { "answer=-5", TUNNEL_INTERNAL },
+		      { "answer=2", TUNNEL_INTERNAL }, /* NOT_FOUND is no answer of verify */
+		      { "answer=3", TUNNEL_INTERNAL },
+		      { "answer=5", TUNNEL_INTERNAL },
+		      { "answer=-6", TUNNEL_INTERNAL },
+		      { "answer=1000", TUNNEL_INTERNAL },
+		      { "answer=-1000", TUNNEL_INTERNAL } };
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct plugin *p = moody(NULL, LINES("needed=1", cases[i].line));
+		struct tunnel_identity id;
+		char words[128];
+		int rc = verify(p, 0, words, &id);
+		if (rc != cases[i].want)
+			fail_msg("%s became %d; expected %d", cases[i].line, rc, cases[i].want);
+		assert_true(rc == TUNNEL_OK || !id.subject[0]);
+		assert_true(rc >= 0 || words[0]);
+		plugin_close(&p);
+	}
+}
+
+static void test_texts_always_end(void **state)
+{
+	(void)state;
+	char words[128];
+	struct tunnel_identity id;
+	struct plugin *p = moody(NULL, LINES("needed=1", "bad_text=true"));
+	assert_int_equal(verify(p, 0, words, &id), TUNNEL_INTERNAL);
+	assert_string_equal(words, "auth-moody: accepted a credential without a usable subject");
+	plugin_close(&p);
+	p = moody(NULL, LINES("needed=1", "bad_text=true", "answer=1"));
+	assert_int_equal(verify(p, 0, words, &id), TUNNEL_DENIED);
+	assert_int_equal(strlen(words), 127);
+	assert_null(strchr(words, '\n'));
+	plugin_close(&p);
+}
+
+static void test_fails_every_third_call(void **state)
+{
+	(void)state;
+	char words[128];
+	struct tunnel_identity id;
+	struct plugin *p = moody(NULL, LINES("needed=1", "fail_every=3"));
+	for (int i = 1; i <= 9; i++) {
+		assert_int_equal(verify(p, 0, words, &id), i % 3 ? TUNNEL_OK : TUNNEL_UNAVAILABLE);
+		if (i % 3 == 0)
+			assert_string_equal(words, "auth-moody: unavailable");
+	}
+	plugin_close(&p);
+}
+
+static void *verify_twenty(void *arg)
+{
+	char words[128];
+	struct tunnel_identity id;
+	for (int i = 0; i < 20; i++)
+		if (verify(arg, 0, words, &id) != TUNNEL_OK)
+			return arg; /* not NULL: failed */
+	return NULL;
+}
+
+static void test_serial_calls_never_overlap(void **state)
+{
+	(void)state;
+	pthread_t threads[6];
+	char words[128];
+	struct tunnel_identity id;
+	struct plugin *p = moody(NULL, LINES("needed=1", "delay=1ms"));
+	for (size_t i = 0; i < 6; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, verify_twenty, p), 0);
+	for (size_t i = 0; i < 6; i++) {
+		void *failed = NULL;
+		pthread_join(threads[i], &failed);
+		assert_null(failed);
+	}
+	assert_int_equal(verify(p, 0, words, &id), TUNNEL_OK);
+	assert_string_equal(id.subject, "calls=121 overlaps=0");
+	plugin_close(&p);
+}
+
+static void *verify_some(void *arg)
+{
+	char words[128];
+	struct tunnel_identity id;
+	for (int i = 0; i < 4; i++)
+		verify(arg, 0, words, &id);
+	return NULL;
+}
+
+/* A call that waits its turn gives up at its deadline; one whose deadline has passed does not start. */
+static void test_deadline_ends_the_wait_for_a_turn(void **state)
+{
+	(void)state;
+	char words[128];
+	struct tunnel_identity id;
+	pthread_t slow;
+	struct plugin *p = moody(NULL, LINES("needed=1", "delay=60ms"));
+	assert_int_equal(verify(p, -1, words, &id), TUNNEL_TIMEOUT);
+	assert_string_equal(words, "auth-moody: the deadline had passed before the call");
+	assert_int_equal(pthread_create(&slow, NULL, verify_some, p), 0);
+	int64_t until = clock_mono_ms() + 4000;
+	int rc;
+	do { /* the other thread may not have begun yet */
+		rc = verify(p, 20, words, &id);
+	} while (rc == TUNNEL_OK && clock_mono_ms() < until);
+	assert_int_equal(rc, TUNNEL_TIMEOUT);
+	assert_string_equal(words, "auth-moody: the deadline passed in the queue");
+	pthread_join(slow, NULL);
+	plugin_close(&p);
+}
+
+static void test_counts_and_reloads(void **state)
+{
+	(void)state;
+	struct metrics *m = metrics_new();
+	struct err e = { 0 };
+	struct plugin *p = moody(m, LINES("needed=1"));
+	assert_int_equal(plugin_reload(p, &e), ERR_INVALID);
+	assert_string_equal(e.text, "plugin auth-moody: reload: not in the mood");
+	char *text = metrics_text(m);
+	assert_non_null(strstr(text, "\ntunnel_plugin_auth_moody_opens_total 1\n"));
+	assert_null(strstr(text, "Bad"));
+	free(text);
+	plugin_close(&p);
+	metrics_free(&m);
+}
+
+static int take_any(void *arg, const struct tunnel_row *row)
+{
+	(void)row;
+	++*(int *)arg;
+	return 0;
+}
+
+static void test_a_lying_store_is_found_out(void **state)
+{
+	(void)state;
+	struct section_case s;
+	struct plugin *p = NULL;
+	struct err e = { 0 };
+	int rows = 0;
+	uint64_t n = 7;
+	char words[128], cursor[TUNNEL_CURSOR_MAX] = "before";
+	struct tunnel_call call = { .size = sizeof call, .err = words, .err_len = sizeof words };
+	struct tunnel_put put = { .size = sizeof put, .collection = "c", .key = "k", .value = "1", .value_len = 1 };
+	struct tunnel_scan scan = { .size = sizeof scan, .collection = "c", .limit = 2 };
+	assert_int_equal(plugin_open(DOUBLES_DIR, section_of(&s, "store-liar", NULL), TUNNEL_KIND_STORE, NULL, &p, &e),
+			 0);
+	assert_int_equal(plugin_store_get_blocking(p, &call, "c", "no-row", take_any, &rows), TUNNEL_INTERNAL);
+	assert_string_equal(words, "store-liar: get answered OK without exactly one row");
+	assert_int_equal(plugin_store_get_blocking(p, &call, "c", "twice", take_any, &rows), TUNNEL_INTERNAL);
+	assert_int_equal(rows, 1);
+	assert_int_equal(plugin_store_get_blocking(p, &call, "c", "denied", take_any, &rows), TUNNEL_INTERNAL);
+	assert_int_equal(plugin_store_put_blocking(p, &call, &put, &n), TUNNEL_INTERNAL);
+	assert_int_equal(plugin_store_append_blocking(p, &call, "l", "1", 1, &n), TUNNEL_INTERNAL);
+	assert_int_equal(n, 7);
+	assert_int_equal(plugin_store_del_blocking(p, &call, "c", "k", 1), TUNNEL_INTERNAL);
+	rows = 0;
+	assert_int_equal(plugin_store_scan_blocking(p, &call, &scan, take_any, &rows, cursor), TUNNEL_INTERNAL);
+	assert_int_equal(rows, 2);
+	scan.prefix = "x";
+	assert_int_equal(plugin_store_scan_blocking(p, &call, &scan, take_any, &rows, cursor), TUNNEL_INTERNAL);
+	assert_string_equal(cursor, "before");
+	assert_int_equal(plugin_store_read_blocking(p, &call, "l", 1, 3, take_any, &rows), TUNNEL_INTERNAL);
+	assert_int_equal(plugin_store_publish_blocking(p, &call, "c", "1", 1), TUNNEL_INTERNAL);
+	assert_int_equal(plugin_store_subscribe_blocking(p, &call, NULL, NULL), TUNNEL_UNAVAILABLE);
+	assert_string_equal(words, "store-liar: unavailable");
+	assert_int_equal(plugin_store_health_blocking(p, &call), TUNNEL_INTERNAL);
+	assert_string_equal(words, "store-liar: answered -99, which this operation may not");
+	plugin_close(&p);
+
+	struct store *store = NULL;
+	json_t *doc = NULL;
+	assert_int_equal(store_open(DOUBLES_DIR, section_of(&s, "store-liar", NULL), NULL, &store, &e), 0);
+	assert_int_equal(store_get_blocking(store, "c", "not-json", &doc, NULL, &e), ERR_INTERNAL);
+	assert_string_equal(e.text, "store: c k, version 1, is not JSON");
+	assert_null(doc);
+	store_close(&store);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_strange_results_refuse),
+		cmocka_unit_test(test_texts_always_end),
+		cmocka_unit_test(test_fails_every_third_call),
+		cmocka_unit_test(test_serial_calls_never_overlap),
+		cmocka_unit_test(test_deadline_ends_the_wait_for_a_turn),
+		cmocka_unit_test(test_counts_and_reloads),
+		cmocka_unit_test(test_a_lying_store_is_found_out),
+	};
+	return RUN_CASES(tests);
+}
