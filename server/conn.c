@@ -4,7 +4,8 @@
  *  - It keeps the parsed head only until the callback that announces it returns; so the head is copied out whole. lws
  *    decodes the path and query, so they are encoded again for whoever signs them.
  *  - In the state "transaction going on" it does not read and does not stop being told that it could, so reading is
- *    switched off while a request is worked on.
+ *    switched off while a request is worked on. A paused HTTP connection is not written to either, so it is switched
+ *    on again for the answer.
  *  - Before 4.3.9 a request with an unknown Upgrade value runs on with its head freed (CVE-2025-11677); so the upgrade
  *    callback trusts nothing that it is given and reads the header again. */
 #include "server/conn.h"
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define HEAD_SPACE 24576 /* lws drops what is larger without an answer; ours to refuse with one from 16384 on */
@@ -132,6 +134,12 @@ int conn_write_http(struct conn *c, const uint8_t *data, size_t len, bool final)
 	if (p != block + LWS_PRE)
 		free(p - LWS_PRE);
 	return n < 0 ? -1 : 0;
+}
+
+bool conn_has_unread(struct conn *c)
+{
+	char byte;
+	return recv(lws_get_socket_fd(wsi_of(c)), &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
 void conn_close(struct conn *c, unsigned code, const char *reason)

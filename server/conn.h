@@ -68,6 +68,8 @@ void conn_close(struct conn *c, unsigned code, const char *reason);
 void conn_close_deadline(struct conn *c);
 /* Without ceremony, soon. */
 void conn_kill(struct conn *c);
+/* Has the peer sent something, or its end, that was not read yet? */
+bool conn_has_unread(struct conn *c);
 /* Plain bytes of an HTTP answer; only before an upgrade. */
 int conn_write_http(struct conn *c, const uint8_t *data, size_t len, bool final);
 

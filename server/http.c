@@ -171,6 +171,7 @@ static enum conn_result answer(struct conn *c, const struct api_response *r)
 	h->state = HTTP_ANSWERING;
 	/* A client that does not read its answer does not keep it here for ever. */
 	c->deadline_ms = clock_mono_ms() + http_times.body_ms;
+	conn_resume(c); /* lws writes nothing to a paused HTTP connection */
 	conn_want_write(c);
 	return CONN_OK;
 }
@@ -357,6 +358,9 @@ enum http_write http_on_writable(struct conn *c)
 enum conn_result http_on_tick(struct conn *c, int64_t now_mono_ms, bool can_write)
 {
 	struct http *h = c->http;
+	/* Bytes that come while an answer waits to be read stay unread in the socket and keep the loop turning. */
+	if (h->state == HTTP_ANSWERING && !h->body_follows && conn_has_unread(c))
+		return CONN_CLOSE;
 	if (c->deadline_ms == 0 || now_mono_ms < c->deadline_ms)
 		return CONN_OK;
 	bool in_head = h->state == HTTP_HEAD && h->first;
