@@ -31,9 +31,9 @@ static const struct key_alg algs[] = {
 	{ .name = "RS256", .family = KEY_RSA },
 	{ .name = "RS384", .family = KEY_RSA },
 	{ .name = "RS512", .family = KEY_RSA },
-	{ .name = "PS256", .family = KEY_RSA },
-	{ .name = "PS384", .family = KEY_RSA },
-	{ .name = "PS512", .family = KEY_RSA },
+	{ .name = "PS256", .family = KEY_RSA, .pss = 1 },
+	{ .name = "PS384", .family = KEY_RSA, .pss = 1 },
+	{ .name = "PS512", .family = KEY_RSA, .pss = 1 },
 	{ .name = "ES256", .family = KEY_EC, .curve = "prime256v1", .crv = "P-256", .coordinate = 32 },
 	{ .name = "ES384", .family = KEY_EC, .curve = "secp384r1", .crv = "P-384", .coordinate = 48 },
 	{ .name = "ES512", .family = KEY_EC, .curve = "secp521r1", .crv = "P-521", .coordinate = 66 },
@@ -158,7 +158,7 @@ static int check_public(const struct key_alg *alg, EVP_PKEY *pkey, char *err, si
 				   alg->crv, alg->curve);
 	} else {
 		int bits = EVP_PKEY_get_bits(pkey);
-		if (type != EVP_PKEY_RSA)
+		if (type != EVP_PKEY_RSA && !(alg->pss && type == EVP_PKEY_RSA_PSS))
 			return say(1, err, err_len, "is not an RSA key; %s needs one", alg->name);
 		if (bits < RSA_BITS_MIN || bits > RSA_BITS_MAX)
 			return say(1, err, err_len, "is an RSA key of %d bits; allowed: %d to %d", bits, RSA_BITS_MIN,
@@ -171,14 +171,56 @@ static int check_public(const struct key_alg *alg, EVP_PKEY *pkey, char *err, si
 	return valid ? 0 : say(1, err, err_len, "is not a valid public key (OpenSSL's check refused it)");
 }
 
+static EVP_PKEY *pkey_from_params(const char *type, OSSL_PARAM_BLD *build)
+{
+	EVP_PKEY *pkey = NULL;
+	OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(build);
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
+	if (!params || !ctx || EVP_PKEY_fromdata_init(ctx) != 1 ||
+	    EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) != 1)
+		pkey = NULL;
+	EVP_PKEY_CTX_free(ctx);
+	OSSL_PARAM_free(params);
+	ERR_clear_error();
+	return pkey;
+}
+
+/* type: "RSA" or "RSA-PSS" */
+static EVP_PKEY *pkey_from_rsa(const char *type, const BIGNUM *n, const BIGNUM *e)
+{
+	EVP_PKEY *pkey = NULL;
+	OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
+	if (n && e && build && OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, n) &&
+	    OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, e))
+		pkey = pkey_from_params(type, build);
+	OSSL_PARAM_BLD_free(build);
+	return pkey;
+}
+
+/* libjwt takes PS256 only with a key whose type says PSS; issuers publish plain RSA keys for it. NULL: failed. */
+static EVP_PKEY *as_pss(EVP_PKEY *pkey)
+{
+	BIGNUM *n = NULL, *e = NULL;
+	EVP_PKEY *pss = NULL;
+	if (EVP_PKEY_get_base_id(pkey) == EVP_PKEY_RSA_PSS)
+		return EVP_PKEY_up_ref(pkey) ? pkey : NULL;
+	if (EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_N, &n) &&
+	    EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_E, &e))
+		pss = pkey_from_rsa("RSA-PSS", n, e);
+	BN_free(n);
+	BN_free(e);
+	return pss;
+}
+
 static int take_public(const struct key_alg *alg, EVP_PKEY *pkey, struct key *key, char *err, size_t err_len)
 {
 	int rc = check_public(alg, pkey, err, err_len);
 	if (rc != 0)
 		return rc;
 	char *text = NULL;
+	EVP_PKEY *written = alg->pss ? as_pss(pkey) : pkey;
 	BIO *bio = BIO_new(BIO_s_mem());
-	long n = bio && PEM_write_bio_PUBKEY(bio, pkey) == 1 ? BIO_get_mem_data(bio, &text) : 0;
+	long n = written && bio && PEM_write_bio_PUBKEY(bio, written) == 1 ? BIO_get_mem_data(bio, &text) : 0;
 	key->material = n > 0 ? malloc((size_t)n + 1) : NULL;
 	if (key->material) {
 		memcpy(key->material, text, (size_t)n);
@@ -186,6 +228,8 @@ static int take_public(const struct key_alg *alg, EVP_PKEY *pkey, struct key *ke
 		key->len = (size_t)n;
 	}
 	BIO_free(bio);
+	if (alg->pss)
+		EVP_PKEY_free(written);
 	key->alg = alg;
 	key->jwt_alg = jwt_str_alg(alg->name);
 	return key->material ? 0 : say(-1, err, err_len, "out of memory");
@@ -287,33 +331,14 @@ static int member_bytes(const json_t *jwk, const char *name, unsigned char *out,
 	return base64url_decode(text, n, out, out_len);
 }
 
-static EVP_PKEY *pkey_from_params(const char *type, OSSL_PARAM_BLD *build)
-{
-	EVP_PKEY *pkey = NULL;
-	OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(build);
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
-	if (!params || !ctx || EVP_PKEY_fromdata_init(ctx) != 1 ||
-	    EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) != 1)
-		pkey = NULL;
-	EVP_PKEY_CTX_free(ctx);
-	OSSL_PARAM_free(params);
-	ERR_clear_error();
-	return pkey;
-}
-
 static EVP_PKEY *pkey_from_rsa_jwk(const json_t *jwk)
 {
 	unsigned char n[RSA_BITS_MAX / 8], e[8];
 	size_t n_len = 0, e_len = 0;
 	if (member_bytes(jwk, "n", n, sizeof n, &n_len) != 0 || member_bytes(jwk, "e", e, sizeof e, &e_len) != 0)
 		return NULL;
-	EVP_PKEY *pkey = NULL;
 	BIGNUM *bn_n = BN_bin2bn(n, (int)n_len, NULL), *bn_e = BN_bin2bn(e, (int)e_len, NULL);
-	OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
-	if (bn_n && bn_e && build && OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, bn_n) &&
-	    OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, bn_e))
-		pkey = pkey_from_params("RSA", build);
-	OSSL_PARAM_BLD_free(build);
+	EVP_PKEY *pkey = pkey_from_rsa("RSA", bn_n, bn_e);
 	BN_free(bn_n);
 	BN_free(bn_e);
 	return pkey;

@@ -14,6 +14,7 @@ enum key_family { KEY_HMAC, KEY_RSA, KEY_EC };
 struct key_alg {
 	const char *name; /* "ES256" */
 	enum key_family family;
+	int pss;           /* RSA with PSS padding */
 	const char *curve; /* EC: OpenSSL's name of it */
 	const char *crv;   /* EC: the JWK's name of it */
 	size_t coordinate; /* EC: bytes of x and y */

@@ -10,6 +10,7 @@
 #include <openssl/ecdsa.h>
 #include <openssl/hmac.h>
 #include <openssl/pem.h>
+#include <openssl/rsa.h>
 
 EVP_PKEY *make_rsa(unsigned bits)
 {
@@ -149,10 +150,14 @@ static size_t sign(const char *alg, EVP_PKEY *pkey, const char *secret, const ch
 		HMAC(md_of(alg), secret, (int)strlen(secret), (const unsigned char *)text, strlen(text), out, &len);
 		return len;
 	}
-	if (strncmp(alg, "RS", 2) != 0 && strncmp(alg, "ES", 2) != 0)
+	if (strncmp(alg, "RS", 2) != 0 && strncmp(alg, "ES", 2) != 0 && strncmp(alg, "PS", 2) != 0)
 		return 0;
+	EVP_PKEY_CTX *ctx = NULL; /* owned by md */
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	assert_int_equal(EVP_DigestSignInit(md, NULL, md_of(alg), NULL, pkey), 1);
+	assert_int_equal(EVP_DigestSignInit(md, &ctx, md_of(alg), NULL, pkey), 1);
+	if (alg[0] == 'P')
+		assert_true(EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) == 1 &&
+			    EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) == 1);
 	assert_int_equal(EVP_DigestSign(md, der, &n, (const unsigned char *)text, strlen(text)), 1);
 	EVP_MD_CTX_free(md);
 	if (alg[0] == 'E')

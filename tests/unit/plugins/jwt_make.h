@@ -18,7 +18,7 @@ json_t *make_jwk(EVP_PKEY *pkey, const char *alg, const char *kid);
 /* {"keys": […]} into the file; takes the keys over. */
 void write_jwks(const char *folder, const char *name, json_t *const *keys, size_t n);
 
-/* "alg" says how to sign: RS…, ES… with pkey, HS… with secret; anything else: no signature. The parts are taken as
+/* "alg" says how to sign: RS…, PS…, ES… with pkey, HS… with secret; anything else: no signature. The parts are taken as
  * they are, so that they may be wrong. free() it. */
 char *make_token_bytes(const char *alg, EVP_PKEY *pkey, const char *secret, const void *header, size_t header_len,
 		       const void *claims, size_t claims_len);
