@@ -41,15 +41,18 @@ struct endpoint_end {
 };
 
 struct endpoint_callbacks {
-	/* ENDPOINT_UP: outage_ms is how long it was away (0: first time). ENDPOINT_LOST: text says why. ENDPOINT_OVER
-	 * comes as over. */
+	/* ENDPOINT_UP: outage_ms is how long it was away (0: first time). ENDPOINT_LOST: text says why; once an outage.
+	 * ENDPOINT_CONNECTING: an attempt before the first success failed, text says why. ENDPOINT_OVER comes as over.
+	 */
 	void (*state)(void *user, enum endpoint_state state, int64_t outage_ms, const char *text);
 	/* The peer asks for a stream; answer endpoint_attach_fd, or endpoint_refuse, now or later. NULL: all are
 	 * refused. */
 	void (*open)(void *user, uint32_t stream, const struct link_dest *dest);
 	/* A stream of this end's was accepted. May be NULL. */
 	void (*opened)(void *user, uint32_t stream);
-	/* A stream is done; its descriptors are closed. code LINK_OK after a clean end. */
+	/* A stream is done; its descriptors are closed. code LINK_OK after a clean end. Once for each stream that was
+	 * opened here or told by open, also after endpoint_reset_stream and before over; not after endpoint_refuse or
+	 * a failed attach. bytes_in were written to the descriptor, bytes_out read from it. */
 	void (*stream_closed)(void *user, uint32_t stream, unsigned code, const char *text, uint64_t bytes_in,
 			      uint64_t bytes_out);
 	/* Exactly once, last. The endpoint may be freed inside. */

@@ -1,0 +1,129 @@
+/* What the files of lib/endpoint share.
+ *
+ *   endpoint.c  birth, states, the turn, the end     path.c    which leg is tried when, and which one carries the link
+ *   leg.c       one leg: WebSocket, its text messages   attach.c  asks a server where the session lives
+ *   pump.c      streams to and from file descriptors
+ */
+#ifndef ENDPOINT_INTERNAL_H
+#define ENDPOINT_INTERNAL_H
+
+#include "base/list.h"
+#include "endpoint/endpoint.h"
+#include "net/backoff.h"
+#include "net/ws_client.h"
+
+#define PUMP_BUCKETS 64u
+
+struct leg;
+struct attach_job;
+
+struct endpoint {
+	uv_loop_t *loop;
+	struct endpoint_callbacks callbacks;
+	void *user;
+	unsigned handles; /* that libuv still knows; the memory goes with the last */
+	bool freed;
+
+	enum link_role role;
+	char *session, *token, *relay_url, *proxy;
+	char **server_urls; /* ends with NULL */
+	EVP_PKEY *key;
+	struct net_tls *tls;
+	int64_t give_up_ms;
+
+	struct link *link;
+	enum endpoint_state state;
+	int64_t lost_at;
+	char trouble[256]; /* why the last attempt failed */
+	char broken[256];  /* why the present epoch cannot go on; "" */
+
+	/* path.c */
+	struct leg *leg;  /* attached; carries the link when paired */
+	struct leg *next; /* on its way to replace it */
+	struct attach_job *job;
+	struct backoff backoff;
+	bool want_new;      /* the leg is not good enough: attach another */
+	bool ask;           /* the next attempt asks a server first */
+	int64_t not_before; /* a server asked us to wait until then */
+	size_t server_turn;
+
+	struct list pumps[PUMP_BUCKETS], dirty;
+
+	uv_idle_t turn;
+	uv_timer_t link_timer, retry_timer, give_up_timer;
+	bool ending;     /* BYE and close are on their way out; no stream moves any more */
+	bool close_sent; /* on the leg, behind BYE */
+	bool ended;      /* `end` is set; over is due or done */
+	bool over_told;
+	struct endpoint_end end;
+};
+
+/* endpoint.c */
+void endpoint_turn_soon(struct endpoint *ep);
+void endpoint_lost(struct endpoint *ep, const char *why);
+void endpoint_trouble(struct endpoint *ep, const char *what); /* an attempt failed */
+void endpoint_finish(struct endpoint *ep, const struct endpoint_end *end);
+
+/* path.c */
+void path_start(struct endpoint *ep);
+void path_renew(struct endpoint *ep, bool at_once); /* a new leg is wanted beside the present one */
+void path_stop(struct endpoint *ep);
+void path_up(struct endpoint *ep);
+void path_lose(struct endpoint *ep, const char *why); /* drops the leg, tries again */
+
+/* leg.c */
+struct leg_end {
+	unsigned code; /* WebSocket close code */
+	int http_status;
+	const char *relay_url; /* with 4009; "" */
+	const char *text;
+};
+struct leg_callbacks {
+	void (*attached)(struct endpoint *ep, struct leg *leg);
+	void (*paired)(struct endpoint *ep, struct leg *leg);
+	void (*unpaired)(struct endpoint *ep, struct leg *leg);
+	void (*bytes)(struct endpoint *ep, struct leg *leg, const void *data, size_t len);
+	void (*closed)(struct endpoint *ep, struct leg *leg, const struct leg_end *end);
+};
+extern const struct leg_callbacks path_leg_callbacks;
+int leg_open(struct endpoint *ep, const char *relay_url, struct leg **out_leg, struct err *e);
+void leg_free(struct leg **leg); /* drops the connection */
+bool leg_is_paired(const struct leg *leg);
+int64_t leg_attached_ms(const struct leg *leg); /* for how long; 0: not yet */
+/* Sends `ready` for the epoch of the last `paired`. */
+int leg_ready(struct leg *leg);
+/* Moves the link's output while the leg takes it. */
+void leg_fill(struct leg *leg, int64_t now_ms);
+void leg_close(struct leg *leg, unsigned code, const char *reason);
+void leg_probe(struct leg *leg);
+/* Final: the session is over for this end. retry for unknown ones. */
+bool leg_code_is_final(unsigned code);
+const char *leg_code_text(unsigned code); /* PROTOCOL.md's sentence; NULL for an unknown one */
+
+/* attach.c */
+struct attach_answer {
+	int status;             /* 0: no answer came */
+	const char *relay_url;  /* of a 200 */
+	const char *text;       /* else words */
+	int64_t retry_after_ms; /* 0: nothing said */
+};
+int attach_start(struct endpoint *ep, const char *server_url,
+		 void (*done)(struct endpoint *ep, const struct attach_answer *answer), struct attach_job **out_job,
+		 struct err *e);
+void attach_cancel(struct attach_job **job);
+
+/* pump.c */
+struct pump;
+struct pump *pump_find(struct endpoint *ep, uint32_t id);
+struct pump *pump_new(struct endpoint *ep, uint32_t id);               /* NULL: out of memory */
+int pump_attach(struct pump *p, int in_fd, int out_fd, struct err *e); /* takes the descriptors */
+void pump_forget(struct pump **p);                                     /* closes descriptors, without a callback */
+void pump_wake(struct pump *p);
+void pump_eof(struct pump *p);
+/* Closes descriptors and calls stream_closed. */
+void pump_done(struct pump *p, unsigned code, const char *text);
+void pumps_run(struct endpoint *ep);
+void pumps_end(struct endpoint *ep, unsigned code, const char *text);
+void pump_close_fds(int in_fd, int out_fd);
+
+#endif

@@ -1,0 +1,381 @@
+/* Streams to and from file descriptors. What libuv can watch (sockets, pipes, terminals) is read and written when it is
+ * ready, one chunk a wake-up, so that many streams share the loop evenly. Regular files and /dev/null, which epoll
+ * refuses, count as always ready and get a chunk a turn.
+ *
+ * Sockets are used with MSG_DONTWAIT. Pipes and terminals have no such thing: they are set non-blocking, which other
+ * holders of the same open file see too, so it is undone before closing. */
+#include "endpoint/internal.h"
+
+#include "base/limits.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PUMP_CHUNK (64u * 1024)
+#define PUMP_WRITES 8 /* pieces a turn, so that one fast reader does not keep the loop */
+
+struct side {
+	int fd; /* -1: none */
+	uv_poll_t poll;
+	bool watched; /* poll is a live handle; else always ready */
+	bool socket, made_nonblocking;
+	int events; /* asked of poll */
+};
+
+struct pump {
+	struct list node, dirty;
+	struct endpoint *ep;
+	uint32_t id;
+	struct side in, out; /* one descriptor for both: out is a copy of the number and has no poll */
+	bool shared;
+	bool readable, writable;
+	bool in_done;       /* read to its end */
+	bool eof, out_done; /* the peer's end came; passed on */
+	bool done;
+	unsigned handles;
+	uint64_t bytes_in, bytes_out;
+};
+
+static _Thread_local uint8_t read_bytes[PUMP_CHUNK];
+
+struct pump *pump_find(struct endpoint *ep, uint32_t id)
+{
+	LIST_EACH(node, &ep->pumps[id / 2 % PUMP_BUCKETS])
+	{
+		struct pump *p = LIST_ENTRY(node, struct pump, node);
+		if (p->id == id)
+			return p;
+	}
+	return NULL;
+}
+
+struct pump *pump_new(struct endpoint *ep, uint32_t id)
+{
+	struct pump *p = calloc(1, sizeof *p);
+	if (!p)
+		return NULL;
+	p->ep = ep;
+	p->id = id;
+	p->in.fd = p->out.fd = -1;
+	list_init(&p->dirty);
+	list_append(&ep->pumps[id / 2 % PUMP_BUCKETS], &p->node);
+	return p;
+}
+
+void pump_wake(struct pump *p)
+{
+	if (p->done)
+		return;
+	list_remove(&p->dirty);
+	list_append(&p->ep->dirty, &p->dirty);
+	endpoint_turn_soon(p->ep);
+}
+
+void pump_eof(struct pump *p)
+{
+	p->eof = true;
+	pump_wake(p);
+}
+
+static void on_poll_closed(uv_handle_t *h)
+{
+	struct pump *p = h->data;
+	if (--p->handles == 0)
+		free(p);
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void pump_close_fds(int in_fd, int out_fd)
+{
+	close_fd(in_fd);
+	if (out_fd != in_fd)
+		close_fd(out_fd);
+}
+
+static void close_side(struct side *s)
+{
+	if (s->fd < 0)
+		return;
+	if (s->watched) {
+		uv_poll_stop(&s->poll);
+		uv_close((uv_handle_t *)&s->poll, on_poll_closed);
+		s->watched = false;
+	}
+	if (s->made_nonblocking) {
+		int flags = fcntl(s->fd, F_GETFL);
+		if (flags >= 0)
+			(void)fcntl(s->fd, F_SETFL, flags & ~O_NONBLOCK);
+	}
+	close(s->fd);
+	s->fd = -1;
+}
+
+/* abort: the local peer of a TCP socket must not take what came so far for all there is, so it gets an RST. */
+static void close_both(struct pump *p, bool abort)
+{
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	if (abort && p->out.fd >= 0 && p->out.socket)
+		(void)setsockopt(p->out.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+	if (p->shared)
+		p->out.fd = -1;
+	close_side(&p->in);
+	close_side(&p->out);
+}
+
+static void retire(struct pump *p)
+{
+	p->done = true;
+	list_remove(&p->node);
+	list_remove(&p->dirty);
+	if (p->handles == 0)
+		free(p);
+}
+
+void pump_forget(struct pump **p)
+{
+	if (!p || !*p)
+		return;
+	close_both(*p, true);
+	retire(*p);
+	*p = NULL;
+}
+
+void pump_done(struct pump *p, unsigned code, const char *text)
+{
+	struct endpoint *ep = p->ep;
+	uint32_t id = p->id;
+	uint64_t in = p->bytes_in, out = p->bytes_out;
+	close_both(p, code != LINK_OK);
+	retire(p);
+	if (ep->callbacks.stream_closed && !ep->freed)
+		ep->callbacks.stream_closed(ep->user, id, code, text, in, out);
+}
+
+static void on_ready(uv_poll_t *poll, int status, int events)
+{
+	struct pump *p = poll->data;
+	/* An error on the descriptor is found by reading or writing it. libuv has stopped the handle then. */
+	if (status < 0) {
+		struct side *s = poll == &p->in.poll ? &p->in : &p->out;
+		events = UV_READABLE | UV_WRITABLE;
+		s->events = 0;
+	}
+	if (events & UV_READABLE)
+		p->readable = true;
+	if (events & UV_WRITABLE)
+		p->writable = true;
+	if (p->ep->freed || p->done)
+		uv_poll_stop(poll);
+	else
+		pump_wake(p);
+}
+
+static int set_up_side(struct pump *p, struct side *s, int fd, struct err *e)
+{
+	struct stat st;
+	if (fstat(fd, &st) != 0)
+		return err_set_errno(e, ERR_INVALID, errno, "stream %u: descriptor %d", p->id, fd);
+	s->socket = S_ISSOCK(st.st_mode);
+	int rc = uv_poll_init(p->ep->loop, &s->poll, fd);
+	if (rc != 0 && rc != UV_EPERM)
+		return err_set(e, ERR_IO, "stream %u: watch descriptor %d: %s", p->id, fd, uv_strerror(rc));
+	s->fd = fd;
+	if (rc == 0) {
+		s->watched = true;
+		s->poll.data = p;
+		p->handles++;
+	}
+	int flags = s->watched && !s->socket ? fcntl(fd, F_GETFL) : -1;
+	if (flags >= 0 && !(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0)
+		s->made_nonblocking = true;
+	return 0;
+}
+
+int pump_attach(struct pump *p, int in_fd, int out_fd, struct err *e)
+{
+	p->shared = in_fd == out_fd;
+	int rc = set_up_side(p, &p->in, in_fd, e);
+	if (rc == 0 && !p->shared)
+		rc = set_up_side(p, &p->out, out_fd, e);
+	if (rc != 0) {
+		if (p->in.fd < 0)
+			close_fd(in_fd);
+		if (!p->shared && p->out.fd < 0)
+			close_fd(out_fd);
+		close_both(p, true);
+		return rc;
+	}
+	if (p->shared) {
+		p->out.fd = p->in.fd;
+		p->out.socket = p->in.socket;
+	}
+	/* Try first, ask later: often there is something. */
+	p->readable = p->writable = true;
+	pump_wake(p);
+	return 0;
+}
+
+static void set_events(struct side *s, int events)
+{
+	if (!s->watched || s->events == events)
+		return;
+	s->events = events;
+	if (events)
+		uv_poll_start(&s->poll, events, on_ready);
+	else
+		uv_poll_stop(&s->poll);
+}
+
+static void update_events(struct pump *p, bool wants_read)
+{
+	int read = wants_read && !p->readable ? UV_READABLE : 0;
+	int write = !p->writable && !p->out_done ? UV_WRITABLE : 0;
+	if (p->shared) {
+		set_events(&p->in, read | write);
+	} else {
+		set_events(&p->in, read);
+		set_events(&p->out, write);
+	}
+}
+
+/* The local side broke: tells the peer and the user. Returns false: p is gone. */
+static bool fail(struct pump *p, int error, const char *doing)
+{
+	char text[LIMIT_LINK_TEXT + 1];
+	snprintf(text, sizeof text, "%s: %s", doing, strerror(error));
+	link_stream_reset(p->ep->link, p->id, LINK_IO, text);
+	pump_done(p, LINK_IO, text);
+	return false;
+}
+
+static ssize_t write_some(const struct side *s, const void *data, size_t len)
+{
+	ssize_t n;
+	do
+		n = s->socket ? send(s->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) : write(s->fd, data, len);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static ssize_t read_some(const struct side *s, void *out, size_t size)
+{
+	ssize_t n;
+	do
+		n = s->socket ? recv(s->fd, out, size, MSG_DONTWAIT) : read(s->fd, out, size);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+/* The peer has finished and all it sent is written. */
+static void pass_eof_on(struct pump *p)
+{
+	p->out_done = true;
+	if (p->out.socket)
+		(void)shutdown(p->out.fd, SHUT_WR);
+	else if (!p->shared)
+		close_side(&p->out);
+	link_stream_eof_done(p->ep->link, p->id);
+}
+
+/* Returns false when p is gone. */
+static bool pump_out(struct pump *p)
+{
+	struct link *link = p->ep->link;
+	const void *data;
+	size_t len;
+	int writes = 0;
+	while (p->writable && (len = link_stream_peek(link, p->id, &data)) > 0) {
+		if (writes++ == PUMP_WRITES) {
+			pump_wake(p);
+			return true;
+		}
+		ssize_t n = write_some(&p->out, data, len);
+		if (n < 0 && errno != EAGAIN)
+			return fail(p, errno, "write");
+		if (n < 0) {
+			p->writable = false;
+			break;
+		}
+		p->bytes_in += (uint64_t)n;
+		link_stream_consume(link, p->id, (size_t)n);
+	}
+	if (p->eof && !p->out_done && link_stream_peek(link, p->id, &data) == 0)
+		pass_eof_on(p);
+	return true;
+}
+
+/* Returns false when p is gone. */
+static bool pump_in(struct pump *p)
+{
+	struct link *link = p->ep->link;
+	size_t room = link_stream_room(link, p->id);
+	if (room == 0 || !p->readable || p->in_done)
+		return true;
+	ssize_t n = read_some(&p->in, read_bytes, room < PUMP_CHUNK ? room : PUMP_CHUNK);
+	if (n > 0) {
+		link_stream_write(link, p->id, read_bytes, (size_t)n);
+		p->bytes_out += (uint64_t)n;
+		if (p->in.watched)
+			p->readable = false;
+		else
+			pump_wake(p);
+	} else if (n < 0 && errno == EAGAIN) {
+		p->readable = false;
+	} else if (n == 0 || (errno == EIO && !p->in.socket)) { /* EIO: the terminal's other end is gone */
+		p->in_done = true;
+		link_stream_finish(link, p->id);
+		if (!p->shared)
+			close_side(&p->in);
+	} else {
+		return fail(p, errno, "read");
+	}
+	return true;
+}
+
+static void run(struct pump *p)
+{
+	if (p->in.fd < 0 && p->out.fd < 0)
+		return; /* not attached yet, or both directions done */
+	if (!pump_out(p) || !pump_in(p))
+		return;
+	update_events(p, !p->in_done && link_stream_room(p->ep->link, p->id) > 0);
+}
+
+void pumps_run(struct endpoint *ep)
+{
+	struct list now;
+	list_init(&now);
+	while (!list_empty(&ep->dirty)) {
+		struct list *node = ep->dirty.next;
+		list_remove(node);
+		list_append(&now, node);
+	}
+	while (!list_empty(&now) && !ep->freed) {
+		struct list *node = now.next;
+		list_remove(node);
+		run(LIST_ENTRY(node, struct pump, dirty));
+	}
+}
+
+void pumps_end(struct endpoint *ep, unsigned code, const char *text)
+{
+	for (size_t i = 0; i < PUMP_BUCKETS; i++)
+		while (!list_empty(&ep->pumps[i])) {
+			struct pump *p = LIST_ENTRY(ep->pumps[i].next, struct pump, node);
+			if (ep->freed)
+				pump_forget(&p);
+			else
+				pump_done(p, code, text);
+		}
+}

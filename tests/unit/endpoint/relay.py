@@ -1,0 +1,197 @@
+"""A relay and an attach call, small and obedient, after PROTOCOL.md section 3.
+
+usage: relay.py FOLDER -- FOLDER gets ca.pem. Prints "PORT PORT PORT": relay A, relay B (the same sessions on another
+address), REST. Then takes one command a line and answers each with one line:
+
+  cut WHO            drops connections without a word; WHO is client, target or both
+  hole WHO           stops reading and writing without closing
+  close WHO CODE [URL]   closing message and close; URL: relay_url ("A", "B" stand for the relays)
+  say WHO TEXT       sends TEXT as a text message
+  down / up          relay A stops listening and drops its legs / listens again
+  refuse N STATUS    the next N upgrades are refused
+  answer STATUS [URL]  what the attach call says from here on
+  stats              "legs=N attaches=N most=N bye=CODE": legs attached ever, attach calls, most legs of one role at once, last code of a client
+"""
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+import sys
+from http import HTTPStatus
+
+from websockets.exceptions import ConnectionClosed
+from websockets.legacy.server import serve
+
+roles = {}
+count = {"legs": 0, "attaches": 0, "most": 0, "bye": 0}
+alive = {"client": 0, "target": 0}
+refusals = [0, 0]
+answer = [200, "A"]
+ports = {}
+epoch = 0
+
+
+class Leg:
+    def __init__(self, ws, role, port):
+        self.ws, self.role, self.port = ws, role, port
+        self.ready = 0
+        self.hole = False
+
+    async def say(self, **message):
+        if not self.hole:
+            await self.ws.send(json.dumps(message))
+
+
+async def refuse(path, headers):
+    if refusals[0]:
+        refusals[0] -= 1
+        return HTTPStatus(refusals[1]), [], b"refused by the test"
+    if not headers.get("DPoP") or not headers.get("Authorization", "").startswith("Bearer "):
+        return HTTPStatus(401), [], b"no credentials"
+    return None
+
+
+async def pair():
+    global epoch
+    if "client" in roles and "target" in roles:
+        epoch += 1
+        for leg in list(roles.values()):
+            leg.ready = 0
+        for leg in list(roles.values()):
+            try:
+                await leg.say(type="paired", epoch=epoch)
+            except ConnectionClosed:
+                pass
+
+
+def peer_of(leg):
+    return roles.get("target" if leg.role == "client" else "client")
+
+
+async def on_message(leg, message):
+    if isinstance(message, str):
+        message = json.loads(message)
+        assert message["type"] == "ready"
+        leg.ready = message["epoch"]
+        return
+    peer = peer_of(leg)
+    if leg.ready == epoch and peer and not peer.hole and roles.get(leg.role) is leg:
+        await peer.ws.send(message)
+
+
+async def session(ws, path):
+    role = ws.request_headers["Authorization"].split(" ")[1].split("-")[0]
+    leg = Leg(ws, role, ws.local_address[1])
+    alive[role] += 1
+    count["legs"] += 1
+    count["most"] = max(count["most"], alive[role])
+    old = roles.get(role)
+    roles[role] = leg
+    try:
+        await leg.say(type="attached", node="test")
+        if old and not old.hole:
+            asyncio.ensure_future(old.ws.close(4001, "replaced"))
+        await pair()
+        async for message in ws:
+            try:
+                await on_message(leg, message)
+            except ConnectionClosed:
+                if ws.closed:
+                    break
+    except ConnectionClosed:
+        pass
+    finally:
+        alive[role] -= 1
+        if role == "client":
+            count["bye"] = ws.close_code
+        if roles.get(role) is leg:
+            del roles[role]
+            peer = peer_of(leg)
+            if peer:
+                try:
+                    await peer.say(type="unpaired")
+                except ConnectionClosed:
+                    pass
+
+
+def url(name):
+    return "https://localhost:%d" % ports[name] if name in ports else name
+
+
+async def http(reader, writer):
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    count["attaches"] += 1
+    ok = head.startswith("post /v1/sessions/s-1/attach ") and "\r\ndpop: " in head and "authorization: bearer" in head
+    status, target = answer if ok else (400, "")
+    body = {"relay_url": url(target)} if status == 200 else {"code": "test", "detail": "the test says %d" % status}
+    text = json.dumps(body).encode()
+    writer.write(b"HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+                 % (status, len(text)) + text)
+    await writer.drain()
+    writer.close()
+
+
+def chosen(who):
+    return list(roles.values()) if who == "both" else [roles[who]] if who in roles else []
+
+
+async def start(port):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.path.join(sys.argv[1], "ca.pem"), os.path.join(sys.argv[1], "ca.key"))
+    return await serve(session, "127.0.0.1", port, ssl=context, process_request=refuse, max_size=None, max_queue=8,
+                       compression=None, subprotocols=["tunnel.leg.v1"], ping_interval=None, close_timeout=1)
+
+
+async def command(words, servers):
+    name, args = words[0], words[1:]
+    if name == "cut":
+        for leg in chosen(args[0]):
+            leg.ws.transport.abort()
+    elif name == "hole":
+        for leg in chosen(args[0]):
+            leg.hole = True
+            leg.ws.transport.pause_reading()
+    elif name == "close":
+        for leg in chosen(args[0]):
+            extra = {"relay_url": url(args[2])} if len(args) > 2 else {}
+            await leg.say(type="closing", code=int(args[1]), reason="the test closes", retry=False, **extra)
+            asyncio.ensure_future(leg.ws.close(int(args[1]), "the test closes"))
+    elif name == "say":
+        for leg in chosen(args[0]):
+            await leg.ws.send(" ".join(args[1:]))
+    elif name == "down":
+        servers["A"].server.close()
+        for leg in [leg for leg in roles.values() if leg.port == ports["A"]]:
+            leg.ws.transport.abort()
+    elif name == "up":
+        servers["A"] = await start(ports["A"])
+    elif name == "refuse":
+        refusals[:] = [int(args[0]), int(args[1])]
+    elif name == "answer":
+        answer[:] = [int(args[0]), args[1] if len(args) > 1 else ""]
+    elif name == "stats":
+        return " ".join("%s=%s" % item for item in count.items())
+    else:
+        return "unknown"
+    return "ok"
+
+
+async def main():
+    folder = sys.argv[1]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", folder + "/ca.key", "-out",
+         folder + "/ca.pem"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    servers = {"A": await start(0), "B": await start(0)}
+    rest = await asyncio.start_server(http, "127.0.0.1", 0)
+    for name in servers:
+        ports[name] = servers[name].sockets[0].getsockname()[1]
+    print(ports["A"], ports["B"], rest.sockets[0].getsockname()[1], flush=True)
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        print(await command(line.split(), servers), flush=True)
+    os._exit(0)
+
+
+asyncio.run(main())
