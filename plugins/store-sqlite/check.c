@@ -33,6 +33,8 @@ int words_sqlite(struct words w, sqlite3 *db, int sqlite_code, const char *doing
 		return words_set(w, TUNNEL_UNAVAILABLE, "%s: another program holds the database (%s)", doing, why);
 	case SQLITE_FULL:
 		return words_set(w, TUNNEL_UNAVAILABLE, "%s: the disk is full (%s)", doing, why);
+	case SQLITE_NOTADB:
+		return words_set(w, TUNNEL_CONFIG, "%s: not an SQLite database", doing);
 	case SQLITE_MISUSE:
 	case SQLITE_ERROR:
 	case SQLITE_CONSTRAINT:

@@ -161,9 +161,7 @@ static int migrate(sqlite3 *db, const char *path, struct words w)
 {
 	int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
-		return (rc & 0xff) == SQLITE_NOTADB
-			       ? words_set(w, TUNNEL_CONFIG, "path: %s is not an SQLite database", path)
-			       : words_sqlite(w, db, rc, path);
+		return words_sqlite(w, db, rc, path);
 	int result = migrate_locked(db, path, w);
 	if (result == 0 && (rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL)) != SQLITE_OK)
 		result = words_sqlite(w, db, rc, path);

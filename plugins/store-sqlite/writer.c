@@ -25,7 +25,7 @@ struct writer {
 	struct change *first, **last;
 	size_t waiting, waiting_bytes;
 	bool stop;
-	bool locked_out; /* the last BEGIN failed: told in the log once */
+	bool failing; /* writer thread only: the last transaction failed. Told in the log when it begins and ends */
 };
 
 struct change *change_new(enum change_kind kind, const char *place, const char *key, const char *value,
@@ -120,11 +120,15 @@ static void fail_all(struct writer *w, struct change *batch, int result, const c
 	answer_all(w, batch);
 }
 
-static void note_lock_state(struct writer *w, bool failed, const char *text)
+static void note_state(struct writer *w, bool failing, const char *text)
 {
-	if (failed && !w->locked_out)
-		w->host->log(w->host->ctx, TUNNEL_LOG_WARN, text);
-	w->locked_out = failed;
+	if (failing && !w->failing)
+		w->host->log(w->host->ctx, TUNNEL_LOG_ERROR, text);
+	else if (!failing && w->failing)
+		w->host->log(w->host->ctx, TUNNEL_LOG_INFO, "writes work again");
+	w->failing = failing;
+	if (failing)
+		w->host->count(w->host->ctx, "failed_batches", 1);
 }
 
 /* The transaction is open. The batch is answered when this returns. */
@@ -154,11 +158,11 @@ static void run_batch(struct writer *w, struct change *batch)
 		if (!sqlite3_get_autocommit(w->db))
 			step_and_reset(w->rollback);
 		changer_forget(w->changer);
-		w->host->log(w->host->ctx, TUNNEL_LOG_ERROR, text);
-		w->host->count(w->host->ctx, "failed_batches", 1);
+		note_state(w, true, text);
 		fail_all(w, batch, result, text);
 		return;
 	}
+	note_state(w, false, NULL);
 	answer_all(w, batch);
 }
 
@@ -183,13 +187,13 @@ static void serve(struct writer *w)
 	struct words words = { text, sizeof text };
 	int rc = step_and_reset(w->begin);
 	int result = rc == SQLITE_OK ? 0 : words_sqlite(words, w->db, rc, "begin");
-	note_lock_state(w, result != 0, text);
 	pthread_mutex_lock(&w->lock);
 	struct change *batch = take_batch(w);
 	pthread_mutex_unlock(&w->lock);
-	if (result != 0)
+	if (result != 0) {
+		note_state(w, true, text);
 		fail_all(w, batch, result, text);
-	else if (batch)
+	} else if (batch)
 		run_batch(w, batch);
 	else
 		step_and_reset(w->rollback); /* everybody gave up meanwhile */

@@ -295,7 +295,7 @@ static void walk(struct churn *churn, bool by_index)
 		char next[TUNNEL_CURSOR_MAX];
 		EXPECT_RESULT(&mine, user_scan(&mine, &scan, r, next), TUNNEL_OK);
 		for (char *at = strstr(r->text, "stay"); at; at = strstr(at + 1, "stay"))
-			seen[atoi(at + 4)]++;
+			seen[atoi(at + 4)] += at[7] == '='; /* not stay010_… */
 		memcpy(cursor, next, sizeof cursor);
 	} while (cursor[0]);
 	for (size_t i = 0; i < STAYING; i++)

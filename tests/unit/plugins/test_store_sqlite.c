@@ -170,7 +170,7 @@ static void test_foreign_files_are_refused(void **state)
 	char text[4096];
 	memset(text, 'x', sizeof text);
 	assert_int_equal(file_write(path, text, sizeof text, 0600, &e), 0);
-	assert_refused("s.db is not an SQLite database");
+	assert_refused("s.db: not an SQLite database");
 	assert_int_equal(unlink(path), 0);
 	sqlite3 *db = shell_open();
 	shell(db, "CREATE TABLE somebody_elses(x)", NULL, 0);
