@@ -196,6 +196,10 @@ static void test_date_operators(void **state)
 		  NO },
 		{ "{'DateLessThan':{'tunnel:CurrentTime':'2026-06-01T00:00:00Z'}}",
 		  "{'tunnel:CurrentTime':'2026-02-30T00:00:00Z'}", NO },
+		{ "{'DateLessThan':{'tunnel:CurrentTime':'2026-06-01T00:00:00Z'}}",
+		  "{'tunnel:CurrentTime':'2026-02-29T00:00:00Z'}", NO },
+		{ "{'DateLessThan':{'tunnel:CurrentTime':'2026-06-01T00:00:00Z'}}",
+		  "{'tunnel:CurrentTime':'2024-02-29T00:00:00Z'}", YES },
 		/* a window: both ends */
 		{ "{'DateGreaterThan':{'tunnel:CurrentTime':'2026-01-01T00:00:00Z'},"
 		  "'DateLessThan':{'tunnel:CurrentTime':'2026-02-01T00:00:00Z'}}",
