@@ -1,0 +1,263 @@
+#include "agent/dial.h"
+
+#include "base/text.h"
+#include "link/link.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct dial {
+	uv_loop_t *loop;
+	uv_getaddrinfo_t lookup;
+	uv_timer_t timer;
+	uv_poll_t *poll; /* of the present attempt, or NULL */
+	int fd;
+	bool looking_up, timer_closed;
+	struct addrinfo *list, *next;
+	const struct allow *allow;
+	dial_done *done; /* NULL once told or cancelled */
+	void *user;
+	char where[300]; /* "db.internal:5432" */
+	uint16_t port;
+	int64_t deadline;
+	unsigned code; /* of the latest failure */
+	char text[200];
+};
+
+static void free_when_idle(struct dial *d)
+{
+	if (d->done || d->looking_up || !d->timer_closed)
+		return;
+	if (d->list)
+		uv_freeaddrinfo(d->list);
+	free(d);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	struct dial *d = handle->data;
+	d->timer_closed = true;
+	free_when_idle(d);
+}
+
+static void on_poll_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+static void stop_poll(struct dial *d)
+{
+	if (!d->poll)
+		return;
+	uv_poll_stop(d->poll); /* takes the descriptor out of epoll at once, so it may be handed on */
+	uv_close((uv_handle_t *)d->poll, on_poll_closed);
+	d->poll = NULL;
+}
+
+static void drop_attempt(struct dial *d)
+{
+	stop_poll(d);
+	if (d->fd >= 0)
+		close(d->fd);
+	d->fd = -1;
+}
+
+static void retire(struct dial *d)
+{
+	d->done = NULL;
+	drop_attempt(d);
+	uv_cancel((uv_req_t *)&d->lookup); /* no effect when it runs already */
+	uv_close((uv_handle_t *)&d->timer, on_timer_closed);
+}
+
+static void finish(struct dial *d, int fd)
+{
+	dial_done *done = d->done;
+	if (fd >= 0)
+		d->fd = -1;
+	unsigned code = fd >= 0 ? LINK_OK : d->code;
+	char text[sizeof d->text];
+	memcpy(text, d->text, sizeof text);
+	void *user = d->user;
+	retire(d);
+	done(user, fd, code, fd >= 0 ? "" : text);
+}
+
+static void failed(struct dial *d, int error)
+{
+	switch (error) {
+	case ECONNREFUSED:
+		d->code = LINK_REFUSED;
+		break;
+	case ETIMEDOUT:
+		d->code = LINK_TIMEOUT;
+		break;
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case EADDRNOTAVAIL:
+	case EACCES: /* a firewall of this machine */
+	case EPERM:
+		d->code = LINK_UNREACHABLE;
+		break;
+	case EMFILE:
+	case ENFILE:
+		d->code = LINK_LIMIT;
+		break;
+	default:
+		d->code = LINK_IO;
+	}
+	snprintf(d->text, sizeof d->text, "connect to %.150s: %s", d->where, strerror(error));
+}
+
+static void try_next(struct dial *d);
+
+static void on_writable(uv_poll_t *poll, int status, int events)
+{
+	struct dial *d = poll->data;
+	int error = 0;
+	socklen_t len = sizeof error;
+	(void)events;
+	if (status < 0 || getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+		error = EIO;
+	if (error) {
+		failed(d, error);
+		drop_attempt(d);
+		try_next(d);
+		return;
+	}
+	int fd = d->fd;
+	stop_poll(d);
+	finish(d, fd);
+}
+
+static void on_attempt_timeout(uv_timer_t *timer)
+{
+	struct dial *d = timer->data;
+	failed(d, ETIMEDOUT);
+	if (d->looking_up) {
+		d->code = LINK_TIMEOUT;
+		snprintf(d->text, sizeof d->text, "look up %.150s: no answer in time", d->where);
+		finish(d, -1);
+		return;
+	}
+	drop_attempt(d);
+	try_next(d);
+}
+
+/* 0: under way. An errno: not even that. */
+static int attempt(struct dial *d, const struct addrinfo *a)
+{
+	int on = 1;
+	d->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (d->fd < 0)
+		return errno;
+	setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(d->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	if (connect(d->fd, a->ai_addr, a->ai_addrlen) != 0 && errno != EINPROGRESS)
+		return errno;
+	d->poll = malloc(sizeof *d->poll);
+	if (!d->poll)
+		return ENOMEM;
+	int rc = uv_poll_init(d->loop, d->poll, d->fd);
+	if (rc) {
+		free(d->poll);
+		d->poll = NULL;
+		return -rc;
+	}
+	d->poll->data = d;
+	return -uv_poll_start(d->poll, UV_WRITABLE, on_writable);
+}
+
+static bool may_try(struct dial *d, const struct addrinfo *a)
+{
+	char address[64];
+	if (!d->allow || allow_address(d->allow, a->ai_addr, d->port))
+		return true;
+	if (d->code == LINK_UNREACHABLE || d->code == LINK_NOT_ALLOWED) {
+		d->code = LINK_NOT_ALLOWED;
+		if (getnameinfo(a->ai_addr, a->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST) != 0)
+			strcpy(address, "?");
+		snprintf(d->text, sizeof d->text, "%.80s resolves to %s, which the agent's allow list does not hold",
+			 d->where, address);
+	}
+	return false;
+}
+
+static void try_next(struct dial *d)
+{
+	while (d->next) {
+		const struct addrinfo *a = d->next;
+		d->next = a->ai_next;
+		if (!may_try(d, a))
+			continue;
+		int error = attempt(d, a);
+		if (!error) {
+			/* What is left is shared with those that come after, so one black hole does not take it all. */
+			int64_t left = d->deadline - (int64_t)uv_now(d->loop), others = 1;
+			for (const struct addrinfo *b = d->next; b; b = b->ai_next)
+				others++;
+			uv_timer_start(&d->timer, on_attempt_timeout, left > 0 ? (uint64_t)(left / others) : 0, 0);
+			return;
+		}
+		failed(d, error);
+		drop_attempt(d);
+	}
+	finish(d, -1);
+}
+
+static void on_lookup(uv_getaddrinfo_t *lookup, int status, struct addrinfo *list)
+{
+	struct dial *d = lookup->data;
+	d->looking_up = false;
+	d->list = d->next = list;
+	if (!d->done) {
+		free_when_idle(d);
+		return;
+	}
+	d->code = LINK_UNREACHABLE;
+	if (status)
+		snprintf(d->text, sizeof d->text, "look up %.150s: %s", d->where, uv_strerror(status));
+	try_next(d);
+}
+
+int dial_start(uv_loop_t *loop, const struct dial_options *options, dial_done *done, void *user, struct dial **out_dial,
+	       struct err *e)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+	char port[8];
+	struct dial *d = calloc(1, sizeof *d);
+	if (!d)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	d->loop = loop, d->fd = -1, d->allow = options->allow, d->port = options->port;
+	d->deadline = (int64_t)uv_now(loop) + options->timeout_ms;
+	text_host_port(options->host, options->port, d->where, sizeof d->where);
+	snprintf(port, sizeof port, "%u", options->port);
+	d->lookup.data = d;
+	int rc = uv_getaddrinfo(loop, &d->lookup, on_lookup, options->host, port, &hints);
+	if (rc) {
+		free(d);
+		return err_set(e, ERR_IO, "look up %.150s: %s", options->host, uv_strerror(rc));
+	}
+	d->looking_up = true;
+	d->done = done, d->user = user;
+	uv_timer_init(loop, &d->timer);
+	d->timer.data = d;
+	uv_timer_start(&d->timer, on_attempt_timeout, (uint64_t)options->timeout_ms, 0);
+	*out_dial = d;
+	return 0;
+}
+
+void dial_cancel(struct dial **dial)
+{
+	struct dial *d = *dial;
+	*dial = NULL;
+	if (d && d->done)
+		retire(d);
+}

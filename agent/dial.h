@@ -1,0 +1,27 @@
+/* Connects a stream's socket: lookup on libuv's pool, then the addresses one after the other, each asked of the allow
+ * list first. On a loop, one thread. */
+#ifndef AGENT_DIAL_H
+#define AGENT_DIAL_H
+
+#include "agent/allow.h"
+#include "base/err.h"
+
+#include <uv.h>
+
+struct dial;
+
+struct dial_options {
+	const char *host;
+	uint16_t port;
+	const struct allow *allow; /* judges the addresses; NULL: the host is allowed whatever it resolves to */
+	int64_t timeout_ms;
+};
+
+/* Once. fd: connected and non-blocking, the callee's; else -1 with an enum link_code and a text for the peer. */
+typedef void dial_done(void *user, int fd, unsigned code, const char *text);
+
+int dial_start(uv_loop_t *loop, const struct dial_options *options, dial_done *done, void *user, struct dial **out_dial,
+	       struct err *e);
+void dial_cancel(struct dial **dial); /* no callback any more; allow may go away afterwards */
+
+#endif

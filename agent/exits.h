@@ -1,0 +1,20 @@
+/* Files in the runtime folder, named after sessions. The exit record holds what a worker had to say and nobody had
+ * acknowledged: waitpid cannot see a worker whose supervisor was replaced. */
+#ifndef AGENT_EXITS_H
+#define AGENT_EXITS_H
+
+#include "base/err.h"
+
+#include <jansson.h>
+
+#define EXITS_PATH 512
+
+/* runtime_dir/session.suffix; suffix: "sock", "exit", "sshd". */
+int exits_path(const char *runtime_dir, const char *session, const char *suffix, char out[EXITS_PATH], struct err *e);
+/* reports: array of {"n", "body"}. Durable when it returns 0. */
+int exits_write(const char *runtime_dir, const char *session, const json_t *reports, struct err *e);
+/* ERR_NOT_FOUND: none. */
+int exits_read(const char *runtime_dir, const char *session, json_t **out_reports, struct err *e);
+void exits_remove(const char *runtime_dir, const char *session); /* all files of the session */
+
+#endif

@@ -1,0 +1,76 @@
+#include "agent/grant.h"
+
+#include "base/json.h"
+#include "base/text.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+#include <strings.h>
+
+static int parse_logins(const json_t *list, struct grant *g, struct err *e)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *login = json_string_value(json_array_get(list, i));
+		if (!text_is_login(login)) /* they go into sshd's configuration */
+			return err_set(e, ERR_INVALID, "grant.logins[%zu]: not a login name", i);
+		strcpy(g->logins[g->login_count++], login);
+	}
+	return 0;
+}
+
+static int parse_tcp(const json_t *list, struct grant *g, struct err *e)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		struct grant_endpoint *at = &g->tcp[g->tcp_count++];
+		if (text_parse_host_port(json_string_value(json_array_get(list, i)), at->host, sizeof at->host,
+					 &at->port))
+			return err_set(e, ERR_INVALID, "grant.tcp[%zu]: expected host:port", i);
+	}
+	return 0;
+}
+
+int grant_parse(const json_t *json, struct grant *out, struct err *e)
+{
+	struct grant g = { .max_streams = LIMIT_LINK_STREAMS };
+	json_t *logins = NULL, *tcp = NULL;
+	int64_t streams = LIMIT_LINK_STREAMS;
+	const struct json_field fields[] = {
+		{ "ssh", JSON_FIELD_BOOL, false, 0, 0, &g.ssh },
+		{ "logins", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&logins },
+		{ "tcp", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&tcp },
+		{ "max_streams", JSON_FIELD_INT, false, 0, INT32_MAX, &streams },
+		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &g.expires_at_ms },
+		{ .name = NULL },
+	};
+	int rc = json_read((json_t *)(uintptr_t)json, "grant", false, fields, e);
+	if (!rc)
+		rc = parse_logins(logins, &g, e);
+	if (!rc)
+		rc = parse_tcp(tcp, &g, e);
+	if (rc)
+		return rc;
+	if (streams < LIMIT_LINK_STREAMS)
+		g.max_streams = (uint32_t)streams;
+	*out = g;
+	return 0;
+}
+
+static bool same_host(const char *a, const char *b)
+{
+	unsigned char x[16], y[16];
+	size_t a_len = strlen(a), b_len = strlen(b);
+	int family = strchr(a, ':') ? AF_INET6 : AF_INET;
+	if (inet_pton(family, a, x) == 1)
+		return inet_pton(family, b, y) == 1 && memcmp(x, y, family == AF_INET6 ? 16 : 4) == 0;
+	a_len -= a_len > 1 && a[a_len - 1] == '.';
+	b_len -= b_len > 1 && b[b_len - 1] == '.';
+	return a_len == b_len && strncasecmp(a, b, a_len) == 0;
+}
+
+bool grant_allows_tcp(const struct grant *grant, const char *host, uint16_t port)
+{
+	for (size_t i = 0; i < grant->tcp_count; i++)
+		if (grant->tcp[i].port == port && same_host(grant->tcp[i].host, host))
+			return true;
+	return false;
+}

@@ -1,0 +1,36 @@
+/* What a supervisor tells a new worker over the inherited socket: the offer, and the settings it needs. One JSON line;
+ * it holds the session token, so it is never an argument or a file. */
+#ifndef AGENT_JOB_H
+#define AGENT_JOB_H
+
+#include "agent/settings.h"
+#include "base/err.h"
+#include "base/limits.h"
+
+#include <jansson.h>
+
+struct offer {
+	const char *session, *kind, *relay_url, *token, *client_pin, *principal; /* borrowed from the message */
+	json_t *grant;
+	int64_t expires_at_ms;
+};
+
+int offer_parse(json_t *message, struct offer *out, struct err *e);
+/* The job's line with its newline; wiped and freed by the caller. NULL when out of memory. */
+char *job_make(const struct offer *offer, const struct settings *settings, const char *target, json_t *server_urls);
+
+struct job {
+	json_t *json; /* owns all below */
+	struct offer offer;
+	const char *target;
+	struct settings settings; /* as far as a worker needs them; strings borrowed */
+	const char *server_urls[LIMIT_SERVER_URLS + 1];
+	char *allow[256];
+};
+
+/* text is changed by nobody but holds the token: the caller wipes it. */
+int job_parse(const char *text, size_t len, struct job *out, struct err *e);
+void job_wipe_token(struct job *job);
+void job_free(struct job *job);
+
+#endif

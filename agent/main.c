@@ -1,0 +1,176 @@
+#include "agent/enroll.h"
+#include "agent/notify.h"
+#include "agent/settings.h"
+#include "agent/supervisor.h"
+#include "agent/worker.h"
+#include "base/log.h"
+#include "base/secret.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum mode { MODE_WORK, MODE_CHECK, MODE_PRINT, MODE_DESCRIBE };
+
+struct arguments {
+	const char *config, *state_dir, *server, *ca_file, *token_file, *token;
+	int mode;
+};
+
+static void usage(FILE *to)
+{
+	fputs("Usage: tunnel-agent [run] [OPTIONS]\n"
+	      "       tunnel-agent enroll --server URL --token-file FILE|- [OPTIONS]\n"
+	      "\n"
+	      "run     keeps this machine connected to the control plane and serves its sessions (default)\n"
+	      "enroll  makes this machine a target, with a one-time token of the control plane\n"
+	      "\n"
+	      "  --config FILE      settings (default " AGENT_CONFIG_DEFAULT ", if it is there)\n"
+	      "  --state-dir DIR    instead of state_dir of the settings\n"
+	      "  --check-config     reads the settings, says what is wrong, and exits\n"
+	      "  --print-config     prints the settings in force, and exits\n"
+	      "  --describe-config  prints what can be set, and exits\n"
+	      "  --version, --help\n"
+	      "\n"
+	      "enroll:\n"
+	      "  --server URL       control plane (default: the first server of the settings)\n"
+	      "  --token-file FILE  where the token is; - for stdin\n"
+	      "  --token TOKEN      the token itself (others on this machine can see it in the process list)\n"
+	      "  --ca-file FILE     PEM bundle to trust instead of the system's\n",
+	      to);
+}
+
+static int complain(const char *text)
+{
+	fprintf(stderr, "tunnel-agent: %s\n", text);
+	return EXIT_FAILURE;
+}
+
+enum { OPT_CONFIG = 1, OPT_STATE_DIR, OPT_SERVER, OPT_CA_FILE, OPT_TOKEN_FILE, OPT_TOKEN, OPT_HELP, OPT_VERSION };
+
+/* 0: go on; else exit with *out_code. */
+static int parse(int argc, char **argv, struct arguments *a, bool enrolling, int *out_code)
+{
+	const struct option options[] = {
+		{ "config", required_argument, NULL, OPT_CONFIG },
+		{ "state-dir", required_argument, NULL, OPT_STATE_DIR },
+		{ "server", required_argument, NULL, OPT_SERVER },
+		{ "ca-file", required_argument, NULL, OPT_CA_FILE },
+		{ "token-file", required_argument, NULL, OPT_TOKEN_FILE },
+		{ "token", required_argument, NULL, OPT_TOKEN },
+		{ "check-config", no_argument, &a->mode, MODE_CHECK },
+		{ "print-config", no_argument, &a->mode, MODE_PRINT },
+		{ "describe-config", no_argument, &a->mode, MODE_DESCRIBE },
+		{ "help", no_argument, NULL, OPT_HELP },
+		{ "version", no_argument, NULL, OPT_VERSION },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char **const places[] = {
+		[OPT_CONFIG] = &a->config,   [OPT_STATE_DIR] = &a->state_dir,   [OPT_SERVER] = &a->server,
+		[OPT_CA_FILE] = &a->ca_file, [OPT_TOKEN_FILE] = &a->token_file, [OPT_TOKEN] = &a->token
+	};
+	int c;
+	*out_code = EXIT_SUCCESS;
+	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		if (c == 0)
+			continue;
+		if (c == OPT_HELP)
+			return usage(stdout), 1;
+		if (c == OPT_VERSION)
+			return puts("tunnel-agent " TUNNEL_VERSION), 1;
+		if (c == '?' || (c >= OPT_SERVER && c <= OPT_TOKEN && !enrolling)) {
+			if (c != '?')
+				complain("--server, --ca-file, --token-file and --token belong to enroll");
+			fputs("Try: tunnel-agent --help\n", stderr);
+			*out_code = EXIT_FAILURE;
+			return 1;
+		}
+		*places[c] = optarg;
+	}
+	if (optind < argc) {
+		fprintf(stderr, "tunnel-agent: what is \"%s\"? Try: tunnel-agent --help\n", argv[optind]);
+		*out_code = EXIT_FAILURE;
+		return 1;
+	}
+	return 0;
+}
+
+static int print_settings(const struct arguments *a, const struct settings *s)
+{
+	if (a->mode == MODE_PRINT)
+		conf_print(stdout, settings_rows, s, NULL);
+	else
+		puts("the settings are fine");
+	return EXIT_SUCCESS;
+}
+
+static int enroll(const struct arguments *a, struct settings *s)
+{
+	struct err e = { 0 };
+	char *token = NULL;
+	if (!a->token == !a->token_file)
+		return complain("enroll needs --token-file FILE (- for stdin), or --token TOKEN");
+	int rc = a->token_file ? enroll_read_token(a->token_file, &token, &e) : 0;
+	if (!rc && a->token && !(token = strdup(a->token)))
+		rc = err_set(&e, ERR_NOMEM, "out of memory");
+	for (const struct conf_row *row = settings_rows; !rc && a->ca_file && row->key; row++)
+		if (strcmp(row->key, "ca_file") == 0)
+			rc = conf_set(row, a->ca_file, "--ca-file", s, &e);
+	if (!rc)
+		rc = enroll_run(s, a->server, token, &e);
+	secret_free_text(&token);
+	return rc ? complain(e.text) : EXIT_SUCCESS;
+}
+
+static int run(const struct arguments *a, struct settings *s)
+{
+	struct err e = { 0 };
+	log_init("tunnel-agent", (enum log_level)s->log_level, (enum log_format)s->log_format);
+	notify_init();
+	if (supervisor_run(s, a->config, a->state_dir, &e) == 0)
+		return EXIT_SUCCESS;
+	log_error("%s", e.text);
+	return EXIT_FAILURE;
+}
+
+/* A closed standard descriptor would be taken by the next socket. */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= 2);
+	if (fd > 2)
+		close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = { .mode = MODE_WORK };
+	struct settings settings = { .ssh = NULL };
+	struct err e = { 0 };
+	bool enrolling = argc > 1 && strcmp(argv[1], "enroll") == 0;
+	int code;
+	fill_standard_descriptors();
+	if (argc > 1 && strcmp(argv[1], "worker") == 0)
+		return worker_main();
+	if (enrolling || (argc > 1 && strcmp(argv[1], "run") == 0))
+		argc--, argv++;
+	if (parse(argc, argv, &a, enrolling, &code))
+		return code;
+	if (a.mode == MODE_DESCRIBE) {
+		conf_describe(stdout, settings_rows);
+		return EXIT_SUCCESS;
+	}
+	if (settings_load(a.config, a.state_dir, &settings, &e))
+		return complain(e.text);
+	code = a.mode != MODE_WORK ? print_settings(&a, &settings)
+	       : enrolling         ? enroll(&a, &settings)
+				   : run(&a, &settings);
+	settings_free(&settings);
+	return code;
+}

@@ -1,0 +1,402 @@
+/* A worker is alive while its socket answers; nothing else is trusted, no pid, no table on disk. When a channel breaks
+ * the socket is tried again, and only a refused connection means that the worker is gone. Then its exit record speaks
+ * for it, or, without one, the supervisor reports that it died. Reports reach the spool's disk before the worker may
+ * forget them and before its files are removed. */
+#include "agent/sessions.h"
+
+#include "agent/allow.h"
+#include "agent/channel.h"
+#include "agent/exits.h"
+#include "agent/grant.h"
+#include "agent/worker_spawn.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "link/link.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define CLOSE_INTERNAL 4010 /* PROTOCOL.md, section 3 */
+
+struct session {
+	struct list node;
+	struct sessions *owner;
+	char id[LIMIT_ID + 1];
+	struct channel *channel;
+	bool greeted; /* its worker has said hello on this channel */
+	bool offered; /* an offer waits for the worker's hello */
+	bool ended;   /* its session-closed is in the spool */
+	uint64_t acked;
+	char problem[256]; /* why the worker could not start, in its own words */
+};
+
+struct sessions {
+	uv_loop_t *loop;
+	const struct settings *settings;
+	const char *target;
+	struct spool *spool;
+	struct allow *allow;
+	struct list all;
+	size_t count;
+	struct sessions_callbacks callbacks;
+	void *user;
+};
+
+static struct session *find(const struct sessions *s, const char *id)
+{
+	LIST_EACH(node, &s->all)
+	{
+		struct session *one = LIST_ENTRY(node, struct session, node);
+		if (strcmp(one->id, id) == 0)
+			return one;
+	}
+	return NULL;
+}
+
+static struct session *add(struct sessions *s, const char *id)
+{
+	struct session *one = calloc(1, sizeof *one);
+	if (!one)
+		return NULL;
+	snprintf(one->id, sizeof one->id, "%s", id);
+	one->owner = s;
+	list_append(&s->all, &one->node);
+	s->count++;
+	return one;
+}
+
+static void drop(struct session *one)
+{
+	channel_free(&one->channel);
+	list_remove(&one->node);
+	one->owner->count--;
+	free(one);
+}
+
+/* One report of the session's worker into the spool. */
+static int take_report(struct session *one, const json_t *wrapped, struct err *e)
+{
+	const json_t *body = json_object_get(wrapped, "body");
+	const char *type = json_string_value(json_object_get(body, "type"));
+	const char *session = json_string_value(json_object_get(body, "session"));
+	json_int_t number = json_integer_value(json_object_get(wrapped, "n"));
+	if (!type || !session || strcmp(session, one->id) != 0 || number < 1)
+		return err_set(e, ERR_PROTOCOL, "malformed report");
+	int rc = spool_add(one->owner->spool, one->id, (uint64_t)number, body, e);
+	if (!rc && strcmp(type, "session-closed") == 0)
+		one->ended = true;
+	return rc;
+}
+
+static void report_death(struct session *one)
+{
+	struct err e = { 0 };
+	json_auto_t *wrapped = json_pack("{s:I, s:{s:s, s:s, s:i, s:s}}", "n",
+					 (json_int_t)spool_last_number(one->owner->spool, one->id) + 1, "body", "type",
+					 "session-closed", "session", one->id, "code", CLOSE_INTERNAL, "text",
+					 "the agent's worker for this session died");
+	if (!wrapped || take_report(one, wrapped, &e))
+		log_error("session %s: cannot report its end: %s", one->id, e.text);
+}
+
+static void on_dead(struct session *one)
+{
+	struct sessions *s = one->owner;
+	json_t *reports = NULL;
+	struct err e = { 0 };
+	int rc = exits_read(s->settings->runtime_dir, one->id, &reports, &e);
+	if (rc == 0) {
+		for (size_t i = 0; i < json_array_size(reports); i++)
+			if (take_report(one, json_array_get(reports, i), &e))
+				log_error("session %s: report lost: %s", one->id, e.text);
+		json_decref(reports);
+	} else if (one->offered) {
+		s->callbacks.refused(s->user, one->id, LINK_INTERNAL,
+				     *one->problem ? one->problem : "the agent could not start a worker");
+	} else if (!one->ended) {
+		log_error("session %s: its worker died without an exit record", one->id);
+		report_death(one);
+	}
+	rc = spool_sync(s->spool, &e);
+	if (rc) {
+		log_error("session %s: %s; its files stay for the next start", one->id, e.text);
+	} else {
+		exits_remove(s->settings->runtime_dir, one->id);
+		spool_forget(s->spool, one->id);
+		log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", one->id }), "worker gone");
+	}
+	drop(one);
+}
+
+static int connect_worker(const char *runtime_dir, const char *id)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char path[EXITS_PATH];
+	if (exits_path(runtime_dir, id, "sock", path, NULL) || strlen(path) >= sizeof address.sun_path)
+		return -1;
+	strcpy(address.sun_path, path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+static void on_message(void *user, json_t *message)
+{
+	struct session *one = user;
+	struct err e = { 0 };
+	const char *type = json_string_value(json_object_get(message, "type"));
+	if (type && strcmp(type, "hello") == 0) {
+		one->greeted = true;
+		if (one->offered)
+			one->owner->callbacks.accepted(one->owner->user, one->id);
+		one->offered = false;
+	} else if (type && strcmp(type, "failed") == 0) {
+		const char *text = json_string_value(json_object_get(message, "text"));
+		snprintf(one->problem, sizeof one->problem, "%s", text ? text : "");
+	} else if (type && strcmp(type, "report") == 0) {
+		if (take_report(one, message, &e))
+			log_error("session %s: report not kept: %s", one->id, e.text);
+	}
+}
+
+static int attach(struct session *one, int fd, struct err *e);
+
+static void on_channel_closed(void *user, const char *why)
+{
+	struct session *one = user;
+	struct err e = { 0 };
+	bool spoke = one->greeted;
+	log_debug("session %s: worker's channel: %s", one->id, why);
+	channel_free(&one->channel);
+	one->greeted = false;
+	int fd = spoke ? connect_worker(one->owner->settings->runtime_dir, one->id) : -1;
+	if (fd >= 0 && attach(one, fd, &e) == 0)
+		return;
+	on_dead(one);
+}
+
+static int attach(struct session *one, int fd, struct err *e)
+{
+	static const struct channel_callbacks callbacks = { .message = on_message, .closed = on_channel_closed };
+	return channel_new(one->owner->loop, fd, &callbacks, one, &one->channel, e);
+}
+
+/* A session id from "<id>.sock" or "<id>.exit". */
+static bool id_of_file(const char *name, char out[LIMIT_ID + 1])
+{
+	const char *dot = strrchr(name, '.');
+	size_t len = dot ? (size_t)(dot - name) : 0;
+	if (len == 0 || len > LIMIT_ID || (strcmp(dot, ".sock") != 0 && strcmp(dot, ".exit") != 0))
+		return false;
+	memcpy(out, name, len);
+	out[len] = '\0';
+	return text_is_id(out);
+}
+
+static void adopt(struct sessions *s, const char *id)
+{
+	struct err e = { 0 };
+	struct session *one = find(s, id) ? NULL : add(s, id);
+	if (!one)
+		return;
+	int fd = connect_worker(s->settings->runtime_dir, id);
+	if (fd >= 0 && attach(one, fd, &e) == 0)
+		log_with(LOG_LEVEL_INFO, FIELDS({ "session", id }), "worker adopted");
+	else
+		on_dead(one);
+}
+
+static int adopt_all(struct sessions *s, struct err *e)
+{
+	DIR *dir = opendir(s->settings->runtime_dir);
+	if (!dir)
+		return err_set_errno(e, ERR_IO, errno, "runtime_dir: %s", s->settings->runtime_dir);
+	char id[LIMIT_ID + 1];
+	for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+		if (id_of_file(entry->d_name, id))
+			adopt(s, id);
+	closedir(dir);
+	return 0;
+}
+
+/* Whoever may write there could pose as a worker. */
+static int check_runtime_dir(const char *path, struct err *e)
+{
+	struct stat st;
+	int rc = file_mkdir(path, 0700, e);
+	if (rc)
+		return err_wrap(e, "runtime_dir");
+	if (stat(path, &st) != 0)
+		return err_set_errno(e, ERR_IO, errno, "runtime_dir: %s", path);
+	if (st.st_uid != geteuid() || st.st_mode & 022)
+		return err_set(e, ERR_DENIED,
+			       "runtime_dir: %s must belong to uid %u and be writable by nobody else (it is uid %u, "
+			       "mode %04o)",
+			       path, (unsigned)geteuid(), (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777));
+	return 0;
+}
+
+int sessions_new(uv_loop_t *loop, const struct settings *settings, const char *target, struct spool *spool,
+		 const struct sessions_callbacks *callbacks, void *user, struct sessions **out_sessions, struct err *e)
+{
+	struct sessions *s = calloc(1, sizeof *s);
+	if (!s)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	list_init(&s->all);
+	s->loop = loop, s->settings = settings, s->target = target, s->spool = spool;
+	s->callbacks = *callbacks, s->user = user;
+	int rc = allow_parse(settings->allow.at, settings->allow.n, &s->allow, e);
+	if (!rc)
+		rc = check_runtime_dir(settings->runtime_dir, e);
+	if (!rc)
+		rc = adopt_all(s, e);
+	if (rc)
+		sessions_free(&s);
+	else
+		*out_sessions = s;
+	return rc;
+}
+
+void sessions_free(struct sessions **sessions)
+{
+	struct sessions *s = *sessions;
+	*sessions = NULL;
+	if (!s)
+		return;
+	LIST_EACH_SAFE(node, after, &s->all)
+	drop(LIST_ENTRY(node, struct session, node));
+	allow_free(&s->allow);
+	free(s);
+}
+
+/* Early words for what the worker would refuse stream by stream. 0, or ERR_DENIED. */
+static int judge(const struct sessions *s, const struct offer *offer, struct err *e)
+{
+	struct grant grant;
+	int rc = grant_parse(offer->grant, &grant, e);
+	if (rc)
+		return rc;
+	if (strcmp(offer->kind, "ssh") == 0)
+		return allow_ssh(s->allow) ? 0 : err_set(e, ERR_DENIED, "the agent's own allow list has no \"ssh\"");
+	for (size_t i = 0; i < grant.tcp_count; i++)
+		if (allow_host(s->allow, grant.tcp[i].host, grant.tcp[i].port) != ALLOW_NO)
+			return 0;
+	return err_set(e, ERR_DENIED, "the agent's own allow list holds none of the endpoints (%s:%u …)",
+		       grant.tcp_count ? grant.tcp[0].host : "none", grant.tcp_count ? grant.tcp[0].port : 0u);
+}
+
+static int start(struct sessions *s, const struct offer *offer, json_t *server_urls, struct err *e)
+{
+	int fd = -1;
+	if (s->count >= LIMIT_AGENT_SESSIONS)
+		return err_set(e, ERR_LIMIT, "the agent runs %zu sessions already", s->count);
+	char *job = job_make(offer, s->settings, s->target, server_urls);
+	if (!job)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	int rc = strlen(job) > LIMIT_AGENT_JOB ? err_set(e, ERR_LIMIT, "the offer and the allow list are too long")
+					       : worker_spawn(offer->session, s->settings->runtime_dir, job, &fd, e);
+	secret_free_text(&job);
+	if (rc)
+		return rc;
+	struct session *one = add(s, offer->session);
+	if (!one) {
+		close(fd); /* the worker ends when it reads that */
+		return err_set(e, ERR_NOMEM, "out of memory");
+	}
+	one->offered = true;
+	rc = attach(one, fd, e);
+	if (rc)
+		drop(one);
+	return rc;
+}
+
+void sessions_offer(struct sessions *s, const struct offer *offer, json_t *server_urls)
+{
+	struct err e = { 0 };
+	struct session *one = find(s, offer->session);
+	if (one) {
+		if (one->ended)
+			s->callbacks.refused(s->user, one->id, LINK_INTERNAL, "the session has ended here");
+		else if (one->greeted)
+			s->callbacks.accepted(s->user, one->id);
+		else
+			one->offered = true;
+		return;
+	}
+	int rc = judge(s, offer, &e);
+	if (!rc)
+		rc = start(s, offer, server_urls, &e);
+	if (!rc) {
+		log_with(LOG_LEVEL_INFO,
+			 FIELDS({ "session", offer->session }, { "kind", offer->kind },
+				{ "principal", offer->principal }),
+			 "worker started");
+		return;
+	}
+	unsigned code = rc == ERR_DENIED    ? LINK_NOT_ALLOWED
+			: rc == ERR_LIMIT   ? LINK_LIMIT
+			: rc == ERR_INVALID ? LINK_PROTOCOL
+					    : LINK_INTERNAL;
+	log_with(LOG_LEVEL_WARN, FIELDS({ "session", offer->session }, { "principal", offer->principal }),
+		 "session refused: %s", e.text);
+	s->callbacks.refused(s->user, offer->session, code, e.text);
+}
+
+static void order(struct sessions *s, const char *session, json_t *message)
+{
+	struct session *one = find(s, session);
+	if (!one || !message)
+		log_debug("session %s: an order for it came, it does not run here", session);
+	else if (channel_send(one->channel, message))
+		log_error("session %s: cannot reach its worker", session);
+	json_decref(message);
+}
+
+void sessions_grant(struct sessions *s, const char *session, json_t *grant)
+{
+	order(s, session, json_pack("{s:s, s:O}", "type", "grant", "grant", grant));
+}
+
+void sessions_terminate(struct sessions *s, const char *session, int64_t code, const char *text)
+{
+	order(s, session, json_pack("{s:s, s:I, s:s}", "type", "terminate", "code", (json_int_t)code, "text", text));
+}
+
+json_t *sessions_running(const struct sessions *s)
+{
+	json_t *list = json_array();
+	LIST_EACH(node, &s->all)
+	{
+		const struct session *one = LIST_ENTRY(node, const struct session, node);
+		if (!one->ended && !one->offered)
+			json_array_append_new(list, json_pack("{s:s}", "id", one->id));
+	}
+	return list;
+}
+
+void sessions_acknowledge(struct sessions *s)
+{
+	LIST_EACH(node, &s->all)
+	{
+		struct session *one = LIST_ENTRY(node, struct session, node);
+		uint64_t last = spool_last_number(s->spool, one->id);
+		if (last <= one->acked || !one->channel)
+			continue;
+		json_auto_t *ack = json_pack("{s:s, s:I}", "type", "ack", "n", (json_int_t)last);
+		if (ack && channel_send(one->channel, ack) == 0)
+			one->acked = last;
+	}
+}

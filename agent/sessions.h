@@ -1,0 +1,35 @@
+/* The supervisor's side of running sessions: starts workers, finds those of an earlier supervisor again, passes orders
+ * down and reports up into the spool. One thread: the loop's. */
+#ifndef AGENT_SESSIONS_H
+#define AGENT_SESSIONS_H
+
+#include "agent/job.h"
+#include "agent/settings.h"
+#include "agent/spool.h"
+#include "base/err.h"
+
+#include <jansson.h>
+#include <uv.h>
+
+struct sessions;
+
+struct sessions_callbacks {
+	void (*accepted)(void *user, const char *session);
+	void (*refused)(void *user, const char *session, unsigned code, const char *text); /* code: enum link_code */
+};
+
+/* settings, target and spool must outlive it. Creates the runtime folder (0700) and adopts the workers it finds. */
+int sessions_new(uv_loop_t *loop, const struct settings *settings, const char *target, struct spool *spool,
+		 const struct sessions_callbacks *callbacks, void *user, struct sessions **out_sessions, struct err *e);
+void sessions_free(struct sessions **sessions); /* lets go of the workers; they live on */
+
+/* Answers by accepted or refused, now or later; also for one that runs already. */
+void sessions_offer(struct sessions *s, const struct offer *offer, json_t *server_urls);
+void sessions_grant(struct sessions *s, const char *session, json_t *grant);
+void sessions_terminate(struct sessions *s, const char *session, int64_t code, const char *text);
+/* [{"id"}], new reference */
+json_t *sessions_running(const struct sessions *s);
+/* The spool has been synced: tells the workers which reports they may forget. */
+void sessions_acknowledge(struct sessions *s);
+
+#endif

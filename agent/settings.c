@@ -1,0 +1,141 @@
+#include "agent/settings.h"
+
+#include "agent/allow.h"
+#include "base/text.h"
+#include "net/url.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define AT(member) offsetof(struct settings, member)
+const struct conf_row settings_rows[] = {
+	{ .key = "server",
+	  .type = CONF_STRINGS,
+	  .offset = AT(servers),
+	  .help = "URLs of the control plane; when absent, the one used to enrol" },
+	{ .key = "ca_file",
+	  .type = CONF_PATH,
+	  .offset = AT(ca_file),
+	  .def = "",
+	  .help = "PEM bundle to trust for the servers instead of the system's" },
+	{ .key = "proxy",
+	  .type = CONF_STRING,
+	  .flags = CONF_SECRET,
+	  .offset = AT(proxy),
+	  .help = "http://[user:password@]host:port; \"\" for none; absent: https_proxy and no_proxy" },
+	{ .key = "state_dir",
+	  .type = CONF_PATH,
+	  .offset = AT(state_dir),
+	  .def = "/var/lib/tunnel-agent",
+	  .help = "keys, host key and reports that the server does not have yet" },
+	{ .key = "runtime_dir",
+	  .type = CONF_PATH,
+	  .offset = AT(runtime_dir),
+	  .def = "/run/tunnel-agent",
+	  .help = "sockets of running sessions; must outlive a restart of the agent" },
+	{ .key = "allow",
+	  .type = CONF_STRINGS,
+	  .offset = AT(allow),
+	  .def = "ssh",
+	  .help = "what may be opened from here: \"ssh\", \"tcp:HOST:PORT\" (name, *.name, address, network, *)" },
+	{ .key = "ssh",
+	  .type = CONF_STRING,
+	  .offset = AT(ssh),
+	  .def = "sshd",
+	  .help = "\"sshd\": start sshd -i for each stream; host:port: use the daemon that listens there" },
+	{ .key = "sshd_path",
+	  .type = CONF_PATH,
+	  .offset = AT(sshd_path),
+	  .def = "/usr/sbin/sshd",
+	  .help = "the sshd to start" },
+	{ .key = "ssh_forwarding",
+	  .type = CONF_BOOL,
+	  .offset = AT(ssh_forwarding),
+	  .def = "true",
+	  .help = "whether SSH sessions may forward ports, where their certificate permits it (editors need it)" },
+	{ .key = "connect_timeout",
+	  .type = CONF_DURATION_MS,
+	  .offset = AT(connect_timeout_ms),
+	  .def = "10s",
+	  .min = 100,
+	  .max = 300000,
+	  .help = "for name lookup and connection of one stream" },
+	{ .key = "ready_file",
+	  .type = CONF_PATH,
+	  .offset = AT(ready_file),
+	  .def = "",
+	  .help = "exists while the control connection is up" },
+	{ .key = "log.level",
+	  .type = CONF_ENUM,
+	  .offset = AT(log_level),
+	  .def = "info",
+	  .choices = "error|warn|info|debug",
+	  .help = "least important lines that are written" },
+	{ .key = "log.format",
+	  .type = CONF_ENUM,
+	  .offset = AT(log_format),
+	  .def = "logfmt",
+	  .choices = "logfmt|json|plain",
+	  .help = "how lines look" },
+	{ .key = NULL },
+};
+
+const char *settings_text(const char *text)
+{
+	return text && *text ? text : NULL;
+}
+
+static int check(const struct settings *s, struct err *e)
+{
+	struct allow *allow = NULL;
+	struct url url;
+	char host[254];
+	uint16_t port;
+	int rc = allow_parse(s->allow.at, s->allow.n, &allow, e);
+	if (rc)
+		return rc;
+	bool ssh = allow_ssh(allow);
+	allow_free(&allow);
+	for (size_t i = 0; i < s->servers.n; i++)
+		if ((rc = url_parse(s->servers.at[i], &url, e)))
+			return err_wrap(e, "server[%zu]", i);
+	if (strcmp(s->ssh, "sshd") != 0 && text_parse_host_port(s->ssh, host, sizeof host, &port))
+		return err_set(e, ERR_INVALID, "ssh: \"%s\": expected \"sshd\" or host:port", s->ssh);
+	if (ssh && strcmp(s->ssh, "sshd") == 0 && access(s->sshd_path, X_OK) != 0)
+		return err_set(
+			e, ERR_INVALID,
+			"sshd_path: %s is not there or cannot be run; install openssh-server, or take \"ssh\" out "
+			"of allow",
+			s->sshd_path);
+	/* Sockets are named after sessions: "/" + LIMIT_ID characters + ".sock" */
+	if (strlen(s->runtime_dir) + 1 + 24 + 5 >= sizeof((struct sockaddr_un *)0)->sun_path)
+		return err_set(e, ERR_INVALID,
+			       "runtime_dir: %s is too long for sockets in it; expected at most 77 characters",
+			       s->runtime_dir);
+	return 0;
+}
+
+int settings_load(const char *path, const char *state_dir, struct settings *out, struct err *e)
+{
+	struct settings s = { .ssh = NULL };
+	if (!path && access(AGENT_CONFIG_DEFAULT, F_OK) == 0)
+		path = AGENT_CONFIG_DEFAULT;
+	int rc = conf_load(path, settings_rows, &s, e);
+	for (const struct conf_row *row = settings_rows; !rc && state_dir && row->key; row++)
+		if (strcmp(row->key, "state_dir") == 0)
+			rc = conf_set(row, state_dir, "--state-dir", &s, e);
+	if (!rc)
+		rc = check(&s, e);
+	if (rc)
+		settings_free(&s);
+	else
+		*out = s;
+	return rc;
+}
+
+void settings_free(struct settings *s)
+{
+	conf_free(settings_rows, s);
+}

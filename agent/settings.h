@@ -1,0 +1,29 @@
+/* agent.conf, one table. */
+#ifndef AGENT_SETTINGS_H
+#define AGENT_SETTINGS_H
+
+#include "base/conf.h"
+#include "base/err.h"
+
+#define AGENT_CONFIG_DEFAULT "/etc/tunnel/agent.conf"
+
+struct settings {
+	struct conf_strings servers, allow;
+	char *ca_file, *proxy;
+	char *state_dir, *runtime_dir, *ready_file;
+	char *ssh, *sshd_path;
+	bool ssh_forwarding;
+	int64_t connect_timeout_ms;
+	int log_level, log_format;
+};
+
+extern const struct conf_row settings_rows[];
+
+/* path NULL: the default file, or defaults alone when that is not there. state_dir: overrides; may be NULL. Checks
+ * what one row cannot. */
+int settings_load(const char *path, const char *state_dir, struct settings *out, struct err *e);
+void settings_free(struct settings *s);
+/* NULL when the text is "", else the text: for options where empty means absent. */
+const char *settings_text(const char *text);
+
+#endif

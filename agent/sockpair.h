@@ -1,0 +1,12 @@
+/* Two connected stream sockets. */
+#ifndef AGENT_SOCKPAIR_H
+#define AGENT_SOCKPAIR_H
+
+#include "base/err.h"
+
+/* A loopback TCP connection where possible, so that a server at the far end sees an address: made through a listener on
+ * 127.0.0.1 that lives for the length of this call and takes only our own socket. Else a Unix socket pair.
+ * fds[0] is ours, fds[1] the server's. Close-on-exec. */
+int sockpair_loopback(int fds[2], struct err *e);
+
+#endif

@@ -1,0 +1,173 @@
+/* identity.pem signs the control connection, link.pem is the target's end of every session. Enrolment writes *.new
+ * before it asks, and renames when the server has accepted: the one-time token is never spent on keys that were lost.
+ */
+#include "agent/state.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/text.h"
+#include "ident/key.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+int state_path(const char *folder, const char *name, char out[STATE_PATH], struct err *e)
+{
+	int n = snprintf(out, STATE_PATH, "%s/%s", folder, name);
+	if (n < 0 || n >= STATE_PATH)
+		return err_set(e, ERR_LIMIT, "%.60s…: the path is too long", folder);
+	return 0;
+}
+
+int state_lock(const char *folder, int *out_fd, struct err *e)
+{
+	char path[STATE_PATH];
+	int rc = file_mkdir(folder, 0700, e);
+	if (!rc)
+		rc = state_path(folder, "lock", path, e);
+	if (rc)
+		return rc;
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_set_errno(e, ERR_IO, errno, "%s", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		rc = errno == EWOULDBLOCK ? err_set(e, ERR_CONFLICT, "%s is in use: is tunnel-agent running?", folder)
+					  : err_set_errno(e, ERR_IO, errno, "%s", path);
+		close(fd);
+		return rc;
+	}
+	*out_fd = fd;
+	return 0;
+}
+
+static int read_target(const char *folder, struct state *s, struct err *e)
+{
+	char path[STATE_PATH];
+	struct buf text;
+	json_t *json = NULL;
+	const char *id = NULL, *server = NULL;
+	const struct json_field fields[] = {
+		{ "id", JSON_FIELD_STRING, true, 1, LIMIT_ID, (void *)&id },
+		{ "server", JSON_FIELD_STRING, true, 1, sizeof s->server - 1, (void *)&server },
+		{ .name = NULL },
+	};
+	int rc = state_path(folder, "target.json", path, e);
+	if (!rc)
+		rc = file_read(path, LIMIT_SECRET_FILE, &text, e);
+	if (rc == ERR_NOT_FOUND)
+		return err_set(
+			e, rc,
+			"%s: this machine is not enrolled; run: tunnel-agent enroll --server URL --token-file FILE",
+			path);
+	if (rc)
+		return rc;
+	rc = json_parse((const char *)buf_data(&text), text.len, &json, e);
+	if (!rc)
+		rc = json_read(json, path, false, fields, e);
+	if (!rc && !text_is_id(id))
+		rc = err_set(e, ERR_INVALID, "%s: id: not a target id", path);
+	if (!rc) {
+		strcpy(s->target, id);
+		strcpy(s->server, server);
+	}
+	json_decref(json);
+	buf_free(&text);
+	return rc;
+}
+
+int state_load(const char *folder, struct state *out, struct err *e)
+{
+	struct state s = { .identity = NULL };
+	char path[STATE_PATH];
+	int rc = read_target(folder, &s, e);
+	if (!rc)
+		rc = state_path(folder, "identity.pem", path, e);
+	if (!rc)
+		rc = key_load(path, &s.identity, e);
+	if (rc)
+		state_free(&s);
+	else
+		*out = s;
+	return rc;
+}
+
+void state_free(struct state *s)
+{
+	EVP_PKEY_free(s->identity);
+	memset(s, 0, sizeof *s);
+}
+
+int state_load_link_key(const char *folder, EVP_PKEY **out_key, struct err *e)
+{
+	char path[STATE_PATH];
+	int rc = state_path(folder, "link.pem", path, e);
+	return rc ? rc : key_load(path, out_key, e);
+}
+
+static int new_key(const char *folder, const char *name, EVP_PKEY **out_key, struct err *e)
+{
+	char path[STATE_PATH];
+	int rc = state_path(folder, name, path, e);
+	if (rc)
+		return rc;
+	EVP_PKEY *key = key_generate(e);
+	if (!key)
+		return ERR_NOMEM;
+	rc = key_save(path, key, e);
+	if (rc)
+		EVP_PKEY_free(key);
+	else
+		*out_key = key;
+	return rc;
+}
+
+int state_prepare_keys(const char *folder, EVP_PKEY **out_identity, EVP_PKEY **out_link, struct err *e)
+{
+	EVP_PKEY *identity = NULL, *link = NULL;
+	int rc = new_key(folder, "identity.pem.new", &identity, e);
+	if (!rc)
+		rc = new_key(folder, "link.pem.new", &link, e);
+	if (rc) {
+		EVP_PKEY_free(identity);
+		return rc;
+	}
+	*out_identity = identity;
+	*out_link = link;
+	return 0;
+}
+
+static int take_new(const char *folder, const char *name, struct err *e)
+{
+	char path[STATE_PATH], fresh[STATE_PATH + 8];
+	int rc = state_path(folder, name, path, e);
+	if (rc)
+		return rc;
+	snprintf(fresh, sizeof fresh, "%s.new", path);
+	if (rename(fresh, path) != 0)
+		return err_set_errno(e, ERR_IO, errno, "%s", path);
+	return 0;
+}
+
+int state_commit(const char *folder, const char *target, const char *server, struct err *e)
+{
+	char path[STATE_PATH];
+	int rc = take_new(folder, "identity.pem", e);
+	if (!rc)
+		rc = take_new(folder, "link.pem", e);
+	if (!rc)
+		rc = state_path(folder, "target.json", path, e);
+	if (rc)
+		return rc;
+	json_auto_t *json = json_pack("{s:s, s:s}", "id", target, "server", server);
+	char *text = json ? json_text(json) : NULL;
+	if (!text)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	rc = file_write(path, text, strlen(text), 0600, e); /* its fsync of the folder covers the renames */
+	free(text);
+	return rc;
+}

@@ -1,0 +1,347 @@
+/* A stream's way: judged by name → (TCP) looked up and judged by address, or (SSH) an sshd started → handed to the
+ * endpoint and reported as opened → reported as closed. Only streams that were opened are reported; refusals are told
+ * to the client and logged. */
+#include "agent/streams.h"
+
+#include "agent/dial.h"
+#include "agent/sshd.h"
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/text.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct stream {
+	struct list node;
+	struct streams *owner;
+	uint32_t id;
+	struct link_dest dest;
+	char endpoint[300]; /* "127.0.0.1:5432", "ssh" */
+	struct dial *dial;  /* while it is connected */
+	bool open;
+	int64_t opened_ms;
+};
+
+struct child {
+	struct list node;
+	struct streams *owner;
+	struct sshd *sshd;
+	uint32_t stream;
+};
+
+struct streams {
+	struct streams_config config;
+	struct grant grant;
+	struct endpoint *ep;
+	struct list all, children;
+	size_t count;
+	bool configured; /* sshd's configuration fits the grant */
+};
+
+int streams_new(const struct streams_config *config, const struct grant *grant, struct streams **out_streams,
+		struct err *e)
+{
+	struct streams *s = calloc(1, sizeof *s);
+	if (!s)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	s->config = *config;
+	s->grant = *grant;
+	list_init(&s->all);
+	list_init(&s->children);
+	*out_streams = s;
+	return 0;
+}
+
+void streams_set_endpoint(struct streams *s, struct endpoint *ep)
+{
+	s->ep = ep;
+}
+
+static struct stream *find(struct streams *s, uint32_t id)
+{
+	LIST_EACH(node, &s->all)
+	{
+		struct stream *one = LIST_ENTRY(node, struct stream, node);
+		if (one->id == id)
+			return one;
+	}
+	return NULL;
+}
+
+static void drop(struct stream *one)
+{
+	dial_cancel(&one->dial);
+	list_remove(&one->node);
+	one->owner->count--;
+	free(one);
+}
+
+static void log_stream(struct stream *one, enum log_level level, const char *what, const char *text)
+{
+	char id[16];
+	snprintf(id, sizeof id, "%u", one->id);
+	log_with(level,
+		 FIELDS({ "session", one->owner->config.session }, { "stream", id }, { "endpoint", one->endpoint }),
+		 "%s%s%s", what, *text ? ": " : "", text);
+}
+
+static void refuse(struct stream *one, unsigned code, const char *text)
+{
+	log_stream(one, code == LINK_NOT_ALLOWED ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "stream refused", text);
+	endpoint_refuse(one->owner->ep, one->id, code, text);
+	drop(one);
+}
+
+static void attach(struct stream *one, int fd)
+{
+	struct streams *s = one->owner;
+	struct err e = { 0 };
+	if (endpoint_attach_fd(s->ep, one->id, fd, fd, &e)) {
+		log_stream(one, LOG_LEVEL_WARN, "stream lost", e.text); /* its client is gone */
+		drop(one);
+		return;
+	}
+	one->open = true;
+	one->opened_ms = clock_mono_ms();
+	reports_add(s->config.reports,
+		    json_pack("{s:s, s:s, s:I, s:s, s:s, s:I}", "type", "stream-opened", "session", s->config.session,
+			      "stream", (json_int_t)one->id, "kind", one->dest.kind == LINK_KIND_SSH ? "ssh" : "tcp",
+			      "endpoint", one->endpoint, "at_ms", (json_int_t)clock_wall_ms()));
+	log_stream(one, LOG_LEVEL_DEBUG, "stream opened", "");
+}
+
+static void report_closed(struct stream *one, const char *reason, uint64_t bytes_in, uint64_t bytes_out)
+{
+	struct streams *s = one->owner;
+	reports_add(s->config.reports,
+		    json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:s}", "type", "stream-closed", "session",
+			      s->config.session, "stream", (json_int_t)one->id, "bytes_in", (json_int_t)bytes_in,
+			      "bytes_out", (json_int_t)bytes_out, "duration_ms",
+			      (json_int_t)(clock_mono_ms() - one->opened_ms), "reason", reason));
+	log_stream(one, LOG_LEVEL_DEBUG, "stream closed", reason);
+}
+
+/* --- TCP */
+
+static void on_dialled(void *user, int fd, unsigned code, const char *text)
+{
+	struct stream *one = user;
+	one->dial = NULL;
+	if (fd < 0)
+		refuse(one, code, text);
+	else
+		attach(one, fd);
+}
+
+/* allow NULL: the host was allowed by its name, or by the administrator's own setting. */
+static void connect_to(struct stream *one, const char *host, uint16_t port, const struct allow *allow)
+{
+	struct streams *s = one->owner;
+	struct err e = { 0 };
+	const struct dial_options options = {
+		.host = host, .port = port, .allow = allow, .timeout_ms = s->config.settings->connect_timeout_ms
+	};
+	if (dial_start(s->config.loop, &options, on_dialled, one, &one->dial, &e))
+		refuse(one, LINK_UNREACHABLE, e.text);
+}
+
+static void open_tcp(struct stream *one)
+{
+	struct streams *s = one->owner;
+	const struct link_dest *dest = &one->dest;
+	char text[200];
+	enum allow_answer answer = allow_host(s->config.allow, dest->host, dest->port);
+	if (!grant_allows_tcp(&s->grant, dest->host, dest->port)) {
+		snprintf(text, sizeof text, "the session does not include %.150s", one->endpoint);
+		refuse(one, LINK_NOT_ALLOWED, text);
+	} else if (answer == ALLOW_NO) {
+		snprintf(text, sizeof text, "the agent's allow list does not hold %.150s", one->endpoint);
+		refuse(one, LINK_NOT_ALLOWED, text);
+	} else {
+		connect_to(one, dest->host, dest->port, answer == ALLOW_YES ? NULL : s->config.allow);
+	}
+}
+
+/* --- SSH */
+
+static void on_sshd_gone(void *user, struct sshd *sshd, int status)
+{
+	struct child *c = user;
+	char id[16];
+	(void)sshd;
+	snprintf(id, sizeof id, "%u", c->stream);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", c->owner->config.session }, { "stream", id }),
+			 "cannot run %s", c->owner->config.settings->sshd_path);
+	else if (WIFSIGNALED(status))
+		log_with(LOG_LEVEL_WARN, FIELDS({ "session", c->owner->config.session }, { "stream", id }),
+			 "sshd ended by signal %d", WTERMSIG(status));
+	sshd_free(&c->sshd);
+	list_remove(&c->node);
+	free(c);
+}
+
+static int start_sshd(struct stream *one, int *out_fd, struct err *e)
+{
+	struct streams *s = one->owner;
+	int rc = s->configured ? 0 : sshd_configure(s->config.settings, s->config.session, &s->grant, e);
+	if (rc)
+		return rc;
+	s->configured = true;
+	struct child *c = calloc(1, sizeof *c);
+	if (!c)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	rc = sshd_start(s->config.loop, s->config.settings, s->config.session, one->id, on_sshd_gone, c, &c->sshd,
+			out_fd, e);
+	if (rc) {
+		free(c);
+		return rc;
+	}
+	c->owner = s, c->stream = one->id;
+	list_append(&s->children, &c->node);
+	return 0;
+}
+
+static void open_ssh(struct stream *one)
+{
+	struct streams *s = one->owner;
+	struct err e = { 0 };
+	char host[254];
+	uint16_t port;
+	int fd = -1;
+	if (!s->grant.ssh)
+		refuse(one, LINK_NOT_ALLOWED, "the session does not include SSH");
+	else if (!allow_ssh(s->config.allow))
+		refuse(one, LINK_NOT_ALLOWED, "the agent's allow list does not hold \"ssh\"");
+	else if (text_parse_host_port(s->config.settings->ssh, host, sizeof host, &port) == 0)
+		connect_to(one, host, port, NULL);
+	else if (start_sshd(one, &fd, &e))
+		refuse(one, LINK_INTERNAL, e.text);
+	else
+		attach(one, fd);
+}
+
+/* --- the endpoint's callbacks */
+
+void streams_open(struct streams *s, uint32_t id, const struct link_dest *dest)
+{
+	struct stream *one = find(s, id) ? NULL : calloc(1, sizeof *one);
+	if (!one) {
+		endpoint_refuse(s->ep, id, LINK_INTERNAL, "out of memory");
+		return;
+	}
+	one->owner = s, one->id = id, one->dest = *dest;
+	if (dest->kind == LINK_KIND_SSH)
+		strcpy(one->endpoint, "ssh");
+	else
+		text_host_port(dest->host, dest->port, one->endpoint, sizeof one->endpoint);
+	list_append(&s->all, &one->node);
+	s->count++;
+	if (s->count > s->grant.max_streams)
+		refuse(one, LINK_LIMIT, "the session has as many streams as it may have");
+	else if (s->grant.expires_at_ms <= clock_wall_ms())
+		refuse(one, LINK_EXPIRED, "the session's time is over");
+	else if (dest->kind == LINK_KIND_SSH)
+		open_ssh(one);
+	else if (dest->kind == LINK_KIND_TCP)
+		open_tcp(one);
+	else
+		refuse(one, LINK_NOT_ALLOWED, "unknown kind of stream");
+}
+
+void streams_closed(struct streams *s, uint32_t id, unsigned code, const char *text, uint64_t bytes_in,
+		    uint64_t bytes_out)
+{
+	struct stream *one = find(s, id);
+	if (!one)
+		return;
+	char reason[256];
+	snprintf(reason, sizeof reason, "%s%s%s", link_code_name(code), text && *text ? ": " : "", text ? text : "");
+	if (one->open)
+		report_closed(one, reason, bytes_in, bytes_out);
+	drop(one);
+}
+
+static bool still_allowed(const struct streams *s, const struct stream *one)
+{
+	return one->dest.kind == LINK_KIND_SSH ? s->grant.ssh && s->grant.login_count > 0
+					       : grant_allows_tcp(&s->grant, one->dest.host, one->dest.port);
+}
+
+/* Was a login taken away that a running sshd may have let in? Then no SSH stream of the session is safe. */
+static bool logins_shrunk(const struct grant *old, const struct grant *now)
+{
+	for (size_t i = 0; i < old->login_count; i++) {
+		bool kept = false;
+		for (size_t k = 0; k < now->login_count && !kept; k++)
+			kept = strcmp(old->logins[i], now->logins[k]) == 0;
+		if (!kept)
+			return true;
+	}
+	return false;
+}
+
+void streams_set_grant(struct streams *s, const struct grant *grant)
+{
+	bool drop_ssh = logins_shrunk(&s->grant, grant);
+	s->grant = *grant;
+	s->configured = false;
+	LIST_EACH_SAFE(node, after, &s->all)
+	{
+		struct stream *one = LIST_ENTRY(node, struct stream, node);
+		if (still_allowed(s, one) && !(drop_ssh && one->dest.kind == LINK_KIND_SSH))
+			continue;
+		log_stream(one, LOG_LEVEL_WARN, "stream reset", "policy no longer allows it");
+		if (!one->open) {
+			refuse(one, LINK_NOT_ALLOWED, "policy no longer allows it");
+			continue;
+		}
+		uint64_t in = 0, out = 0;
+		uint32_t id = one->id;
+		endpoint_reset_stream(s->ep, id, LINK_TERMINATED, "policy no longer allows it");
+		streams_closed(s, id, LINK_TERMINATED, "policy no longer allows it", in, out);
+	}
+}
+
+void streams_end(struct streams *s, const char *reason)
+{
+	LIST_EACH_SAFE(node, after, &s->all)
+	{
+		struct stream *one = LIST_ENTRY(node, struct stream, node);
+		if (one->open)
+			report_closed(one, reason, 0, 0);
+		drop(one);
+	}
+}
+
+void streams_reap(struct streams *s)
+{
+	LIST_EACH_SAFE(node, after, &s->children)
+	{
+		struct child *c = LIST_ENTRY(node, struct child, node);
+		sshd_reap(c->sshd);
+	}
+}
+
+void streams_free(struct streams **streams)
+{
+	struct streams *s = *streams;
+	*streams = NULL;
+	if (!s)
+		return;
+	LIST_EACH_SAFE(node, after, &s->all)
+	drop(LIST_ENTRY(node, struct stream, node));
+	LIST_EACH_SAFE(node, after, &s->children)
+	{
+		struct child *c = LIST_ENTRY(node, struct child, node);
+		sshd_free(&c->sshd);
+		list_remove(&c->node);
+		free(c);
+	}
+	free(s);
+}

@@ -1,0 +1,39 @@
+/* The streams of a worker: each is judged by the grant and by the agent's own list, connected, handed to the endpoint,
+ * and reported. */
+#ifndef AGENT_STREAMS_H
+#define AGENT_STREAMS_H
+
+#include "agent/allow.h"
+#include "agent/grant.h"
+#include "agent/reports.h"
+#include "agent/settings.h"
+#include "base/err.h"
+#include "endpoint/endpoint.h"
+
+#include <uv.h>
+
+struct streams;
+
+struct streams_config {
+	uv_loop_t *loop;
+	const char *session;
+	const struct settings *settings; /* must outlive it, as must allow and reports */
+	const struct allow *allow;
+	struct reports *reports;
+};
+
+int streams_new(const struct streams_config *config, const struct grant *grant, struct streams **out_streams,
+		struct err *e);
+void streams_free(struct streams **streams);
+void streams_set_endpoint(struct streams *s, struct endpoint *ep);
+
+void streams_open(struct streams *s, uint32_t id, const struct link_dest *dest);
+void streams_closed(struct streams *s, uint32_t id, unsigned code, const char *text, uint64_t bytes_in,
+		    uint64_t bytes_out);
+/* A new grant: what it no longer allows is reset. */
+void streams_set_grant(struct streams *s, const struct grant *grant);
+/* The session is over: what is still open is reported as closed with this reason. */
+void streams_end(struct streams *s, const char *reason);
+void streams_reap(struct streams *s); /* after SIGCHLD */
+
+#endif

@@ -1,0 +1,494 @@
+/* The control connection (PROTOCOL.md, section 2) and its coming back.
+ *
+ * Reports take one way: worker → spool → disk → server, and the acknowledgements come back the same way. What arrived
+ * in one turn of the loop is synced to disk once, at the turn's end (on_turn), then acknowledged to the workers and
+ * sent. After a reconnect everything that is not acknowledged is sent again, in order. */
+#include "agent/supervisor.h"
+
+#include "agent/hostkeys.h"
+#include "agent/notify.h"
+#include "agent/sessions.h"
+#include "agent/spool.h"
+#include "agent/state.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "ident/proof.h"
+#include "net/backoff.h"
+#include "net/tls.h"
+#include "net/url.h"
+#include "net/ws_client.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HEARTBEAT_MS 5000
+#define DEAD_MS 15000
+#define SLOW_RETRY_MS 15000 /* after a refusal that only people can mend */
+#define SEND_AHEAD (256u * 1024)
+
+enum link_state { CONTROL_DOWN, CONTROL_DIALING, CONTROL_GREETING, CONTROL_UP };
+
+struct supervisor {
+	uv_loop_t loop;
+	uv_timer_t retry;
+	uv_prepare_t turn;
+	uv_signal_t signals[3];
+	struct settings *settings;
+	const char *config, *state_dir;
+	struct state state;
+	struct net_tls *tls;
+	struct ws_client *ws;
+	enum link_state control;
+	struct backoff backoff;
+	struct spool *spool;
+	struct sessions *sessions;
+	json_t *host_keys, *urls; /* urls: configured ones first, then those of the last welcome */
+	size_t url_at, configured_urls;
+	uint64_t sent; /* highest seq sent on this connection */
+	bool started, draining, stopping, sync_failed;
+	char last_problem[256]; /* so that an outage is logged once */
+};
+
+static void dial(struct supervisor *s);
+
+static const char *url_now(const struct supervisor *s)
+{
+	return json_string_value(json_array_get(s->urls, s->url_at % json_array_size(s->urls)));
+}
+
+static void send_message(struct supervisor *s, json_t *message)
+{
+	char *text = message ? json_text(message) : NULL;
+	/* Without a connection it is dropped: the server repeats its offers to an agent that comes back. */
+	if (text && s->ws && s->control >= CONTROL_GREETING && ws_client_send_text(s->ws, text))
+		log_warn("the control connection takes no more");
+	free(text);
+	json_decref(message);
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	dial(timer->data);
+}
+
+static void lost(struct supervisor *s, int64_t least_ms, const char *why)
+{
+	bool was_up = s->control == CONTROL_UP;
+	s->control = CONTROL_DOWN;
+	notify_ready_file(settings_text(s->settings->ready_file), 0);
+	if (s->stopping)
+		return;
+	if (was_up || strcmp(s->last_problem, why) != 0) {
+		log_with(LOG_LEVEL_WARN, FIELDS({ "server", url_now(s) }), "control connection: %s", why);
+		snprintf(s->last_problem, sizeof s->last_problem, "%s", why);
+		notify_send("STATUS=not connected, trying again");
+	}
+	s->url_at++;
+	int64_t wait = s->draining ? 0 : backoff_next_ms(&s->backoff);
+	s->draining = false;
+	uv_timer_start(&s->retry, on_retry, (uint64_t)(wait > least_ms ? wait : least_ms), 0);
+}
+
+static void say_hello(void *user)
+{
+	struct supervisor *s = user;
+	s->control = CONTROL_GREETING;
+	s->sent = 0;
+	send_message(s, json_pack("{s:s, s:s, s:O, s:o}", "type", "hello", "version", TUNNEL_VERSION, "ssh_host_keys",
+				  s->host_keys, "sessions", sessions_running(s->sessions)));
+}
+
+static void on_closed(void *user, int status, const char *body, unsigned code, const char *reason)
+{
+	struct supervisor *s = user;
+	char why[256];
+	int64_t least_ms = 0;
+	(void)body;
+	if (status)
+		snprintf(why, sizeof why, "the server answered %d: %s", status, reason);
+	else if (code == 4001)
+		snprintf(why, sizeof why, "another agent connected as target %s", s->state.target);
+	else if (code == 4401 || code == 4403)
+		snprintf(why, sizeof why, "the server refuses target %s: %s", s->state.target, reason);
+	else
+		snprintf(why, sizeof why, "%s (%u)", reason, code);
+	if (code == 4001 || code == 4401 || code == 4403 || code == 4011)
+		least_ms = SLOW_RETRY_MS;
+	ws_client_free(&s->ws);
+	lost(s, least_ms, why);
+}
+
+/* --- messages of the server */
+
+static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
+{
+	const char *node = "", *ca = NULL;
+	json_t *certificates = NULL, *urls = NULL;
+	const struct json_field fields[] = {
+		{ "node", JSON_FIELD_STRING, false, 0, 256, (void *)&node },
+		{ "ssh_ca", JSON_FIELD_STRING, false, 0, 2048, (void *)&ca },
+		{ "host_certificates", JSON_FIELD_STRINGS, false, 0, LIMIT_HOST_KEYS, (void *)&certificates },
+		{ "server_urls", JSON_FIELD_STRINGS, false, 0, 1024, (void *)&urls },
+		{ .name = NULL },
+	};
+	struct err file = { 0 };
+	int rc = json_read(message, "welcome", false, fields, e);
+	if (rc)
+		return rc;
+	if (ca && *ca && hostkeys_take(s->settings, ca, certificates, &file))
+		log_error("cannot take the SSH certificates: %s", file.text);
+	while (json_array_size(s->urls) > s->configured_urls)
+		json_array_remove(s->urls, s->configured_urls);
+	for (size_t i = 0; i < json_array_size(urls) && json_array_size(s->urls) < LIMIT_SERVER_URLS; i++) {
+		struct url parsed;
+		if (url_parse(json_string_value(json_array_get(urls, i)), &parsed, &file) == 0 && parsed.tls)
+			json_array_append(s->urls, json_array_get(urls, i));
+	}
+	s->control = CONTROL_UP;
+	backoff_reset(&s->backoff);
+	s->last_problem[0] = '\0';
+	log_with(LOG_LEVEL_INFO, FIELDS({ "server", url_now(s) }, { "node", node }, { "target", s->state.target }),
+		 "connected");
+	notify_send("STATUS=connected");
+	notify_ready_file(settings_text(s->settings->ready_file), 1);
+	return 0;
+}
+
+static int on_offer(struct supervisor *s, json_t *message, struct err *e)
+{
+	struct offer offer;
+	int rc = offer_parse(message, &offer, e);
+	if (!rc)
+		sessions_offer(s->sessions, &offer, s->urls);
+	return rc;
+}
+
+static int on_grant(struct supervisor *s, json_t *message, struct err *e)
+{
+	const char *session = NULL;
+	json_t *grant = NULL;
+	const struct json_field fields[] = {
+		{ "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, (void *)&session },
+		{ "grant", JSON_FIELD_OBJECT, true, 0, 0, (void *)&grant },
+		{ .name = NULL },
+	};
+	int rc = json_read(message, "grant", false, fields, e);
+	if (!rc)
+		sessions_grant(s->sessions, session, grant);
+	return rc;
+}
+
+static int on_terminate(struct supervisor *s, json_t *message, struct err *e)
+{
+	const char *session = NULL, *text = "";
+	int64_t code = 0;
+	const struct json_field fields[] = {
+		{ "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, (void *)&session },
+		{ "code", JSON_FIELD_INT, true, 1000, 4999, &code },
+		{ "text", JSON_FIELD_STRING, false, 0, 1024, (void *)&text },
+		{ .name = NULL },
+	};
+	int rc = json_read(message, "terminate", false, fields, e);
+	if (!rc)
+		sessions_terminate(s->sessions, session, code, text);
+	return rc;
+}
+
+static int on_drain(struct supervisor *s, json_t *message, struct err *e)
+{
+	(void)message, (void)e;
+	log_info("the server is going away, connecting elsewhere");
+	s->draining = true;
+	ws_client_close(s->ws, 1000, "drain");
+	return 0;
+}
+
+static int on_ack(struct supervisor *s, json_t *message, struct err *e)
+{
+	int64_t seq = 0;
+	const struct json_field fields[] = {
+		{ "seq", JSON_FIELD_INT, true, 0, INT64_MAX, &seq },
+		{ .name = NULL },
+	};
+	int rc = json_read(message, "ack", false, fields, e);
+	if (!rc)
+		spool_ack(s->spool, (uint64_t)seq);
+	return rc;
+}
+
+static const struct {
+	const char *type;
+	bool before_welcome, after_welcome;
+	int (*take)(struct supervisor *, json_t *, struct err *);
+} legal[] = {
+	{ "welcome", true, false, on_welcome }, { "offer", false, true, on_offer },
+	{ "grant", false, true, on_grant },     { "terminate", false, true, on_terminate },
+	{ "drain", true, true, on_drain },      { "ack", false, true, on_ack },
+};
+
+static int judge_message(struct supervisor *s, const char *text, size_t len, struct err *e)
+{
+	json_t *message = NULL;
+	int rc = json_parse(text, len, &message, e);
+	const char *type = rc ? NULL : json_string_value(json_object_get(message, "type"));
+	if (!rc && !type)
+		rc = err_set(e, ERR_PROTOCOL, "a message without type");
+	for (size_t i = 0; !rc && i < sizeof legal / sizeof legal[0]; i++) {
+		if (strcmp(legal[i].type, type) != 0)
+			continue;
+		if (!(s->control == CONTROL_UP ? legal[i].after_welcome : legal[i].before_welcome))
+			rc = err_set(e, ERR_PROTOCOL, "%s is not legal now", type);
+		else
+			rc = legal[i].take(s, message, e);
+	}
+	json_decref(message);
+	return rc;
+}
+
+static void on_text(void *user, const char *text, size_t len)
+{
+	struct supervisor *s = user;
+	struct err e = { 0 };
+	if (s->draining || !judge_message(s, text, len, &e))
+		return;
+	log_error("control connection: the server broke the protocol: %s", e.text);
+	ws_client_close(s->ws, 4008, "protocol");
+}
+
+static void on_binary(void *user, const uint8_t *data, size_t len)
+{
+	struct supervisor *s = user;
+	(void)data, (void)len;
+	ws_client_close(s->ws, 4008, "no binary messages here");
+}
+
+/* --- dialling */
+
+static void dial(struct supervisor *s)
+{
+	static const struct ws_callbacks callbacks = {
+		.open = say_hello, .text = on_text, .binary = on_binary, .closed = on_closed
+	};
+	char url[1024], assertion[PROOF_TEXT_MAX], bearer[PROOF_TEXT_MAX + 16];
+	struct err e = { 0 };
+	int rc = url_join(url_now(s), "/v1/agent", url, sizeof url, &e);
+	if (!rc)
+		rc = proof_make_assertion(s->state.identity, s->state.target, "tunnel-server", clock_wall_ms(),
+					  assertion, &e);
+	if (!rc) {
+		snprintf(bearer, sizeof bearer, "Bearer %s", assertion);
+		const struct ws_header headers[] = { { "Authorization", bearer }, { NULL, NULL } };
+		const struct ws_options options = { .url = url,
+						    .subprotocol = "tunnel.control.v1",
+						    .headers = headers,
+						    .tls = s->tls,
+						    .proxy = s->settings->proxy,
+						    .ping_ms = HEARTBEAT_MS,
+						    .dead_ms = DEAD_MS,
+						    .max_text = LIMIT_WS_MESSAGE_TEXT };
+		s->control = CONTROL_DIALING;
+		rc = ws_client_open(&s->loop, &options, &callbacks, s, &s->ws, &e);
+	}
+	if (rc)
+		lost(s, SLOW_RETRY_MS, e.text);
+}
+
+/* --- reports */
+
+static void send_reports(struct supervisor *s)
+{
+	uint64_t seq = 0;
+	const char *text;
+	while (s->control == CONTROL_UP && ws_client_unsent(s->ws) < SEND_AHEAD &&
+	       (text = spool_next(s->spool, s->sent, &seq)) != NULL) {
+		if (ws_client_send_text(s->ws, text))
+			return;
+		s->sent = seq;
+	}
+}
+
+static void on_turn(uv_prepare_t *turn)
+{
+	struct supervisor *s = turn->data;
+	struct err e = { 0 };
+	int rc = spool_sync(s->spool, &e);
+	if (rc && !s->sync_failed)
+		log_error("reports cannot be kept: %s", e.text);
+	s->sync_failed = rc != 0;
+	if (rc)
+		return;
+	sessions_acknowledge(s->sessions);
+	send_reports(s);
+}
+
+static void on_accepted(void *user, const char *session)
+{
+	send_message(user, json_pack("{s:s, s:s}", "type", "accepted", "session", session));
+}
+
+static void on_refused(void *user, const char *session, unsigned code, const char *text)
+{
+	send_message(user, json_pack("{s:s, s:s, s:i, s:s}", "type", "refused", "session", session, "code", (int)code,
+				     "text", text));
+}
+
+/* --- life */
+
+static void stop(struct supervisor *s)
+{
+	if (s->stopping)
+		return;
+	s->stopping = true;
+	notify_send("STOPPING=1");
+	uv_stop(&s->loop);
+}
+
+static void reload(struct supervisor *s)
+{
+	struct settings fresh = { .ssh = NULL };
+	struct err e = { 0 };
+	if (settings_load(s->config, s->state_dir, &fresh, &e)) {
+		log_error("the settings stay as they are: %s", e.text);
+		return;
+	}
+	s->settings->log_level = fresh.log_level;
+	log_set_level((enum log_level)fresh.log_level);
+	settings_free(&fresh);
+	log_info("log level read again; other settings need a restart (sessions go on over it)");
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct supervisor *s = handle->data;
+	if (number == SIGHUP) {
+		reload(s);
+		return;
+	}
+	log_info("stopping; sessions go on without the agent's supervisor");
+	stop(s);
+}
+
+static int collect_urls(struct supervisor *s, struct err *e)
+{
+	s->urls = json_array();
+	for (size_t i = 0; s->urls && i < s->settings->servers.n && i < LIMIT_SERVER_URLS; i++)
+		json_array_append_new(s->urls, json_string(s->settings->servers.at[i]));
+	if (json_array_size(s->urls) == 0)
+		json_array_append_new(s->urls, json_string(s->state.server));
+	s->configured_urls = json_array_size(s->urls);
+	return s->configured_urls ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+static int open_parts(struct supervisor *s, struct err *e)
+{
+	static const struct sessions_callbacks callbacks = { .accepted = on_accepted, .refused = on_refused };
+	char path[STATE_PATH];
+	EVP_PKEY *link = NULL;
+	int rc = state_load(s->settings->state_dir, &s->state, e);
+	if (!rc)
+		rc = state_load_link_key(s->settings->state_dir, &link, e); /* workers need it: say now if it is bad */
+	EVP_PKEY_free(link);
+	if (!rc)
+		rc = collect_urls(s, e);
+	if (!rc)
+		rc = net_tls_new(settings_text(s->settings->ca_file), &s->tls, e);
+	if (!rc)
+		rc = hostkeys_list(s->settings, &s->host_keys, e);
+	if (!rc)
+		rc = state_path(s->settings->state_dir, "reports", path, e);
+	if (!rc)
+		rc = spool_open(path, &s->spool, e);
+	if (!rc)
+		rc = sessions_new(&s->loop, s->settings, s->state.target, s->spool, &callbacks, s, &s->sessions, e);
+	return rc;
+}
+
+static void start(struct supervisor *s)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+	uv_timer_init(&s->loop, &s->retry);
+	uv_prepare_init(&s->loop, &s->turn);
+	s->retry.data = s->turn.data = s;
+	uv_prepare_start(&s->turn, on_turn);
+	for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+		uv_signal_init(&s->loop, &s->signals[i]);
+		s->signals[i].data = s;
+		uv_signal_start(&s->signals[i], on_signal, numbers[i]);
+	}
+	s->started = true;
+	notify_send("READY=1\nSTATUS=connecting");
+	log_with(LOG_LEVEL_INFO, FIELDS({ "target", s->state.target }, { "version", TUNNEL_VERSION }), "agent started");
+	dial(s);
+}
+
+static void on_patience_over(uv_timer_t *timer)
+{
+	uv_stop(timer->loop);
+}
+
+static void close_loop(struct supervisor *s)
+{
+	uv_timer_t patience; /* a worker that does not read must not keep us */
+	uv_timer_init(&s->loop, &patience);
+	uv_timer_start(&patience, on_patience_over, 2000, 0);
+	uv_unref((uv_handle_t *)&patience);
+	uv_run(&s->loop, UV_RUN_DEFAULT);
+	uv_close((uv_handle_t *)&patience, NULL);
+	uv_run(&s->loop, UV_RUN_NOWAIT);
+	uv_loop_close(&s->loop);
+}
+
+static void close_parts(struct supervisor *s)
+{
+	struct err e = { 0 };
+	if (s->spool && spool_sync(s->spool, &e))
+		log_error("reports may be lost: %s", e.text);
+	ws_client_free(&s->ws);
+	sessions_free(&s->sessions);
+	if (s->started) {
+		uv_close((uv_handle_t *)&s->retry, NULL);
+		uv_close((uv_handle_t *)&s->turn, NULL);
+		for (size_t i = 0; i < sizeof s->signals / sizeof s->signals[0]; i++)
+			uv_close((uv_handle_t *)&s->signals[i], NULL);
+	}
+	close_loop(s);
+	spool_close(&s->spool);
+	net_tls_free(&s->tls);
+	json_decref(s->host_keys);
+	json_decref(s->urls);
+	state_free(&s->state);
+}
+
+int supervisor_run(struct settings *settings, const char *config, const char *state_dir, struct err *e)
+{
+	struct supervisor *s = calloc(1, sizeof *s);
+	int lock = -1, rc;
+	if (!s)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	s->settings = settings, s->config = config, s->state_dir = state_dir;
+	signal(SIGPIPE, SIG_IGN);
+	rc = state_lock(settings->state_dir, &lock, e);
+	if (!rc && uv_loop_init(&s->loop) != 0)
+		rc = err_set(e, ERR_INTERNAL, "cannot make an event loop");
+	if (rc) {
+		if (lock >= 0)
+			close(lock);
+		free(s);
+		return rc;
+	}
+	rc = open_parts(s, e);
+	if (!rc) {
+		start(s);
+		uv_run(&s->loop, UV_RUN_DEFAULT);
+		notify_ready_file(settings_text(settings->ready_file), 0);
+	}
+	close_parts(s);
+	close(lock);
+	free(s);
+	return rc;
+}
