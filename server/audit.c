@@ -152,8 +152,8 @@ void audit_close(struct audit **audit)
 static int check_fields(const char *event, const json_t *fields, struct err *e)
 {
 	static const char *const ours[] = { "seq", "at", "node", "event", "prev", "hash" };
-	if (!json_is_object(fields))
-		return err_set(e, ERR_INTERNAL, "audit %s: fields are no object", event);
+	if (!json_is_object(fields)) /* most likely text that is not UTF-8; a record without it would say nothing */
+		return err_set(e, ERR_INVALID, "audit %s: its fields are no JSON object", event);
 	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
 		if (json_object_get(fields, ours[i]))
 			return err_set(e, ERR_INVALID, "audit %s: field \"%s\" belongs to the log", event, ours[i]);
@@ -207,20 +207,17 @@ static void save_now_and_then(struct audit *a)
 
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e)
 {
-	json_t *record = fields ? fields : json_object();
-	if (!record)
-		return err_set(e, ERR_NOMEM, "out of memory");
-	int rc = check_fields(event, record, e);
+	int rc = check_fields(event, fields, e);
 	if (rc == 0) {
 		pthread_mutex_lock(&audit->chain);
-		rc = append_locked(audit, event, record, e);
+		rc = append_locked(audit, event, fields, e);
 		if (rc == 0)
 			save_now_and_then(audit);
 		pthread_mutex_unlock(&audit->chain);
 		if (rc != 0)
 			err_wrap(e, "audit %s", event);
 	}
-	json_decref(record);
+	json_decref(fields);
 	return rc;
 }
 

@@ -13,8 +13,8 @@ struct audit;
 int audit_open_blocking(struct server *server, struct audit **out_audit, struct err *e);
 void audit_close(struct audit **audit);
 /* event: "session.start", "session.attach", "session.end", "stream.open", "denied", "policy.put", "target.enrolled" …
- * fields: an object, stolen, whatever the outcome; NULL: none. Adds at, node, event, prev and hash; those names and seq
- * are not for callers (ERR_INVALID). 0 when durable. */
+ * fields: an object, stolen, whatever the outcome; NULL (making it failed) is ERR_INVALID. Adds at, node, event, prev
+ * and hash; those names and seq are not for callers (ERR_INVALID). 0 when durable. */
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e);
 /* Records from a sequence number on, at most limit; *out_records is an array of {seq, …record}. */
 int audit_read_blocking(struct audit *audit, uint64_t from, uint32_t limit, json_t **out_records, uint64_t *out_next,

@@ -254,7 +254,7 @@ static void test_append_without_answer(void **state)
 	for (int written = 0; written < 2; written++) {
 		f->store->fail_append = ERR_TIMEOUT;
 		f->store->append_anyway = written;
-		assert_int_equal(audit_append_blocking(f->audit, "lost", NULL, &e), ERR_TIMEOUT);
+		assert_int_equal(audit_append_blocking(f->audit, "lost", json_object(), &e), ERR_TIMEOUT);
 		assert_non_null(strstr(e.text, "audit lost: "));
 		f->store->fail_append = 0;
 		append(f->audit, "e", 2);
@@ -262,10 +262,10 @@ static void test_append_without_answer(void **state)
 	expect_whole(f->audit, 4);
 	/* and when even the reading fails, nothing is appended on a guess */
 	f->store->fail_append = ERR_TIMEOUT;
-	assert_int_equal(audit_append_blocking(f->audit, "lost", NULL, &e), ERR_TIMEOUT);
+	assert_int_equal(audit_append_blocking(f->audit, "lost", json_object(), &e), ERR_TIMEOUT);
 	f->store->fail_append = 0;
 	f->store->fail_read = ERR_UNAVAILABLE;
-	assert_int_equal(audit_append_blocking(f->audit, "lost", NULL, &e), ERR_UNAVAILABLE);
+	assert_int_equal(audit_append_blocking(f->audit, "lost", json_object(), &e), ERR_UNAVAILABLE);
 	f->store->fail_read = 0;
 	append(f->audit, "e", 3);
 	expect_whole(f->audit, 6);
@@ -291,8 +291,10 @@ static void test_names_of_the_log_are_refused(void **state)
 				 ERR_INVALID);
 		assert_non_null(strstr(e.text, names[i]));
 	}
-	expect_whole(f->audit, 0);
 	struct err e = { 0 };
+	assert_int_equal(audit_append_blocking(f->audit, "e", NULL, &e), ERR_INVALID);
+	assert_int_equal(audit_append_blocking(f->audit, "e", json_array(), &e), ERR_INVALID);
+	expect_whole(f->audit, 0);
 	json_t *records;
 	uint64_t next;
 	assert_int_equal(audit_read_blocking(f->audit, 1, 1001, &records, &next, &e), ERR_INVALID);
