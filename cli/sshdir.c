@@ -49,7 +49,7 @@ static int use_given(struct sshdir *d, const char *path, struct err *e)
 	char full[PATH_MAX];
 	if (!realpath(path, full) || strlen(full) >= sizeof d->path)
 		return err_set(e, ERR_INVALID, "%s: path too long", path);
-	snprintf(d->path, sizeof d->path, "%s", full);
+	memcpy(d->path, full, strlen(full) + 1);
 	return 0;
 }
 

@@ -20,7 +20,8 @@ else()
 endif()
 target_link_options(tunnel_flags INTERFACE -Wl,-z,relro,-z,now)
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
-  target_compile_options(tunnel_flags INTERFACE -Wlogical-op -Wduplicated-cond)
+  # Texts for people are cut to their buffers on purpose: that is what snprintf is for here.
+  target_compile_options(tunnel_flags INTERFACE -Wlogical-op -Wduplicated-cond -Wno-format-truncation)
 endif()
 
 include(CheckPIESupported)
