@@ -328,15 +328,29 @@ static ssize_t read_payload(struct link *link, struct err *e)
 	return n;
 }
 
-static int read_frames(struct link *link, struct err *e)
+/* Some bytes of the unit that is wanted, and what it does once it is whole. Returns as link_tls_read; *out_rc is what
+ * the unit's effect said. */
+static ssize_t read_unit(struct link *link, int *out_rc, struct err *e)
 {
 	struct parser *p = &link->parser;
+	ssize_t n = link_tls_read(link->tls, p->bytes + p->have, p->want - p->have, e);
+	if (n <= 0)
+		return n;
+	p->have += (size_t)n;
+	if (p->have < p->want)
+		return n;
+	int rc = got_unit(link, e);
+	if (rc == 0 && p->step == PARSE_BODY && p->want == 0) /* a frame without a body is whole already */
+		rc = got_unit(link, e);
+	*out_rc = rc;
+	return n;
+}
+
+static int read_frames(struct link *link, struct err *e)
+{
 	for (;;) {
-		ssize_t n;
-		if (p->step == PARSE_PAYLOAD)
-			n = read_payload(link, e);
-		else
-			n = link_tls_read(link->tls, p->bytes + p->have, p->want - p->have, e);
+		int rc = 0;
+		ssize_t n = link->parser.step == PARSE_PAYLOAD ? read_payload(link, e) : read_unit(link, &rc, e);
 		if (n == 0)
 			return 0;
 		if (n == ERR_NOMEM)
@@ -345,11 +359,6 @@ static int read_frames(struct link *link, struct err *e)
 			link_break_epoch(link);
 			return (int)n;
 		}
-		if (p->step == PARSE_PAYLOAD || (p->have += (size_t)n) < p->want)
-			continue;
-		int rc = got_unit(link, e);
-		while (rc == 0 && p->step == PARSE_BODY && p->want == 0)
-			rc = got_unit(link, e);
 		if (rc != 0)
 			return link->over ? rc : link_fail(link, rc == ERR_PROTOCOL ? LINK_PROTOCOL : LINK_INTERNAL, e);
 	}

@@ -91,8 +91,9 @@ static const unsigned moves[] = {
 
 void stream_move(struct link *link, struct stream *s, enum stream_state to)
 {
-	assert(moves[s->state] & 1u << to);
-	bool was_live = stream_is_live(s);
+	bool legal = moves[s->state] & 1u << to, was_live = stream_is_live(s);
+	assert(legal);
+	(void)legal;
 	if (s->state == STREAM_OPENING && s->wired)
 		link->asking--;
 	s->state = to;
