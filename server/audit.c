@@ -109,7 +109,7 @@ static int catch_up(struct audit *a, struct err *e)
 
 int audit_open_blocking(struct server *server, struct audit **out_audit, struct err *e)
 {
-	bool clean;
+	bool clean = false;
 	struct audit *a = calloc(1, sizeof *a);
 	if (!a)
 		return err_set(e, ERR_NOMEM, "out of memory");
