@@ -124,7 +124,8 @@ static void on_writable(uv_poll_t *poll, int status, int events)
 	int error = 0;
 	socklen_t len = sizeof error;
 	(void)events;
-	if (status < 0 || getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+	/* libuv reports a refused connection as a bad descriptor; the socket knows better. */
+	if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || (status < 0 && !error))
 		error = EIO;
 	if (error) {
 		failed(d, error);
@@ -184,7 +185,7 @@ static bool may_try(struct dial *d, const struct addrinfo *a)
 		d->code = LINK_NOT_ALLOWED;
 		if (getnameinfo(a->ai_addr, a->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST) != 0)
 			strcpy(address, "?");
-		snprintf(d->text, sizeof d->text, "%.80s resolves to %s, which the agent's allow list does not hold",
+		snprintf(d->text, sizeof d->text, "%.64s resolves to %s, which the agent's allow list does not hold",
 			 d->where, address);
 	}
 	return false;

@@ -1,0 +1,177 @@
+#include "support/case.h"
+
+#include "agent/dial.h"
+#include "agent/sockpair.h"
+#include "link/link.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct result {
+	int calls, fd;
+	unsigned code;
+	char text[256];
+};
+
+static void on_done(void *user, int fd, unsigned code, const char *text)
+{
+	struct result *r = user;
+	r->calls++;
+	r->fd = fd;
+	r->code = code;
+	snprintf(r->text, sizeof r->text, "%s", text);
+}
+
+static uint16_t listen_on(int *out_fd)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t len = sizeof a;
+	*out_fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(bind(*out_fd, (struct sockaddr *)&a, sizeof a), 0);
+	assert_int_equal(listen(*out_fd, 4), 0);
+	getsockname(*out_fd, (struct sockaddr *)&a, &len);
+	return ntohs(a.sin_port);
+}
+
+static struct result dial_to(const char *host, uint16_t port, const char *entry, int64_t timeout_ms)
+{
+	struct result r = { .fd = -1 };
+	struct allow *allow = NULL;
+	struct dial *d = NULL;
+	struct err e = { 0 };
+	uv_loop_t loop;
+	char *entries[] = { (char *)(uintptr_t)entry };
+	uv_loop_init(&loop);
+	if (entry)
+		assert_int_equal(allow_parse(entries, 1, &allow, &e), 0);
+	const struct dial_options options = { .host = host, .port = port, .allow = allow, .timeout_ms = timeout_ms };
+	assert_int_equal(dial_start(&loop, &options, on_done, &r, &d, &e), 0);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&loop), 0); /* nothing is left behind */
+	assert_int_equal(r.calls, 1);
+	allow_free(&allow);
+	return r;
+}
+
+static void test_connects(void **state)
+{
+	(void)state;
+	int listener;
+	uint16_t port = listen_on(&listener);
+	struct result r = dial_to("127.0.0.1", port, NULL, 5000);
+	assert_true(r.fd >= 0);
+	assert_int_equal(r.code, LINK_OK);
+	close(r.fd);
+	r = dial_to("localhost", port, "tcp:127.0.0.0/8:*", 5000);
+	assert_true(r.fd >= 0);
+	close(r.fd);
+	close(listener);
+}
+
+static void test_the_resolved_address_is_judged(void **state)
+{
+	(void)state;
+	int listener;
+	uint16_t port = listen_on(&listener);
+	struct result r = dial_to("localhost", port, "tcp:10.0.0.0/8:*", 5000);
+	assert_int_equal(r.fd, -1);
+	assert_int_equal(r.code, LINK_NOT_ALLOWED);
+	assert_non_null(strstr(r.text, "resolves to"));
+	assert_non_null(strstr(r.text, "allow list"));
+	/* Nobody knocked. */
+	struct timeval none = { .tv_usec = 1 };
+	setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
+	assert_int_equal(accept(listener, NULL, NULL), -1);
+	close(listener);
+}
+
+static void test_failures_have_their_codes(void **state)
+{
+	(void)state;
+	int listener;
+	uint16_t port = listen_on(&listener);
+	close(listener);
+	struct result r = dial_to("127.0.0.1", port, NULL, 5000);
+	assert_int_equal(r.code, LINK_REFUSED);
+	assert_non_null(strstr(r.text, "refused"));
+	r = dial_to("no-such-host.invalid", 80, NULL, 20000);
+	assert_true(r.code == LINK_UNREACHABLE || r.code == LINK_TIMEOUT);
+	assert_non_null(strstr(r.text, "no-such-host.invalid"));
+	r = dial_to("255.255.255.255", 80, NULL, 5000);
+	assert_int_equal(r.code, LINK_UNREACHABLE);
+}
+
+/* A listener whose backlog is full does not answer. */
+static void test_timeout(void **state)
+{
+	(void)state;
+	int listener, fill[8];
+	uint16_t port = listen_on(&listener);
+	listen(listener, 0);
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_port = htons(port),
+				 .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	for (size_t i = 0; i < 8; i++) {
+		fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		(void)!connect(fill[i], (struct sockaddr *)&a, sizeof a);
+	}
+	struct result r = dial_to("127.0.0.1", port, NULL, 200);
+	assert_int_equal(r.fd, -1);
+	assert_int_equal(r.code, LINK_TIMEOUT);
+	for (size_t i = 0; i < 8; i++)
+		close(fill[i]);
+	close(listener);
+}
+
+static void test_cancel(void **state)
+{
+	(void)state;
+	struct result r = { .calls = 0 };
+	struct dial *d = NULL;
+	uv_loop_t loop;
+	uv_loop_init(&loop);
+	const struct dial_options options = { .host = "localhost", .port = 1, .timeout_ms = 5000 };
+	assert_int_equal(dial_start(&loop, &options, on_done, &r, &d, NULL), 0);
+	dial_cancel(&d);
+	dial_cancel(&d);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	assert_int_equal(r.calls, 0);
+}
+
+static void test_loopback_pair(void **state)
+{
+	(void)state;
+	struct err e = { 0 };
+	for (int i = 0; i < 50; i++) {
+		int fds[2];
+		char got[6] = "";
+		struct sockaddr_in a, b;
+		socklen_t len = sizeof a;
+		assert_int_equal(sockpair_loopback(fds, &e), 0);
+		assert_int_equal(getpeername(fds[1], (struct sockaddr *)&a, &len), 0);
+		len = sizeof b;
+		assert_int_equal(getsockname(fds[0], (struct sockaddr *)&b, &len), 0);
+		assert_int_equal(a.sin_family, AF_INET);
+		assert_int_equal(a.sin_port, b.sin_port);
+		assert_int_equal(write(fds[1], "hello", 5), 5);
+		assert_int_equal(recv(fds[0], got, 5, MSG_WAITALL), 5);
+		assert_string_equal(got, "hello");
+		close(fds[0]);
+		close(fds[1]);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_connects),
+		cmocka_unit_test(test_the_resolved_address_is_judged),
+		cmocka_unit_test(test_failures_have_their_codes),
+		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_loopback_pair),
+	};
+	return RUN_CASES(tests);
+}
