@@ -4,6 +4,7 @@
 #include "server/api_call.h"
 #include "server/policies.h"
 #include "server/server.h"
+#include "server/session_judge.h"
 #include "server/session_record.h"
 #include "server/session_start.h"
 #include "server/session_state.h"
@@ -40,21 +41,12 @@ static bool is_own(const struct api_call *c, const json_t *doc)
 	       strcmp(c->id.provider, record_text(doc, "provider")) == 0;
 }
 
-/* What policies may look at when they judge a session. */
-static json_t *context_of(const json_t *doc)
-{
-	json_t *context = json_pack("{s:s}", "tunnel:Kind", record_text(doc, "kind"));
-	if (*record_text(doc, "login"))
-		json_object_set_new(context, "tunnel:Login", json_string(record_text(doc, "login")));
-	return context;
-}
-
 static int may_see(struct api_call *c, const json_t *doc, struct err *e)
 {
 	char resource[sizeof "session/" + LIMIT_ID];
 	if (is_own(c, doc))
 		return 0;
-	json_auto_t *context = context_of(doc);
+	json_auto_t *context = session_context(doc);
 	snprintf(resource, sizeof resource, "session/%s", record_text(doc, "id"));
 	return policies_allows_blocking(c->server, &c->id, c->request->remote_address, "tunnel:DescribeSessions",
 					resource, context, e);
@@ -240,7 +232,7 @@ static void delete_by_identity(struct api_call *c)
 		return;
 	}
 	bool own = rc == 0 && is_own(c, doc);
-	json_auto_t *context = doc ? context_of(doc) : NULL;
+	json_auto_t *context = doc ? session_context(doc) : NULL;
 	snprintf(resource, sizeof resource, "session/%s", c->param);
 	if (!own && !api_require(c, "tunnel:TerminateSession", resource, context))
 		return;

@@ -87,7 +87,7 @@ static void check_assertion(struct server *server, const char *assertion, const 
 		rc = proof_check_assertion(assertion, key, target, "tunnel-server", now_ms, jti, &exp_ms, &e);
 	EVP_PKEY_free(key);
 	if (rc) {
-		refuse(out, rc == ERR_DENIED || rc == ERR_INVALID ? 4401 : 4503, "assertion: %.200s", e.text);
+		refuse(out, rc == ERR_DENIED || rc == ERR_INVALID ? 4401 : 4503, "%.250s", e.text);
 		return;
 	}
 	enum replay_result seen = replay_check(server->control->assertions, target, strlen(target), jti,

@@ -81,7 +81,7 @@ static void check_proof(struct server *server, const json_t *record, const struc
 	int64_t now_ms = clock_wall_ms();
 	int rc = proof_check_dpop(p->dpop, p->token, now_ms, PROOF_WINDOW_MS, &dpop, &e);
 	if (rc) {
-		refuse(out, rc == ERR_DENIED || rc == ERR_INVALID ? 4401 : 4503, "DPoP proof: %.200s", e.text);
+		refuse(out, rc == ERR_DENIED || rc == ERR_INVALID ? 4401 : 4503, "DPoP %.240s", e.text);
 		return;
 	}
 	key_pin_text(dpop.key_pin, pin);

@@ -3,12 +3,14 @@
  * it or may resume it, with those endpoints that are still allowed. */
 #include "server/session_judge.h"
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/text.h"
 #include "server/policies.h"
 #include "server/server.h"
 #include "server/session_record.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -90,19 +92,63 @@ json_t *session_grant(const char *kind, const char *login, const json_t *allow, 
 			 (int)LIMIT_LINK_STREAMS, "expires_at_ms", (json_int_t)expires_ms);
 }
 
-/* May it go on at all? The right to resume is asked of the session, the right to start of the target. */
-static int judge_going_on(struct server *server, const struct session_ask *ask, const char *session,
+json_t *session_context(const json_t *record)
+{
+	const struct session_ask ask = { .tags = json_object_get(record, "tags"),
+					 .kind = record_text(record, "kind"),
+					 .login = record_text(record, "login") };
+	json_t *context = context_of(&ask);
+	json_object_set_new(context, "session:Principal", json_string(record_text(record, "principal")));
+	json_object_set_new(context, "session:Target", json_string(record_text(record, "target")));
+	return context;
+}
+
+/* Does a statement deny it, rather than none allow it? */
+static bool is_denied(struct server *server, const struct session_ask *ask, const char *action, const char *resource,
+		      const json_t *extra)
+{
+	char now[CLOCK_TEXT_LEN], key[sizeof "tunnel:Claim/" + 256];
+	const char *name;
+	json_t *value;
+	json_auto_t *context = json_deep_copy(extra);
+	json_object_set_new(context, "tunnel:CurrentTime", json_string(clock_text(clock_wall_ms(), now)));
+	json_object_set_new(context, "tunnel:Provider", json_string(ask->id->provider));
+	if (ask->remote_address && *ask->remote_address)
+		json_object_set_new(context, "tunnel:SourceIp", json_string(ask->remote_address));
+	json_object_foreach(ask->id->claims, name, value)
+	{
+		int n = snprintf(key, sizeof key, "tunnel:Claim/%s", name);
+		if (n > 0 && (size_t)n < sizeof key)
+			json_object_set(context, key, value);
+	}
+	const struct policy_request request = { .subject = ask->id->subject,
+						.groups = ask->id->groups,
+						.action = action,
+						.resource = resource,
+						.context = context };
+	struct policy_decision decision;
+	policies_evaluate_anythread(server->policies, &request, &decision);
+	return decision.effect == POLICY_DENY;
+}
+
+/* May it go on at all? The right to resume is asked of the session, the right to start of the target. Either is enough,
+ * but a statement that denies resuming means it. */
+static int judge_going_on(struct server *server, const struct session_ask *ask, const json_t *record,
 			  const char *resource, struct err *e)
 {
 	char own[RESOURCE_TEXT];
-	snprintf(own, sizeof own, "session/%s", session);
-	json_auto_t *context = context_of(ask);
-	int rc =
-		policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:ResumeSession", own, context, e);
+	snprintf(own, sizeof own, "session/%s", record_text(record, "id"));
+	json_auto_t *on_session = session_context(record);
+	json_auto_t *on_target = context_of(ask);
+	bool denied = false;
+	int rc = policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:ResumeSession", own, on_session,
+					  e);
 	if (rc == ERR_DENIED)
-		rc = policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:StartSession", resource,
-					      context, e);
-	return rc;
+		denied = is_denied(server, ask, "tunnel:ResumeSession", own, on_session);
+	if (rc != ERR_DENIED || denied)
+		return rc;
+	return policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:StartSession", resource,
+					on_target, e);
 }
 
 /* Leaves in *kept the endpoints that are still allowed. */
@@ -139,7 +185,7 @@ int session_judge_again_blocking(struct server *server, const json_t *record, co
 	char resource[RESOURCE_TEXT];
 	snprintf(resource, sizeof resource, "target/%s", ask.target);
 	json_auto_t *kept = json_array();
-	rc = judge_going_on(server, &ask, record_text(record, "id"), resource, e);
+	rc = judge_going_on(server, &ask, record, resource, e);
 	if (rc == 0 && strcmp(ask.kind, "ssh") == 0)
 		rc = judge_endpoint(server, &ask, resource, NULL, policies_allows_blocking, e);
 	else if (rc == 0)

@@ -27,6 +27,9 @@ int session_may_start_blocking(struct server *server, const struct session_ask *
 /* The stored request against the policies of now. 0 and the grant they leave of it; ERR_DENIED when nothing is left. */
 int session_judge_again_blocking(struct server *server, const json_t *record, const char *remote_address,
 				 json_t **out_grant, struct err *e);
+/* What policies may look at when they judge an action on session/<id>: kind, login, session:Principal, session:Target,
+ * the target's tags. New reference. */
+json_t *session_context(const json_t *record);
 /* A grant for what was asked, as PROTOCOL.md has it. New reference. */
 json_t *session_grant(const char *kind, const char *login, const json_t *allow, int64_t expires_ms);
 

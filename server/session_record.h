@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "server/auth.h"
 
 #include <stdbool.h>
@@ -15,7 +16,7 @@ struct server;
 
 #define SESSION_ID_TEXT 65
 #define SESSION_COLLECTION "sessions"
-#define SESSION_TOKEN_HASH 44 /* base64url of SHA-256, with NUL */
+#define SESSION_TOKEN_HASH TEXT_B64_SIZE(32) /* base64url of SHA-256, with NUL */
 
 const char *record_text(const json_t *doc, const char *key); /* "" when absent or null */
 int64_t record_int(const json_t *doc, const char *key);      /* 0 when absent */

@@ -1,0 +1,183 @@
+#include "fakes.h"
+
+#include "server/plugin_host.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- relay ---- */
+
+static json_t *ends, *infos, *sent, *closed;
+static struct relay_info info_of[64];
+
+void fake_io_reset(void)
+{
+	json_t **all[] = { &ends, &infos, &sent, &closed };
+	for (size_t i = 0; i < 4; i++) {
+		json_decref(*all[i]);
+		*all[i] = i == 2 ? json_array() : json_object();
+	}
+}
+
+void relay_end_anythread(struct relay *relay, const char *session, unsigned close_code, const char *reason)
+{
+	(void)relay, (void)reason;
+	json_object_set_new(ends, session, json_integer(close_code));
+}
+
+unsigned fake_relay_ended(const char *session)
+{
+	return (unsigned)json_integer_value(json_object_get(ends, session));
+}
+
+void fake_relay_set(const char *session, const struct relay_info *info)
+{
+	if (!info) {
+		json_object_del(infos, session);
+		return;
+	}
+	if (!json_object_get(infos, session))
+		json_object_set_new(infos, session, json_integer((json_int_t)json_object_size(infos)));
+	info_of[json_integer_value(json_object_get(infos, session))] = *info;
+}
+
+bool relay_info_anythread(struct relay *relay, const char *session, struct relay_info *out)
+{
+	(void)relay;
+	json_t *at = json_object_get(infos, session);
+	if (at)
+		*out = info_of[json_integer_value(at)];
+	return at != NULL;
+}
+
+void relay_forget_anythread(struct relay *relay, const char *session)
+{
+	(void)relay, (void)session;
+}
+
+/* ---- connections ---- */
+
+void wsconn_send_text_anythread(struct server *server, wsconn_id conn, const char *text)
+{
+	(void)server;
+	json_array_append_new(sent,
+			      json_pack("{s:I, s:o}", "conn", (json_int_t)conn, "message", json_loads(text, 0, NULL)));
+}
+
+void wsconn_close_anythread(struct server *server, wsconn_id conn, unsigned code, const char *reason)
+{
+	(void)server, (void)reason;
+	char key[32];
+	snprintf(key, sizeof key, "%llu", (unsigned long long)conn);
+	if (!json_object_get(closed, key))
+		json_object_set_new(closed, key, json_integer(code));
+}
+
+static json_t *message_of(const json_t *entry, wsconn_id conn)
+{
+	bool is = json_integer_value(json_object_get(entry, "conn")) == (json_int_t)conn;
+	return is ? json_object_get(entry, "message") : NULL;
+}
+
+static bool is_type(const json_t *message, const char *type)
+{
+	return message && strcmp(json_string_value(json_object_get(message, "type")), type) == 0;
+}
+
+json_t *fake_ws_last(wsconn_id conn, const char *type)
+{
+	for (size_t i = json_array_size(sent); i-- > 0;) {
+		json_t *message = message_of(json_array_get(sent, i), conn);
+		if (is_type(message, type))
+			return json_incref(message);
+	}
+	return NULL;
+}
+
+size_t fake_ws_count(wsconn_id conn, const char *type)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < json_array_size(sent); i++)
+		n += is_type(message_of(json_array_get(sent, i), conn), type);
+	return n;
+}
+
+const char *fake_ws_first(wsconn_id conn)
+{
+	for (size_t i = 0; i < json_array_size(sent); i++) {
+		json_t *message = message_of(json_array_get(sent, i), conn);
+		if (message)
+			return json_string_value(json_object_get(message, "type"));
+	}
+	return "";
+}
+
+unsigned fake_ws_closed(wsconn_id conn)
+{
+	char key[32];
+	snprintf(key, sizeof key, "%llu", (unsigned long long)conn);
+	return (unsigned)json_integer_value(json_object_get(closed, key));
+}
+
+/* ---- an auth provider: "Authorization: Test <subject> [<group>]" ---- */
+
+static struct plugin {
+	int unused;
+} provider;
+
+int plugin_open(const char *plugin_dir, const struct conf_section *section, enum tunnel_kind kind,
+		struct metrics *metrics, struct plugin **out_plugin, struct err *e)
+{
+	(void)plugin_dir, (void)section, (void)kind, (void)metrics, (void)e;
+	*out_plugin = &provider;
+	return 0;
+}
+
+void plugin_close(struct plugin **plugin)
+{
+	*plugin = NULL;
+}
+
+const char *plugin_name(const struct plugin *p)
+{
+	(void)p;
+	return "auth-test";
+}
+
+int plugin_reload(struct plugin *p, struct err *e)
+{
+	(void)p, (void)e;
+	return 0;
+}
+
+int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call,
+				const struct tunnel_auth_request *request, struct tunnel_identity *out)
+{
+	(void)p;
+	char group[64] = "";
+	for (size_t i = 0; i < request->header_count; i++) {
+		const char *value = request->headers[i].value;
+		if (strcmp(request->headers[i].name, "authorization") != 0 || strncmp(value, "Test ", 5) != 0)
+			continue;
+		if (strcmp(value + 5, "wrong") == 0) {
+			snprintf(call->err, call->err_len, "the password is wrong");
+			return TUNNEL_DENIED;
+		}
+		if (strcmp(value + 5, "away") == 0)
+			return TUNNEL_UNAVAILABLE;
+		sscanf(value + 5, "%255s %63s", out->subject, group);
+		if (*group)
+			snprintf(out->groups, sizeof out->groups, "[\"%s\"]", group);
+		return TUNNEL_OK;
+	}
+	return TUNNEL_NOT_MINE;
+}
+
+int plugin_auth_authorize_blocking(struct plugin *p, const struct tunnel_call *call,
+				   const struct tunnel_identity *identity, const char *action, const char *resource,
+				   const char *context)
+{
+	(void)p, (void)call, (void)identity, (void)action, (void)resource, (void)context;
+	return TUNNEL_NOT_MINE;
+}

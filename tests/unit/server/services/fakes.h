@@ -1,0 +1,27 @@
+/* What the services stand on, replaced: a store in memory, an auth provider that believes what it reads, a relay and
+ * connections that write down what they are told. */
+#ifndef TESTS_SERVER_FAKES_H
+#define TESTS_SERVER_FAKES_H
+
+#include "server/relay.h"
+#include "server/wsconn.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+void fake_store_reset(void);
+void fake_store_away(void);                        /* nothing works */
+void fake_store_fail_after(int puts, int appends); /* so many writes of sessions, of logs still work; -1: all */
+void fake_store_heal(void);
+
+void fake_io_reset(void);
+/* The relay's last end of that session: 0 none. */
+unsigned fake_relay_ended(const char *session);
+void fake_relay_set(const char *session, const struct relay_info *info); /* NULL: never here */
+/* The newest message of that type to a connection, new reference; NULL: none. */
+json_t *fake_ws_last(wsconn_id conn, const char *type);
+size_t fake_ws_count(wsconn_id conn, const char *type);
+unsigned fake_ws_closed(wsconn_id conn);   /* its close code; 0: open */
+const char *fake_ws_first(wsconn_id conn); /* type of its first message */
+
+#endif

@@ -1,0 +1,455 @@
+/* The API's surface: routes, problems, requests that are wrong, who may see what. */
+#include "world.h"
+
+#include "base/clock.h"
+
+static struct world *up(void)
+{
+	struct world *w = world_up();
+	enrol(w, "web-1", "'role':'web'");
+	hello(w, "web-1", 7, "");
+	return w;
+}
+
+static void expect(struct world *w, const char *method, const char *path, const char *query, const char *who,
+		   const char *body, int status, const char *code, const char *words)
+{
+	struct answer a = call(w, method, path, query, who, body);
+	if (a.status != status || strcmp(text_at(a.json, "code"), code) != 0 ||
+	    !strstr(text_at(a.json, "detail"), words))
+		fail_msg("%s %s?%s: %d %s", method, path, query, a.status, a.raw.body ? a.raw.body : "");
+	if (status >= 400)
+		assert_string_equal(text_at(a.json, "request_id"), "r-1");
+	answer_free(&a);
+}
+
+static void test_routes(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	expect(w, "GET", "/nowhere", "", NULL, NULL, 404, "not-found", "");
+	expect(w, "GET", "/v1/sessions/a/b", "", "alice", NULL, 404, "not-found", "");
+	expect(w, "GET", "/v1/sessions/%2e%2e%2f", "", "alice", NULL, 404, "not-found", "");
+	expect(w, "PATCH", "/v1/sessions", "", "alice", NULL, 405, "method-not-allowed", "POST, GET");
+	struct answer a = call(w, "POST", "/v1/policies/x", "", "alice", "{}");
+	assert_int_equal(a.status, 405);
+	assert_string_equal(a.raw.allow, "GET, PUT, DELETE");
+	answer_free(&a);
+	expect(w, "GET", "/healthz", "", NULL, NULL, 200, "", "");
+	expect(w, "GET", "/readyz", "", NULL, NULL, 200, "", "");
+	fake_store_away();
+	expect(w, "GET", "/readyz", "", NULL, NULL, 503, "busy", "store");
+	expect(w, "GET", "/healthz", "", NULL, NULL, 200, "", "");
+	fake_store_heal();
+	a = call(w, "GET", "/v1/targets/web%2D1", "", "alice", NULL);
+	assert_string_equal(text_at(a.json, "id"), "web-1");
+	answer_free(&a);
+	a = call(w, "GET", "/metrics", "", "alice", NULL);
+	assert_non_null(strstr(a.raw.body, "tunnel_"));
+	answer_free(&a);
+	world_down(w);
+}
+
+static void test_who_calls(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	expect(w, "GET", "/v1/whoami", "", NULL, NULL, 401, "unauthenticated", "carries no credential");
+	expect(w, "GET", "/v1/whoami", "", "Bearer x", NULL, 401, "unauthenticated", "auth-test");
+	expect(w, "GET", "/v1/whoami", "", "wrong", NULL, 401, "unauthenticated", "the password is wrong");
+	expect(w, "GET", "/v1/whoami", "", "away", NULL, 503, "busy", "");
+	struct answer a = call(w, "GET", "/v1/whoami", "", "bob dev", NULL);
+	assert_string_equal(text_at(a.json, "subject"), "bob");
+	assert_string_equal(text_at(a.json, "provider"), "auth-test");
+	assert_int_equal(json_array_size(json_object_get(a.json, "groups")), 1);
+	answer_free(&a);
+	expect(w, "GET", "/v1/audit", "", "bob", NULL, 403, "forbidden", "tunnel:ReadAudit");
+	expect(w, "GET", "/metrics", "", "bob", NULL, 403, "forbidden", "tunnel:ReadMetrics");
+	expect(w, "PUT", "/v1/policies/mine", "", "bob", "{}", 403, "forbidden", "policy/mine");
+	expect(w, "DELETE", "/v1/targets/web-1", "", "bob", NULL, 403, "forbidden", "target/web-1");
+	expect(w, "POST", "/v1/enrollments", "", "bob", "{'target':'x'}", 403, "forbidden", "tunnel:EnrollTarget");
+	expect(w, "GET", "/v1/targets/web-1", "", "bob", NULL, 404, "not-found", "");
+	world_down(w);
+}
+
+static void test_start_names_each_mistake(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	static const struct {
+		const char *body, *words; /* K stands for a good client key */
+	} cases[] = {
+		{ "", "body: missing" },
+		{ "{", "not valid JSON" },
+		{ "{'kind':'tcp','client_key':'K','allow':['a:1']}", "either target or selector" },
+		{ "{'target':'a','selector':{'b':'c'},'kind':'tcp','client_key':'K','allow':['a:1']}", "either" },
+		{ "{'target':'../x','kind':'tcp','client_key':'K','allow':['a:1']}", "body.target" },
+		{ "{'selector':{},'kind':'tcp','client_key':'K','allow':['a:1']}", "body.selector" },
+		{ "{'target':'a','kind':'udp','client_key':'K'}", "body.kind" },
+		{ "{'target':'a','kind':'tcp','client_key':'K'}", "body.allow" },
+		{ "{'target':'a','kind':'tcp','client_key':'K','allow':['a']}", "body.allow[0]" },
+		{ "{'target':'a','kind':'tcp','client_key':'K','allow':['a:1','127.1:5']}", "body.allow[1]" },
+		{ "{'target':'a','kind':'tcp','client_key':'K','allow':['[::ffff:127.0.0.1]:5']}", "127.0.0.1:5" },
+		{ "{'target':'a','kind':'tcp','client_key':'K','allow':['DB.:5']}", "'db:5'" },
+		{ "{'target':'a','kind':'tcp','client_key':'K','allow':['*:5']}", "body.allow[0]" },
+		{ "{'target':'a','kind':'tcp','client_key':'x','allow':['a:1']}", "body.client_key" },
+		{ "{'target':'a','kind':'tcp','client_key':'K','allow':['a:1'],'login':'x'}", "body.login" },
+		{ "{'target':'a','kind':'tcp','client_key':'K','allow':['a:1'],'prot':1}", "body.prot" },
+		{ "{'target':'a','kind':'ssh','client_key':'K'}", "body.login" },
+		{ "{'target':'a','kind':'ssh','client_key':'K','login':'Root'}", "body.ssh_public_key" },
+		{ "{'target':'a','kind':'ssh','client_key':'K','login':'r','ssh_public_key':'x'}", "ssh_public_key" },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		char body[1024];
+		const char *hole = strstr(cases[i].body, "'K'");
+		if (hole)
+			snprintf(body, sizeof body, "%.*s'%s%s", (int)(hole - cases[i].body), cases[i].body,
+				 w->client_key, hole + 2);
+		else
+			snprintf(body, sizeof body, "%s", cases[i].body);
+		expect(w, "POST", "/v1/sessions", "", "alice", body, 400, "invalid-request", cases[i].words);
+	}
+	expect(w, "POST", "/v1/sessions", "x=1", "alice", "{}", 400, "invalid-request", "'x'");
+	world_down(w);
+}
+
+static void test_a_forbidden_endpoint_is_named(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char body[512];
+	put_policy(w, "bob",
+		   "{'Effect':'Allow','Principal':{'User':['bob']},'Action':['tunnel:StartSession'],'Resource':['"
+		   "target/*'],"
+		   "'Condition':{'StringEquals':{'target:Tag/role':['web']}}},"
+		   "{'Effect':'Allow','Principal':{'User':['bob']},'Action':['tunnel:OpenTcp'],'Resource':['target/*'],"
+		   "'Condition':{'StringEquals':{'tunnel:Host':['127.0.0.1']},'NumericEquals':{'tunnel:Port':5432}}}");
+	snprintf(body, sizeof body,
+		 "{'target':'web-1','kind':'tcp','allow':['127.0.0.1:5432','127.0.0.1:22'],'client_key':'%s'}",
+		 w->client_key);
+	expect(w, "POST", "/v1/sessions", "", "bob", body, 403, "forbidden", "127.0.0.1:22");
+	assert_int_equal(audited(w, "denied", "action", "tunnel:OpenTcp"), 1);
+	snprintf(body, sizeof body,
+		 "{'target':'web-1','kind':'ssh','login':'root','ssh_public_key':'%s','client_key':'%s'}", w->ssh_key,
+		 w->client_key);
+	expect(w, "POST", "/v1/sessions", "", "bob", body, 403, "forbidden", "login root");
+	snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':['127.0.0.1:5432'],'client_key':'%s'}",
+		 w->client_key);
+	expect(w, "POST", "/v1/sessions", "", "bob", body, 201, "", "");
+	expect(w, "POST", "/v1/sessions", "", "carol", body, 403, "forbidden", "tunnel:StartSession");
+	snprintf(body, sizeof body, "{'target':'nowhere','kind':'tcp','allow':['127.0.0.1:5432'],'client_key':'%s'}",
+		 w->client_key);
+	expect(w, "POST", "/v1/sessions", "", "carol", body, 403, "forbidden", "target/nowhere");
+	expect(w, "POST", "/v1/sessions", "", "alice", body, 404, "not-found", "nowhere");
+	world_down(w);
+}
+
+static void test_ssh_gets_a_certificate_for_the_login(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char body[2048];
+	snprintf(body, sizeof body,
+		 "{'target':'web-1','kind':'ssh','login':'deploy','ssh_public_key':'%s comment','client_key':'%s'}",
+		 w->ssh_key, w->client_key);
+	struct answer a = call(w, "POST", "/v1/sessions", "", "alice", body);
+	assert_int_equal(a.status, 201);
+	assert_non_null(strstr(text_at(a.json, "ssh.certificate"), "ssh-ed25519-cert-v01@openssh.com "));
+	assert_string_equal(text_at(a.json, "ssh.host_alias"), "web-1");
+	json_t *keys = json_object_get(json_object_get(a.json, "ssh"), "host_keys");
+	assert_string_equal(json_string_value(json_array_get(keys, 0)), w->ssh_key);
+	json_t *offer = fake_ws_last(7, "offer");
+	json_t *logins = json_object_get(json_object_get(offer, "grant"), "logins");
+	assert_string_equal(json_string_value(json_array_get(logins, 0)), "deploy");
+	json_decref(offer);
+	answer_free(&a);
+	world_down(w);
+}
+
+static void test_an_idempotency_key_gives_the_same_session_and_a_new_token(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char body[512];
+	struct attach_decision d;
+	snprintf(body, sizeof body,
+		 "{'target':'web-1','kind':'tcp','allow':['a:1'],'client_key':'%s','idempotency_key':'k1'}",
+		 w->client_key);
+	struct answer a = call(w, "POST", "/v1/sessions", "", "alice", body);
+	struct answer b = call(w, "POST", "/v1/sessions", "", "alice", body);
+	assert_int_equal(a.status, 201);
+	assert_int_equal(b.status, 201);
+	assert_string_equal(text_at(a.json, "session.id"), text_at(b.json, "session.id"));
+	assert_string_not_equal(text_at(a.json, "token"), text_at(b.json, "token"));
+	assert_int_equal(fake_ws_count(7, "offer"), 1);
+	assert_int_equal(audited(w, "session.start", NULL, NULL), 1);
+	const char *id = text_at(b.json, "session.id");
+	assert_int_equal(attach(w, id, text_at(a.json, "token"), w->client, &d), 4401);
+	assert_int_equal(attach(w, id, text_at(b.json, "token"), w->client, &d), 0);
+	put_policy(w, "bob", "{'Effect':'Allow','Principal':{'User':['bob']},'Action':['*'],'Resource':['*']}");
+	struct answer c = call(w, "POST", "/v1/sessions", "", "bob", body); /* another caller's key is another key */
+	assert_int_equal(c.status, 201);
+	assert_string_not_equal(text_at(c.json, "session.id"), id);
+	char other[512];
+	snprintf(other, sizeof other,
+		 "{'target':'web-1','kind':'tcp','allow':['b:1'],'client_key':'%s','idempotency_key':'k1'}",
+		 w->client_key);
+	expect(w, "POST", "/v1/sessions", "", "alice", other, 409, "conflict", "idempotency_key");
+	struct answer gone = call_with_token(w, "DELETE", "/v1/sessions/s-x", "x", w->client);
+	assert_int_equal(gone.status, 404);
+	answer_free(&gone);
+	sessions_on_client_bye_blocking(&w->server, id);
+	struct answer ended = call(w, "POST", "/v1/sessions", "", "alice", body);
+	assert_int_equal(ended.status, 410);
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(ended.json, "end"), "code")), 4000);
+	answer_free(&ended);
+	answer_free(&a);
+	answer_free(&b);
+	answer_free(&c);
+	world_down(w);
+}
+
+static void test_an_offline_target_says_when_it_was_seen(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char body[512];
+	control_on_closed_blocking(&w->server, 7, "web-1", "gone");
+	snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':['a:1'],'client_key':'%s'}", w->client_key);
+	struct answer a = call(w, "POST", "/v1/sessions", "", "alice", body);
+	assert_int_equal(a.status, 409);
+	assert_string_equal(text_at(a.json, "code"), "target-offline");
+	assert_int_equal(strncmp(text_at(a.json, "last_seen"), "20", 2), 0);
+	assert_int_equal(audited(w, "session.start", NULL, NULL), 0);
+	answer_free(&a);
+	world_down(w);
+}
+
+static void test_a_selector_takes_the_least_loaded_connected_target(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char body[512];
+	enrol(w, "web-2", "'role':'web','zone':'b'");
+	enrol(w, "web-3", "'role':'web'"); /* not connected */
+	hello(w, "web-2", 8, "");
+	snprintf(body, sizeof body, "{'selector':{'role':'web'},'kind':'tcp','allow':['a:1'],'client_key':'%s'}",
+		 w->client_key);
+	size_t on[2] = { 0 };
+	for (int i = 0; i < 4; i++) {
+		struct answer a = call(w, "POST", "/v1/sessions", "", "alice", body);
+		assert_int_equal(a.status, 201);
+		on[strcmp(text_at(a.json, "session.target"), "web-1") == 0]++;
+		answer_free(&a);
+	}
+	assert_int_equal(on[0], 2);
+	assert_int_equal(on[1], 2);
+	snprintf(body, sizeof body, "{'selector':{'role':'db'},'kind':'tcp','allow':['a:1'],'client_key':'%s'}",
+		 w->client_key);
+	expect(w, "POST", "/v1/sessions", "", "alice", body, 404, "not-found", "selector");
+	world_down(w);
+}
+
+static void test_lists_are_filtered_and_paged(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	for (int i = 0; i < 7; i++) {
+		struct answer a = start_tcp(w, "web-1", "'a:1'");
+		answer_free(&a);
+	}
+	char cursor[1024] = "", query[1200];
+	size_t seen = 0, pages = 0;
+	do {
+		snprintf(query, sizeof query, "limit=3%s%s", *cursor ? "&cursor=" : "", cursor);
+		struct answer a = call(w, "GET", "/v1/sessions", query, "alice", NULL);
+		assert_int_equal(a.status, 200);
+		seen += json_array_size(json_object_get(a.json, "sessions"));
+		snprintf(cursor, sizeof cursor, "%s", text_at(a.json, "next_cursor"));
+		answer_free(&a);
+	} while (*cursor && ++pages < 10);
+	assert_int_equal(seen, 7);
+	static const struct {
+		const char *query, *who;
+		size_t n;
+	} cases[] = {
+		{ "state=starting", "alice", 7 }, { "state=ended", "alice", 0 },  { "principal=alice", "alice", 7 },
+		{ "principal=bob", "alice", 0 },  { "target=web-1", "alice", 7 }, { "", "bob", 0 },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct answer a = call(w, "GET", "/v1/sessions", cases[i].query, cases[i].who, NULL);
+		assert_int_equal(json_array_size(json_object_get(a.json, "sessions")), cases[i].n);
+		answer_free(&a);
+	}
+	struct answer a = call(w, "GET", "/v1/targets", "tag.role=web", "alice", NULL);
+	assert_int_equal(json_array_size(json_object_get(a.json, "targets")), 1);
+	answer_free(&a);
+	a = call(w, "GET", "/v1/targets", "tag.role=db", "alice", NULL);
+	assert_int_equal(json_array_size(json_object_get(a.json, "targets")), 0);
+	answer_free(&a);
+	expect(w, "GET", "/v1/sessions", "limit=0", "alice", NULL, 400, "invalid-request", "limit");
+	expect(w, "GET", "/v1/sessions", "state=dead", "alice", NULL, 400, "invalid-request", "state");
+	expect(w, "GET", "/v1/sessions", "stat=ended", "alice", NULL, 400, "invalid-request", "'stat' is unknown");
+	expect(w, "GET", "/v1/sessions", "limit=1&limit=2", "alice", NULL, 400, "invalid-request", "twice");
+	expect(w, "GET", "/v1/sessions", "cursor=!", "alice", NULL, 400, "invalid-request", "cursor");
+	expect(w, "GET", "/v1/sessions", "state=%zz", "alice", NULL, 400, "invalid-request", "percent");
+	world_down(w);
+}
+
+static void test_attach_and_delete_with_the_session_token(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char path[128];
+	struct answer s = start_tcp(w, "web-1", "'a:1'");
+	const char *token = text_at(s.json, "token");
+	snprintf(path, sizeof path, "/v1/sessions/%s/attach", text_at(s.json, "session.id"));
+	expect(w, "POST", path, "", NULL, NULL, 401, "unauthenticated", "DPoP");
+	struct answer a = call_with_token(w, "POST", path, token, w->link);
+	assert_int_equal(a.status, 401);
+	answer_free(&a);
+	a = call_with_token(w, "POST", path, token, w->client);
+	assert_int_equal(a.status, 200);
+	assert_string_equal(text_at(a.json, "relay_url"), "https://" HOST);
+	answer_free(&a);
+	snprintf(path, sizeof path, "/v1/sessions/%s", text_at(s.json, "session.id"));
+	a = call_with_token(w, "DELETE", path, token, w->client);
+	assert_int_equal(a.status, 204);
+	assert_null(a.raw.body);
+	answer_free(&a);
+	a = call_with_token(w, "DELETE", path, token, w->client);
+	assert_int_equal(a.status, 410);
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(a.json, "end"), "code")), 4000);
+	answer_free(&a);
+	answer_free(&s);
+	world_down(w);
+}
+
+static void test_terminate_is_for_owners_and_operators(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char path[128];
+	struct answer s = start_tcp(w, "web-1", "'a:1'");
+	snprintf(path, sizeof path, "/v1/sessions/%s", text_at(s.json, "session.id"));
+	expect(w, "DELETE", path, "", "bob", NULL, 403, "forbidden", "tunnel:TerminateSession");
+	expect(w, "GET", path, "", "bob", NULL, 404, "not-found", "");
+	put_policy(w, "ops",
+		   "{'Effect':'Allow','Principal':{'Group':['ops']},'Action':['tunnel:TerminateSession'],'Resource':['"
+		   "session/*'],"
+		   "'Condition':{'StringEquals':{'session:Principal':['alice'],'session:Target':['web-1']}}}");
+	expect(w, "DELETE", path, "", "bob ops", NULL, 204, "", "");
+	expect(w, "DELETE", path, "", "bob ops", NULL, 410, "session-ended", "bob");
+	struct answer a = call(w, "GET", path, "", "alice", NULL);
+	assert_string_equal(text_at(a.json, "state"), "ended");
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(a.json, "end"), "code")), 4003);
+	answer_free(&a);
+	answer_free(&s);
+	s = start_tcp(w, "web-1", "'a:1'");
+	put_policy(w, "base", "{'Effect':'Deny','Principal':'*','Action':['*'],'Resource':['*']}");
+	snprintf(path, sizeof path, "/v1/sessions/%s", text_at(s.json, "session.id"));
+	expect(w, "GET", path, "", "alice", NULL, 200, "", ""); /* own sessions always */
+	expect(w, "DELETE", path, "", "alice", NULL, 204, "", "");
+	answer_free(&s);
+	world_down(w);
+}
+
+static void test_an_enrolment_token_works_once(void **state)
+{
+	(void)state;
+	struct world *w = world_up();
+	char body[600], bearer[100];
+	struct answer a = call(w, "POST", "/v1/enrollments", "", "alice", "{'target':'web-9','tags':{'a':'b'}}");
+	assert_int_equal(a.status, 201);
+	snprintf(bearer, sizeof bearer, "Bearer %s", text_at(a.json, "token"));
+	answer_free(&a);
+	snprintf(body, sizeof body, "{'identity_key':'%s','link_key':'x','version':'1'}", w->client_key);
+	expect(w, "POST", "/v1/targets", "", bearer, body, 400, "invalid-request",
+	       "link_key"); /* not used up by that */
+	snprintf(body, sizeof body, "{'identity_key':'%s','link_key':'%s','version':'1'}", w->client_key,
+		 w->client_key);
+	expect(w, "POST", "/v1/targets", "", bearer, body, 201, "", "");
+	expect(w, "POST", "/v1/targets", "", bearer, body, 401, "unauthenticated", "used");
+	expect(w, "POST", "/v1/targets", "", NULL, body, 401, "unauthenticated", "enrolment token");
+	a = call(w, "GET", "/v1/targets/web-9", "", "alice", NULL);
+	assert_string_equal(text_at(a.json, "tags.a"), "b");
+	assert_string_equal(text_at(a.json, "state"), "disconnected");
+	answer_free(&a);
+	expect(w, "POST", "/v1/enrollments", "", "alice", "{'target':'x','tags':{'a':5}}", 400, "invalid-request",
+	       "tags.a");
+	assert_int_equal(audited(w, "target.enrolled", "target", "web-9"), 1);
+	world_down(w);
+}
+
+static void test_enrolling_again_replaces_the_machine(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	struct answer s = start_tcp(w, "web-1", "'a:1'");
+	enrol(w, "web-1", "'role':'web'"); /* same keys, same tags: nothing ends */
+	assert_int_equal(audited(w, "session.end", NULL, NULL), 0);
+	EVP_PKEY *old = w->link;
+	w->link = w->client;
+	enrol(w, "web-1", "'role':'web'");
+	w->link = old;
+	json_t *end = audit_last(w, "session.end");
+	assert_int_equal(json_integer_value(json_object_get(end, "code")), 4011);
+	assert_int_equal(fake_ws_closed(7), 4403);
+	json_decref(end);
+	answer_free(&s);
+	world_down(w);
+}
+
+static void test_policies_and_audit_over_the_api(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	expect(w, "PUT", "/v1/policies/x", "", "alice", "{'Version':'2026-01-01'}", 400, "invalid-request",
+	       "Statement");
+	expect(w, "GET", "/v1/policies/x", "", "alice", NULL, 404, "not-found", "");
+	struct answer a = call(w, "GET", "/v1/policies", "", "alice", NULL);
+	assert_int_equal(json_array_size(json_object_get(a.json, "policies")), 1);
+	answer_free(&a);
+	a = call(w, "POST", "/v1/policies:simulate", "", "alice",
+		 "{'subject':'bob','action':'tunnel:StartSession','resource':'target/web-1'}");
+	assert_string_equal(text_at(a.json, "effect"), "no-match");
+	answer_free(&a);
+	expect(w, "DELETE", "/v1/policies/x", "", "alice", NULL, 404, "not-found", "");
+	a = call(w, "GET", "/v1/audit", "from=1&limit=2", "alice", NULL);
+	assert_int_equal(json_array_size(json_object_get(a.json, "records")), 2);
+	assert_int_equal(json_integer_value(json_object_get(a.json, "next_from")), 3);
+	answer_free(&a);
+	world_down(w);
+}
+
+static void test_a_draining_node_starts_nothing(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	atomic_store(&w->server.draining, true);
+	expect(w, "POST", "/v1/sessions", "", "alice", "{}", 503, "busy", "draining");
+	expect(w, "GET", "/readyz", "", NULL, NULL, 503, "busy", "draining");
+	world_down(w);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_routes),
+		cmocka_unit_test(test_who_calls),
+		cmocka_unit_test(test_start_names_each_mistake),
+		cmocka_unit_test(test_a_forbidden_endpoint_is_named),
+		cmocka_unit_test(test_ssh_gets_a_certificate_for_the_login),
+		cmocka_unit_test(test_an_idempotency_key_gives_the_same_session_and_a_new_token),
+		cmocka_unit_test(test_an_offline_target_says_when_it_was_seen),
+		cmocka_unit_test(test_a_selector_takes_the_least_loaded_connected_target),
+		cmocka_unit_test(test_lists_are_filtered_and_paged),
+		cmocka_unit_test(test_attach_and_delete_with_the_session_token),
+		cmocka_unit_test(test_terminate_is_for_owners_and_operators),
+		cmocka_unit_test(test_an_enrolment_token_works_once),
+		cmocka_unit_test(test_enrolling_again_replaces_the_machine),
+		cmocka_unit_test(test_policies_and_audit_over_the_api),
+		cmocka_unit_test(test_a_draining_node_starts_nothing),
+	};
+	return RUN_CASES(tests);
+}

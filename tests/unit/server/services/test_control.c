@@ -1,0 +1,258 @@
+/* Agents: who is let in, hello, reports that are repeated, what is illegal. */
+#include "world.h"
+
+#include "base/clock.h"
+#include "ident/key.h"
+
+#define OPENED                                                                                                         \
+	"{'type':'stream-opened','seq':%d,'session':'%s','stream':1,'kind':'tcp','endpoint':'127.0.0.1:5432','at_ms':" \
+	"1}"
+
+static struct world *up(void)
+{
+	struct world *w = world_up();
+	enrol(w, "web-1", "'role':'web'");
+	return w;
+}
+
+static char *start(struct world *w, char id[65])
+{
+	struct answer a = start_tcp(w, "web-1", "'127.0.0.1:5432'");
+	snprintf(id, 65, "%s", text_at(a.json, "session.id"));
+	answer_free(&a);
+	return id;
+}
+
+static void report(struct world *w, wsconn_id conn, const char *format, int seq, const char *session)
+{
+	char text[512];
+	const char *number = strstr(format, "%d"), *name = strstr(format, "%s");
+	snprintf(text, sizeof text, "%.*s%d%.*s%s%s", (int)(number - format), format, seq, (int)(name - number - 2),
+		 number + 2, session, name + 2);
+	say(w, "web-1", conn, text);
+}
+
+static unsigned authorize(struct world *w, EVP_PKEY *key, const char *target, char proof[PROOF_TEXT_MAX])
+{
+	struct control_decision d;
+	struct err e;
+	if (key)
+		assert_int_equal(proof_make_assertion(key, target, "tunnel-server", clock_wall_ms(), proof, &e), 0);
+	control_authorize_blocking(&w->server, proof, "192.0.2.9", &d);
+	if (d.close_code == 0)
+		assert_string_equal(d.target, target);
+	return d.close_code;
+}
+
+static void test_an_assertion_is_taken_once_and_by_its_key(void **state)
+{
+	(void)state;
+	char proof[PROOF_TEXT_MAX] = "nonsense";
+	struct world *w = up();
+	assert_int_equal(authorize(w, NULL, "web-1", proof), 4401);
+	assert_int_equal(authorize(w, w->identity, "web-1", proof), 0);
+	assert_int_equal(authorize(w, NULL, "web-1", proof), 4401); /* replayed */
+	assert_int_equal(authorize(w, w->link, "web-1", proof), 4401);
+	assert_int_equal(authorize(w, w->identity, "web-2", proof), 4403);
+	fake_store_away();
+	assert_int_equal(authorize(w, w->identity, "web-1", proof), 4503);
+	fake_store_heal();
+	world_down(w);
+}
+
+static void test_hello_is_answered_by_welcome_with_certified_host_keys(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	assert_false(control_is_connected_anythread(w->server.control, "web-1"));
+	hello(w, "web-1", 7, "");
+	json_t *welcome = fake_ws_last(7, "welcome");
+	assert_string_equal(fake_ws_first(7), "welcome");
+	json_t *certificate = json_array_get(json_object_get(welcome, "host_certificates"), 0);
+	assert_non_null(strstr(json_string_value(certificate), "ssh-ed25519-cert-v01@openssh.com "));
+	assert_string_equal(json_string_value(json_array_get(json_object_get(welcome, "server_urls"), 0)),
+			    "https://" HOST);
+	assert_true(control_is_connected_anythread(w->server.control, "web-1"));
+	json_decref(welcome);
+	say(w, "web-1", 7, "{'type':'hello','version':'1','ssh_host_keys':[],'sessions':[]}");
+	assert_int_equal(fake_ws_closed(7), 4008);
+	world_down(w);
+}
+
+static void test_the_newer_connection_wins(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	hello(w, "web-1", 8, "");
+	assert_int_equal(fake_ws_closed(7), 4001);
+	control_on_closed_blocking(&w->server, 7, "web-1", "replaced");
+	assert_true(control_is_connected_anythread(w->server.control, "web-1"));
+	control_on_closed_blocking(&w->server, 8, "web-1", "gone");
+	assert_false(control_is_connected_anythread(w->server.control, "web-1"));
+	struct answer a = call(w, "GET", "/v1/targets/web-1", "", "alice", NULL);
+	assert_string_equal(text_at(a.json, "state"), "disconnected");
+	assert_string_not_equal(text_at(a.json, "last_seen"), "");
+	answer_free(&a);
+	world_down(w);
+}
+
+static void test_illegal_messages_close_with_4008(void **state)
+{
+	(void)state;
+	static const char *const bad[] = {
+		"nonsense",
+		"[]",
+		"{'type':5}",
+		"{'type':'accepted'}",
+		"{'type':'stream-opened','seq':0,'session':'s-1'}",
+		"{'type':'stream-closed','seq':'1'}",
+		"{'type':'session-closed','seq':1,'session':'s-1','code':-1}",
+	};
+	struct world *w = up();
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		hello(w, "web-1", 20 + i, "");
+		assert_int_equal(fake_ws_closed(20 + i), 0);
+		say(w, "web-1", 20 + i, bad[i]);
+		assert_int_equal(fake_ws_closed(20 + i), 4008);
+	}
+	say(w, "web-1", 50, "{'type':'accepted','session':'s-1'}"); /* before hello */
+	assert_int_equal(fake_ws_closed(50), 4008);
+	hello(w, "web-1", 51, "");
+	say(w, "web-1", 51, "{'type':'from-the-future','x':1}");
+	assert_int_equal(fake_ws_closed(51), 0);
+	world_down(w);
+}
+
+static void test_a_repeated_report_is_acknowledged_and_recorded_once(void **state)
+{
+	(void)state;
+	char id[65];
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	start(w, id);
+	report(w, 7, OPENED, 1, id);
+	report(w, 7, OPENED, 2, id);
+	report(w, 7, OPENED, 1, id);
+	assert_int_equal(audited(w, "stream.open", "session", id), 2);
+	json_t *ack = fake_ws_last(7, "ack");
+	assert_int_equal(json_integer_value(json_object_get(ack, "seq")), 2);
+	json_decref(ack);
+	world_restart(w); /* the agent saw no ack and repeats */
+	hello(w, "web-1", 8, "");
+	report(w, 8, OPENED, 2, id);
+	assert_int_equal(fake_ws_count(8, "ack"), 1);
+	report(w, 8, OPENED, 3, id);
+	assert_int_equal(audited(w, "stream.open", "session", id), 3);
+	json_t *last = audit_last(w, "stream.open");
+	assert_string_equal(text_at(last, "principal"), "alice");
+	json_decref(last);
+	world_down(w);
+}
+
+static void test_a_report_is_not_acknowledged_before_it_is_durable(void **state)
+{
+	(void)state;
+	char id[65];
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	start(w, id);
+	fake_store_fail_after(-1, 0);
+	report(w, 7, OPENED, 1, id);
+	assert_int_equal(fake_ws_count(7, "ack"), 0);
+	assert_int_equal(fake_ws_closed(7), 4503);
+	fake_store_heal();
+	hello(w, "web-1", 8, "");
+	report(w, 8, OPENED, 1, id);
+	assert_int_equal(fake_ws_count(8, "ack"), 1);
+	assert_int_equal(audited(w, "stream.open", "session", id), 1);
+	world_down(w);
+}
+
+static void test_an_agent_cannot_speak_for_another_targets_session(void **state)
+{
+	(void)state;
+	char id[65];
+	struct world *w = up();
+	enrol(w, "web-2", "");
+	hello(w, "web-1", 7, "");
+	hello(w, "web-2", 9, "");
+	start(w, id);
+	char text[256];
+	snprintf(text, sizeof text, "{'type':'session-closed','seq':1,'session':'%s','code':0,'text':''}", id);
+	say(w, "web-2", 9, text);
+	assert_int_equal(fake_ws_closed(9), 4008);
+	snprintf(text, sizeof text, "{'type':'refused','session':'%s','code':1,'text':'no'}", id);
+	hello(w, "web-2", 10, "");
+	say(w, "web-2", 10, text);
+	assert_int_equal(fake_ws_closed(10), 4008);
+	assert_int_equal(audited(w, "session.end", NULL, NULL), 0);
+	say(w, "web-1", 7, text);
+	json_t *end = audit_last(w, "session.end");
+	assert_int_equal(json_integer_value(json_object_get(end, "code")), 4013);
+	assert_non_null(strstr(text_at(end, "reason"), "refused"));
+	json_decref(end);
+	world_down(w);
+}
+
+static void test_session_closed_ends_the_session(void **state)
+{
+	(void)state;
+	char id[65], text[256];
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	start(w, id);
+	snprintf(text, sizeof text, "{'type':'session-closed','seq':1,'session':'%s','code':0,'text':'bye'}", id);
+	say(w, "web-1", 7, text);
+	say(w, "web-1", 7, text);
+	assert_int_equal(fake_ws_count(7, "ack"), 2);
+	assert_int_equal(audited(w, "session.end", "session", id), 1);
+	assert_int_equal(fake_relay_ended(id), 4000);
+	world_down(w);
+}
+
+static void test_hello_reconciles_what_runs(void **state)
+{
+	(void)state;
+	char id[65], other[65], quoted[80];
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	start(w, id);
+	start(w, other);
+	snprintf(quoted, sizeof quoted, "'%s'", id);
+	hello(w, "web-1", 8, quoted); /* runs one, lost the other */
+	json_t *grant = fake_ws_last(8, "grant");
+	assert_string_equal(text_at(grant, "session"), id);
+	json_decref(grant);
+	sweep_in(w, 9000);
+	assert_int_equal(audited(w, "session.end", NULL, NULL), 0);
+	sweep_in(w, 11000);
+	assert_int_equal(audited(w, "session.end", "session", other), 1);
+	assert_int_equal(audited(w, "session.end", "session", id), 0);
+	hello(w, "web-1", 9, "'s-unknown'");
+	json_t *terminate = fake_ws_last(9, "terminate");
+	assert_string_equal(text_at(terminate, "session"), "s-unknown");
+	json_decref(terminate);
+	snprintf(quoted, sizeof quoted, "'%s'", other);
+	hello(w, "web-1", 10, quoted);
+	terminate = fake_ws_last(10, "terminate");
+	assert_int_equal(json_integer_value(json_object_get(terminate, "code")), 4013);
+	json_decref(terminate);
+	world_down(w);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_an_assertion_is_taken_once_and_by_its_key),
+		cmocka_unit_test(test_hello_is_answered_by_welcome_with_certified_host_keys),
+		cmocka_unit_test(test_the_newer_connection_wins),
+		cmocka_unit_test(test_illegal_messages_close_with_4008),
+		cmocka_unit_test(test_a_repeated_report_is_acknowledged_and_recorded_once),
+		cmocka_unit_test(test_a_report_is_not_acknowledged_before_it_is_durable),
+		cmocka_unit_test(test_an_agent_cannot_speak_for_another_targets_session),
+		cmocka_unit_test(test_session_closed_ends_the_session),
+		cmocka_unit_test(test_hello_reconciles_what_runs),
+	};
+	return RUN_CASES(tests);
+}

@@ -1,0 +1,363 @@
+/* A session's life: start, offer, attach, the many ways to end, and what a restart leaves. */
+#include "world.h"
+
+#include "base/clock.h"
+#include "ident/key.h"
+
+#define TCP "'127.0.0.1:5432'"
+
+/* web-1 connected as connection 7, one tcp session of alice's. */
+struct running {
+	struct world *w;
+	struct answer started;
+	char id[65], token[64], target_token[64];
+};
+
+static struct running up_with_session(void)
+{
+	struct running r = { .w = world_up() };
+	enrol(r.w, "web-1", "'role':'web'");
+	hello(r.w, "web-1", 7, "");
+	r.started = start_tcp(r.w, "web-1", TCP ",'db.internal:5432'");
+	snprintf(r.id, sizeof r.id, "%s", text_at(r.started.json, "session.id"));
+	snprintf(r.token, sizeof r.token, "%s", text_at(r.started.json, "token"));
+	json_t *offer = fake_ws_last(7, "offer");
+	snprintf(r.target_token, sizeof r.target_token, "%s", text_at(offer, "token"));
+	json_decref(offer);
+	return r;
+}
+
+static void down(struct running *r)
+{
+	answer_free(&r->started);
+	world_down(r->w);
+}
+
+static void assert_ended(struct running *r, unsigned code)
+{
+	json_t *doc = record_of(r->w, r->id);
+	assert_string_equal(text_at(doc, "state"), "ended");
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(doc, "end"), "code")), code);
+	assert_null(json_object_get(doc, "unfinished"));
+	json_decref(doc);
+	assert_int_equal(audited(r->w, "session.end", "session", r->id), 1);
+	assert_int_equal(sessions_count_anythread(r->w->server.sessions, NULL), 0);
+}
+
+static void test_start_is_recorded_audited_and_offered(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	json_t *offer = fake_ws_last(7, "offer"), *doc = record_of(r.w, r.id);
+	assert_string_equal(text_at(r.started.json, "session.state"), "starting");
+	assert_string_equal(text_at(r.started.json, "relay_url"), "https://" HOST);
+	assert_int_equal(strlen(r.token), 43);
+	assert_string_equal(text_at(offer, "session"), r.id);
+	assert_string_equal(text_at(offer, "principal"), "alice");
+	assert_int_equal(json_array_size(json_object_get(json_object_get(offer, "grant"), "tcp")), 2);
+	assert_string_not_equal(r.target_token, r.token);
+	char *text = json_dumps(doc, 0);
+	assert_null(strstr(text, r.token)); /* only hashes are kept */
+	assert_null(strstr(text, r.target_token));
+	free(text);
+	assert_int_equal(audited(r.w, "session.start", "session", r.id), 1);
+	assert_null(json_object_get(doc, "unfinished"));
+	json_decref(offer);
+	json_decref(doc);
+	down(&r);
+}
+
+static void test_nothing_starts_without_its_audit_record(void **state)
+{
+	(void)state;
+	struct world *w = world_up();
+	enrol(w, "web-1", "");
+	hello(w, "web-1", 7, "");
+	char body[512];
+	snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':[" TCP "],'client_key':'%s'}",
+		 w->client_key);
+	fake_store_fail_after(-1, 0);
+	struct answer a = call(w, "POST", "/v1/sessions", "", "alice", body);
+	assert_int_equal(a.status, 503);
+	answer_free(&a);
+	assert_int_equal(fake_ws_count(7, "offer"), 0);
+	fake_store_heal();
+	world_restart(w);
+	assert_int_equal(audited(w, "session.start", NULL, NULL), 1);
+	assert_int_equal(audited(w, "session.end", NULL, NULL), 1);
+	world_down(w);
+}
+
+static void test_both_ends_attach_with_their_own_keys(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct running r = up_with_session();
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 0);
+	assert_int_equal(d.role, LEG_CLIENT);
+	assert_int_equal(attach(r.w, r.id, r.target_token, r.w->link, &d), 0);
+	assert_int_equal(d.role, LEG_TARGET);
+	sessions_on_attached_blocking(&r.w->server, r.id, LEG_CLIENT, "192.0.2.7");
+	sessions_on_paired_blocking(&r.w->server, r.id, 1);
+	json_t *doc = record_of(r.w, r.id);
+	assert_string_equal(text_at(doc, "state"), "active");
+	json_decref(doc);
+	assert_int_equal(audited(r.w, "session.attach", "role", "client"), 1);
+	down(&r);
+}
+
+static void test_attach_refuses_a_stolen_token(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct running r = up_with_session();
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->link, &d), 4401);
+	assert_non_null(strstr(d.text, "another key"));
+	assert_int_equal(attach(r.w, r.id, r.target_token, r.w->client, &d), 4401);
+	assert_int_equal(attach(r.w, r.id, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", r.w->client, &d), 4401);
+	assert_int_equal(attach(r.w, "s-nobody", r.token, r.w->client, &d), 4404);
+	down(&r);
+}
+
+static void test_attach_refuses_a_proof_that_is_replayed_stale_or_for_elsewhere(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct running r = up_with_session();
+	char url[256], proof[PROOF_TEXT_MAX];
+	int64_t now = clock_wall_ms();
+	snprintf(url, sizeof url, "https://" HOST "/v1/sessions/%s/leg", r.id);
+	make_proof(r.w->client, "GET", url, r.token, now, proof);
+	assert_int_equal(attach_with(r.w, r.id, r.token, proof, &d), 0);
+	assert_int_equal(attach_with(r.w, r.id, r.token, proof, &d), 4401);
+	assert_non_null(strstr(d.text, "used before"));
+	make_proof(r.w->client, "GET", url, r.token, now - 61000 - 2000, proof);
+	assert_int_equal(attach_with(r.w, r.id, r.token, proof, &d), 4401);
+	make_proof(r.w->client, "POST", url, r.token, now, proof);
+	assert_int_equal(attach_with(r.w, r.id, r.token, proof, &d), 4401);
+	make_proof(r.w->client, "GET", url, r.target_token, now, proof); /* ath of another token */
+	assert_int_equal(attach_with(r.w, r.id, r.token, proof, &d), 4401);
+	static const char *const elsewhere[] = {
+		"https://evil:8443/v1/sessions/%s/leg",
+		"https://" HOST "/v1/sessions/%s/attach",
+		"https://" HOST "/v1/sessions/%s/leg?x=1",
+		"https://node-1/v1/sessions/%s/leg",
+		"/v1/sessions/%s/leg",
+	};
+	for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++) {
+		const char *hole = strstr(elsewhere[i], "%s");
+		snprintf(url, sizeof url, "%.*s%s%s", (int)(hole - elsewhere[i]), elsewhere[i], r.id, hole + 2);
+		make_proof(r.w->client, "GET", url, r.token, now, proof);
+		assert_int_equal(attach_with(r.w, r.id, r.token, proof, &d), 4401);
+		assert_non_null(strstr(d.text, "htu"));
+	}
+	snprintf(url, sizeof url, "wss://NODE-1:8443/v1/sessions/%s/leg", r.id);
+	make_proof(r.w->client, "GET", url, r.token, now, proof);
+	assert_int_equal(attach_with(r.w, r.id, r.token, proof, &d), 0);
+	down(&r);
+}
+
+static void test_attach_fails_closed(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct running r = up_with_session();
+	fake_store_away();
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4503);
+	fake_store_heal();
+	atomic_store(&r.w->server.draining, true);
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4002);
+	atomic_store(&r.w->server.draining, false);
+	put_policy(r.w, "night",
+		   "{'Effect':'Deny','Principal':{'User':['alice']},'Action':['tunnel:ResumeSession'],"
+		   "'Resource':['session/*']}");
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4403);
+	assert_int_equal(attach(r.w, r.id, r.target_token, r.w->link, &d), 0); /* the target's end is no caller */
+	down(&r);
+}
+
+static void test_client_bye_ends_it_once(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct err e;
+	struct running r = up_with_session();
+	fake_relay_set(r.id, &(struct relay_info){ .client = true, .bytes_up = 11, .bytes_down = 22 });
+	sessions_on_client_bye_blocking(&r.w->server, r.id);
+	sessions_on_client_bye_blocking(&r.w->server, r.id);
+	assert_int_equal(sessions_end_blocking(&r.w->server, r.id, 4003, "later", "bob", &e), ERR_CONFLICT);
+	assert_ended(&r, 4000);
+	json_t *end = audit_last(r.w, "session.end"), *terminate = fake_ws_last(7, "terminate");
+	assert_int_equal(json_integer_value(json_object_get(end, "bytes_down")), 22);
+	assert_string_equal(text_at(end, "principal"), "alice");
+	assert_int_equal(json_integer_value(json_object_get(terminate, "code")), 4000);
+	assert_int_equal(fake_relay_ended(r.id), 4000);
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4000);
+	json_decref(end);
+	json_decref(terminate);
+	down(&r);
+}
+
+static void test_an_end_survives_a_store_that_is_away(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct err e;
+	struct running r = up_with_session();
+	fake_store_away();
+	assert_int_equal(sessions_end_blocking(&r.w->server, r.id, 4003, "enough", "bob", &e), ERR_UNAVAILABLE);
+	assert_int_equal(fake_relay_ended(r.id), 4003); /* the legs are cut all the same */
+	sweep_in(r.w, 0);
+	fake_store_heal();
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4003);
+	sweep_in(r.w, 0);
+	assert_ended(&r, 4003);
+	down(&r);
+}
+
+static void test_an_end_owed_to_the_audit_log_is_paid_later(void **state)
+{
+	(void)state;
+	struct err e;
+	struct running r = up_with_session();
+	fake_store_fail_after(-1, 0);
+	assert_int_equal(sessions_end_blocking(&r.w->server, r.id, 4003, "enough", "bob", &e), 0);
+	fake_store_heal();
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	sweep_in(r.w, 0);
+	assert_ended(&r, 4003);
+	down(&r);
+}
+
+static void test_an_end_owed_at_a_crash_is_paid_at_the_next_start(void **state)
+{
+	(void)state;
+	struct err e;
+	struct running r = up_with_session();
+	fake_store_fail_after(-1, 0);
+	sessions_end_blocking(&r.w->server, r.id, 4003, "enough", "bob", &e);
+	fake_store_heal();
+	world_restart(r.w);
+	assert_ended(&r, 4003);
+	down(&r);
+}
+
+static void test_a_restart_keeps_live_sessions(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct running r = up_with_session();
+	world_restart(r.w);
+	assert_int_equal(sessions_count_anythread(r.w->server.sessions, "web-1"), 1);
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 0);
+	sweep_in(r.w, r.w->settings.detach_grace_ms - 5000); /* the grace counts from the start */
+	json_t *doc = record_of(r.w, r.id);
+	assert_string_equal(text_at(doc, "state"), "starting");
+	json_decref(doc);
+	sweep_in(r.w, r.w->settings.detach_grace_ms + 1000);
+	assert_ended(&r, 4006);
+	down(&r);
+}
+
+static void test_sweep_ends_expired_detached_and_idle(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	fake_relay_set(r.id, &(struct relay_info){ .client = true, .target = true, .bytes_up = 5000 });
+	sweep_in(r.w, 1000);
+	sweep_in(r.w, r.w->settings.session_idle_ms - 1000);
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	/* Pings alone are no activity. */
+	fake_relay_set(r.id, &(struct relay_info){ .client = true, .target = true, .bytes_up = 5900 });
+	sweep_in(r.w, r.w->settings.session_idle_ms + 2000);
+	assert_ended(&r, 4005);
+	down(&r);
+
+	r = up_with_session();
+	sweep_in(r.w, r.w->settings.session_max_ms - 5000 - r.w->settings.detach_grace_ms * 4 + 1);
+	fake_relay_set(r.id, &(struct relay_info){ .client = true, .target = true });
+	sweep_in(r.w, r.w->settings.session_max_ms + 1000);
+	assert_ended(&r, 4004);
+	down(&r);
+
+	r = up_with_session();
+	fake_relay_set(r.id, &(struct relay_info){ .client = true, .detached_mono_ms = clock_mono_ms() });
+	sweep_in(r.w, r.w->settings.detach_grace_ms + 1000);
+	assert_ended(&r, 4006);
+	down(&r);
+}
+
+static void test_a_policy_change_shrinks_the_grant_and_then_ends_the_session(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	struct answer a = call(r.w, "PUT", "/v1/policies/base", "", "alice",
+			       "{'Version':'2026-01-01','Statement':[{'Effect':'Allow','Principal':{'User':['alice']},"
+			       "'Action':['*'],'Resource':['*']},{'Effect':'Deny','Principal':'*',"
+			       "'Action':['tunnel:OpenTcp'],'Resource':['*'],"
+			       "'Condition':{'StringEquals':{'tunnel:Host':['db.internal']}}}]}");
+	assert_int_equal(a.status, 200);
+	answer_free(&a);
+	json_t *grant = fake_ws_last(7, "grant");
+	json_t *tcp = json_object_get(json_object_get(grant, "grant"), "tcp");
+	assert_int_equal(json_array_size(tcp), 1);
+	assert_string_equal(json_string_value(json_array_get(tcp, 0)), "127.0.0.1:5432");
+	json_decref(grant);
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	a = call(r.w, "PUT", "/v1/policies/more", "", "alice",
+		 "{'Version':'2026-01-01','Statement':[{'Effect':'Deny','Principal':'*','Action':['tunnel:OpenTcp'],"
+		 "'Resource':['*']}]}");
+	assert_int_equal(a.status, 200);
+	answer_free(&a);
+	assert_ended(&r, 4007);
+	assert_int_equal(fake_relay_ended(r.id), 4007);
+	down(&r);
+}
+
+static void test_an_unanswered_judgement_is_repeated(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	put_policy(r.w, "base", "{'Effect':'Deny','Principal':'*','Action':['*'],'Resource':['*']}");
+	fake_store_away();
+	sessions_rejudge_blocking(&r.w->server);
+	fake_store_heal();
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	sweep_in(r.w, 0);
+	assert_ended(&r, 4007);
+	down(&r);
+}
+
+static void test_a_deleted_target_takes_its_sessions_along(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	struct answer a = call(r.w, "DELETE", "/v1/targets/web-1", "", "alice", NULL);
+	assert_int_equal(a.status, 204);
+	answer_free(&a);
+	assert_ended(&r, 4011);
+	assert_int_equal(fake_ws_closed(7), 4403);
+	down(&r);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_start_is_recorded_audited_and_offered),
+		cmocka_unit_test(test_nothing_starts_without_its_audit_record),
+		cmocka_unit_test(test_both_ends_attach_with_their_own_keys),
+		cmocka_unit_test(test_attach_refuses_a_stolen_token),
+		cmocka_unit_test(test_attach_refuses_a_proof_that_is_replayed_stale_or_for_elsewhere),
+		cmocka_unit_test(test_attach_fails_closed),
+		cmocka_unit_test(test_client_bye_ends_it_once),
+		cmocka_unit_test(test_an_end_survives_a_store_that_is_away),
+		cmocka_unit_test(test_an_end_owed_to_the_audit_log_is_paid_later),
+		cmocka_unit_test(test_an_end_owed_at_a_crash_is_paid_at_the_next_start),
+		cmocka_unit_test(test_a_restart_keeps_live_sessions),
+		cmocka_unit_test(test_sweep_ends_expired_detached_and_idle),
+		cmocka_unit_test(test_a_policy_change_shrinks_the_grant_and_then_ends_the_session),
+		cmocka_unit_test(test_an_unanswered_judgement_is_repeated),
+		cmocka_unit_test(test_a_deleted_target_takes_its_sessions_along),
+	};
+	return RUN_CASES(tests);
+}
