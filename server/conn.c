@@ -481,11 +481,17 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
 	}
 }
 
+/* Returning -1 would do, but lws as Debian builds it closes twice then on libuv (a test left in), and the second time
+ * cuts the connection before the close frame is out. The synchronous kill starts the polite close once. */
 static int send_close(struct lws *wsi, struct conn *c)
 {
-	size_t len = strlen(c->close_reason);
-	lws_close_reason(wsi, (enum lws_close_status)c->close_code, (unsigned char *)c->close_reason, len);
-	return -1;
+	if (!c->close_sent) {
+		size_t len = strlen(c->close_reason);
+		c->close_sent = true;
+		lws_close_reason(wsi, (enum lws_close_status)c->close_code, (unsigned char *)c->close_reason, len);
+		lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+	}
+	return 0;
 }
 
 static int ws_receive(struct lws *wsi, struct conn *c, const uint8_t *data, size_t len)

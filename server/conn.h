@@ -49,6 +49,7 @@ struct conn {
 	bool open;                  /* upgraded */
 	bool paused;
 	bool closing; /* close_code goes out with the next write */
+	bool close_sent;
 	unsigned close_code;
 	char close_reason[120]; /* a close frame has room for 123 bytes */
 	unsigned peer_code;     /* of the peer's close frame */

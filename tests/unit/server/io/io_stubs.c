@@ -1,0 +1,183 @@
+/* Answers by the request's own words: GET /sleep?ms=300 sleeps, a leg's token "client" or "target" is its role, a token
+ * "refuse-4404" is refused with that code, an agent's assertion is its target's name. */
+#include "io_stubs.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "server/api.h"
+#include "server/control.h"
+#include "server/relay.h"
+#include "server/server.h"
+#include "server/sessions.h"
+#include "server/wsconn.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static pthread_mutex_t say_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void say(const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	pthread_mutex_lock(&say_lock);
+	vprintf(fmt, args);
+	putchar('\n');
+	fflush(stdout);
+	pthread_mutex_unlock(&say_lock);
+	va_end(args);
+}
+
+static void sleep_ms(long ms)
+{
+	struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
+	nanosleep(&t, NULL);
+}
+
+static long number_in(const char *text, const char *key)
+{
+	const char *at = strstr(text, key);
+	return at ? strtol(at + strlen(key), NULL, 10) : 0;
+}
+
+void api_problem(struct api_response *r, const char *request_id, int status, const char *code, const char *fmt, ...)
+{
+	char detail[256];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(detail, sizeof detail, fmt, args);
+	va_end(args);
+	json_t *json = json_pack("{s:i,s:s,s:s,s:s}", "status", status, "code", code, "detail", detail, "request_id",
+				 request_id);
+	*r = (struct api_response){ .status = status,
+				    .body = json_dumps(json, JSON_COMPACT),
+				    .content_type = "application/problem+json" };
+	r->body_len = strlen(r->body);
+	json_decref(json);
+}
+
+void api_response_free(struct api_response *r)
+{
+	free(r->body);
+	r->body = NULL;
+}
+
+static void echo(const struct api_request *q, struct api_response *out)
+{
+	json_t *headers = json_array();
+	for (size_t i = 0; i < q->header_count; i++)
+		json_array_append_new(headers, json_pack("[ss]", q->headers[i].name, q->headers[i].value));
+	json_t *json =
+		json_pack("{s:s,s:s,s:s,s:s,s:I,s:o,s:s%}", "method", q->method, "path", q->path, "query", q->query,
+			  "remote", q->remote_address, "body_len", (json_int_t)q->body_len, "headers", headers, "body",
+			  q->body_len ? (const char *)q->body : "", q->body_len > 1000 ? (size_t)0 : q->body_len);
+	out->status = 200;
+	out->content_type = "application/json";
+	out->body = json_dumps(json, JSON_COMPACT);
+	out->body_len = strlen(out->body);
+	json_decref(json);
+}
+
+void api_handle_blocking(struct server *server, const struct api_request *request, struct api_response *out)
+{
+	(void)server;
+	memset(out, 0, sizeof *out);
+	if (strcmp(request->path, "/sleep") == 0) {
+		say("working");
+		sleep_ms(number_in(request->query, "ms="));
+		say("worked");
+	}
+	if (strcmp(request->path, "/big") == 0) {
+		size_t n = (size_t)number_in(request->query, "n=");
+		*out = (struct api_response){
+			.status = 200, .body = malloc(n), .body_len = n, .content_type = "text/plain"
+		};
+		memset(out->body, 'x', n);
+	} else {
+		echo(request, out);
+	}
+}
+
+void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out)
+{
+	(void)server;
+	const char *token = request->token;
+	*out = (struct attach_decision){ 0 };
+	if (text_starts(token, "slow-")) {
+		sleep_ms(300);
+		token += 5;
+	}
+	if (text_starts(token, "refuse-")) {
+		out->close_code = (unsigned)atoi(token + 7);
+		snprintf(out->text, sizeof out->text, "refused by the test");
+		if (out->close_code == 4009)
+			snprintf(out->relay_url, sizeof out->relay_url, "https://other:1");
+	}
+	out->role = strcmp(token, "target") == 0 ? LEG_TARGET : LEG_CLIENT;
+	snprintf(out->session, sizeof out->session, "%s", request->session);
+	say("attach %s %s dpop=%s host=%s", request->session, token, request->dpop, request->host);
+}
+
+static const char *role_name(enum leg_role role)
+{
+	return role == LEG_CLIENT ? "client" : "target";
+}
+
+void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role,
+				   const char *remote_address)
+{
+	(void)server;
+	say("attached %s %s %s", session, role_name(role), remote_address);
+}
+
+void sessions_on_detached_blocking(struct server *server, const char *session, enum leg_role role, const char *why)
+{
+	(void)server;
+	say("detached %s %s %s", session, role_name(role), why);
+}
+
+void sessions_on_paired_blocking(struct server *server, const char *session, uint64_t epoch)
+{
+	(void)server;
+	say("paired %s %llu", session, (unsigned long long)epoch);
+}
+
+void sessions_on_client_bye_blocking(struct server *server, const char *session)
+{
+	say("bye %s", session);
+	relay_end_anythread(server->relay, session, 4000, "the session was ended by its client");
+}
+
+void control_authorize_blocking(struct server *server, const char *assertion, const char *remote_address,
+				struct control_decision *out)
+{
+	(void)server, (void)remote_address;
+	*out = (struct control_decision){ 0 };
+	if (text_starts(assertion, "refuse-")) {
+		out->close_code = (unsigned)atoi(assertion + 7);
+		snprintf(out->text, sizeof out->text, "refused by the test");
+	}
+	snprintf(out->target, sizeof out->target, "%.64s", assertion);
+}
+
+void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *text, size_t len)
+{
+	if (text_starts(text, "sleep "))
+		sleep_ms(atol(text + 6));
+	if (text_starts(text, "close "))
+		wsconn_close_anythread(server, conn, (unsigned)atoi(text + 6), "closed by the test");
+	else if (len > 1000)
+		say("text %s len=%zu", target, len);
+	else
+		wsconn_send_text_anythread(server, conn, text);
+}
+
+void control_on_closed_blocking(struct server *server, wsconn_id conn, const char *target, const char *why)
+{
+	(void)server, (void)conn;
+	say("agent-closed %s %s", target, why);
+}
