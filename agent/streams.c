@@ -3,7 +3,7 @@
  * to the client and logged. */
 #include "agent/streams.h"
 
-#include "agent/dial.h"
+#include "agent/reach.h"
 #include "agent/sshd.h"
 #include "base/clock.h"
 #include "base/list.h"
@@ -22,7 +22,7 @@ struct stream {
 	uint32_t id;
 	struct link_dest dest;
 	char endpoint[300]; /* "127.0.0.1:5432", "ssh" */
-	struct dial *dial;  /* while it is connected */
+	struct reach *dial;  /* while it is connected */
 	bool open;
 	int64_t opened_ms;
 };
@@ -75,7 +75,7 @@ static struct stream *find(struct streams *s, uint32_t id)
 
 static void drop(struct stream *one)
 {
-	dial_cancel(&one->dial);
+	reach_cancel(&one->dial);
 	list_remove(&one->node);
 	one->owner->count--;
 	free(one);
@@ -146,7 +146,7 @@ static void connect_to(struct stream *one, const char *host, uint16_t port, cons
 	const struct dial_options options = {
 		.host = host, .port = port, .allow = allow, .timeout_ms = s->config.settings->connect_timeout_ms
 	};
-	if (dial_start(s->config.loop, &options, on_dialled, one, &one->dial, &e))
+	if (reach_start(s->config.loop, &options, on_dialled, one, &one->dial, &e))
 		refuse(one, LINK_UNREACHABLE, e.text);
 }
 

@@ -307,11 +307,13 @@ log: {{ level = "debug"; }};
         return agent
 
     def wait_connected(self, target):
-        wait_for(
-            lambda: any(t["id"] == target and t["state"] == "connected" for t in self.json("list-targets")),
-            f"target {target} to be connected",
-            every=0.1,
-        )
+        def connected():
+            proc = self.agents[target].proc
+            if not proc.alive():
+                raise AssertionError(f"the agent of {target} ended ({proc.p.returncode}):\n{proc.text()[-3000:]}")
+            return any(t["id"] == target and t["state"] == "connected" for t in self.json("list-targets"))
+
+        wait_for(connected, f"target {target} to be connected", every=0.1)
 
     def audit(self):
         return [json.loads(line) for line in self.cli("read-audit", "--limit", "1000").stdout.splitlines()]

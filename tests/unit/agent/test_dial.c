@@ -1,6 +1,6 @@
 #include "support/case.h"
 
-#include "agent/dial.h"
+#include "agent/reach.h"
 #include "agent/sockpair.h"
 #include "link/link.h"
 
@@ -38,7 +38,7 @@ static struct result dial_to(const char *host, uint16_t port, const char *entry,
 {
 	struct result r = { .fd = -1 };
 	struct allow *allow = NULL;
-	struct dial *d = NULL;
+	struct reach *d = NULL;
 	struct err e = { 0 };
 	uv_loop_t loop;
 	char *entries[] = { (char *)(uintptr_t)entry };
@@ -46,7 +46,7 @@ static struct result dial_to(const char *host, uint16_t port, const char *entry,
 	if (entry)
 		assert_int_equal(allow_parse(entries, 1, &allow, &e), 0);
 	const struct dial_options options = { .host = host, .port = port, .allow = allow, .timeout_ms = timeout_ms };
-	assert_int_equal(dial_start(&loop, &options, on_done, &r, &d, &e), 0);
+	assert_int_equal(reach_start(&loop, &options, on_done, &r, &d, &e), 0);
 	uv_run(&loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&loop), 0); /* nothing is left behind */
 	assert_int_equal(r.calls, 1);
@@ -128,13 +128,13 @@ static void test_cancel(void **state)
 {
 	(void)state;
 	struct result r = { .calls = 0 };
-	struct dial *d = NULL;
+	struct reach *d = NULL;
 	uv_loop_t loop;
 	uv_loop_init(&loop);
 	const struct dial_options options = { .host = "localhost", .port = 1, .timeout_ms = 5000 };
-	assert_int_equal(dial_start(&loop, &options, on_done, &r, &d, NULL), 0);
-	dial_cancel(&d);
-	dial_cancel(&d);
+	assert_int_equal(reach_start(&loop, &options, on_done, &r, &d, NULL), 0);
+	reach_cancel(&d);
+	reach_cancel(&d);
 	uv_run(&loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&loop), 0);
 	assert_int_equal(r.calls, 0);

@@ -1,4 +1,4 @@
-#include "agent/dial.h"
+#include "agent/reach.h"
 
 #include "base/text.h"
 #include "link/link.h"
@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct dial {
+struct reach {
 	uv_loop_t *loop;
 	uv_getaddrinfo_t lookup;
 	uv_timer_t timer;
@@ -22,7 +22,7 @@ struct dial {
 	bool looking_up, timer_closed;
 	struct addrinfo *list, *next;
 	const struct allow *allow;
-	dial_done *done; /* NULL once told or cancelled */
+	reach_done *done; /* NULL once told or cancelled */
 	void *user;
 	char where[300]; /* "db.internal:5432" */
 	uint16_t port;
@@ -31,7 +31,7 @@ struct dial {
 	char text[200];
 };
 
-static void free_when_idle(struct dial *d)
+static void free_when_idle(struct reach *d)
 {
 	if (d->done || d->looking_up || !d->timer_closed)
 		return;
@@ -42,7 +42,7 @@ static void free_when_idle(struct dial *d)
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-	struct dial *d = handle->data;
+	struct reach *d = handle->data;
 	d->timer_closed = true;
 	free_when_idle(d);
 }
@@ -52,7 +52,7 @@ static void on_poll_closed(uv_handle_t *handle)
 	free(handle);
 }
 
-static void stop_poll(struct dial *d)
+static void stop_poll(struct reach *d)
 {
 	if (!d->poll)
 		return;
@@ -61,7 +61,7 @@ static void stop_poll(struct dial *d)
 	d->poll = NULL;
 }
 
-static void drop_attempt(struct dial *d)
+static void drop_attempt(struct reach *d)
 {
 	stop_poll(d);
 	if (d->fd >= 0)
@@ -69,7 +69,7 @@ static void drop_attempt(struct dial *d)
 	d->fd = -1;
 }
 
-static void retire(struct dial *d)
+static void retire(struct reach *d)
 {
 	d->done = NULL;
 	drop_attempt(d);
@@ -77,9 +77,9 @@ static void retire(struct dial *d)
 	uv_close((uv_handle_t *)&d->timer, on_timer_closed);
 }
 
-static void finish(struct dial *d, int fd)
+static void finish(struct reach *d, int fd)
 {
-	dial_done *done = d->done;
+	reach_done *done = d->done;
 	if (fd >= 0)
 		d->fd = -1;
 	unsigned code = fd >= 0 ? LINK_OK : d->code;
@@ -90,7 +90,7 @@ static void finish(struct dial *d, int fd)
 	done(user, fd, code, fd >= 0 ? "" : text);
 }
 
-static void failed(struct dial *d, int error)
+static void failed(struct reach *d, int error)
 {
 	switch (error) {
 	case ECONNREFUSED:
@@ -116,11 +116,11 @@ static void failed(struct dial *d, int error)
 	snprintf(d->text, sizeof d->text, "connect to %.150s: %s", d->where, strerror(error));
 }
 
-static void try_next(struct dial *d);
+static void try_next(struct reach *d);
 
 static void on_writable(uv_poll_t *poll, int status, int events)
 {
-	struct dial *d = poll->data;
+	struct reach *d = poll->data;
 	int error = 0;
 	socklen_t len = sizeof error;
 	(void)events;
@@ -140,7 +140,7 @@ static void on_writable(uv_poll_t *poll, int status, int events)
 
 static void on_attempt_timeout(uv_timer_t *timer)
 {
-	struct dial *d = timer->data;
+	struct reach *d = timer->data;
 	failed(d, ETIMEDOUT);
 	if (d->looking_up) {
 		d->code = LINK_TIMEOUT;
@@ -153,7 +153,7 @@ static void on_attempt_timeout(uv_timer_t *timer)
 }
 
 /* 0: under way. An errno: not even that. */
-static int attempt(struct dial *d, const struct addrinfo *a)
+static int attempt(struct reach *d, const struct addrinfo *a)
 {
 	int on = 1;
 	d->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -176,7 +176,7 @@ static int attempt(struct dial *d, const struct addrinfo *a)
 	return -uv_poll_start(d->poll, UV_WRITABLE, on_writable);
 }
 
-static bool may_try(struct dial *d, const struct addrinfo *a)
+static bool may_try(struct reach *d, const struct addrinfo *a)
 {
 	char address[64];
 	if (!d->allow || allow_address(d->allow, a->ai_addr, d->port))
@@ -191,7 +191,7 @@ static bool may_try(struct dial *d, const struct addrinfo *a)
 	return false;
 }
 
-static void try_next(struct dial *d)
+static void try_next(struct reach *d)
 {
 	while (d->next) {
 		const struct addrinfo *a = d->next;
@@ -215,7 +215,7 @@ static void try_next(struct dial *d)
 
 static void on_lookup(uv_getaddrinfo_t *lookup, int status, struct addrinfo *list)
 {
-	struct dial *d = lookup->data;
+	struct reach *d = lookup->data;
 	d->looking_up = false;
 	d->list = d->next = list;
 	if (!d->done) {
@@ -228,12 +228,12 @@ static void on_lookup(uv_getaddrinfo_t *lookup, int status, struct addrinfo *lis
 	try_next(d);
 }
 
-int dial_start(uv_loop_t *loop, const struct dial_options *options, dial_done *done, void *user, struct dial **out_dial,
+int reach_start(uv_loop_t *loop, const struct dial_options *options, reach_done *done, void *user, struct reach **out_dial,
 	       struct err *e)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
 	char port[8];
-	struct dial *d = calloc(1, sizeof *d);
+	struct reach *d = calloc(1, sizeof *d);
 	if (!d)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	d->loop = loop, d->fd = -1, d->allow = options->allow, d->port = options->port;
@@ -255,9 +255,9 @@ int dial_start(uv_loop_t *loop, const struct dial_options *options, dial_done *d
 	return 0;
 }
 
-void dial_cancel(struct dial **dial)
+void reach_cancel(struct reach **dial)
 {
-	struct dial *d = *dial;
+	struct reach *d = *dial;
 	*dial = NULL;
 	if (d && d->done)
 		retire(d);

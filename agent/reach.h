@@ -1,14 +1,14 @@
 /* Connects a stream's socket: lookup on libuv's pool, then the addresses one after the other, each asked of the allow
  * list first. On a loop, one thread. */
-#ifndef AGENT_DIAL_H
-#define AGENT_DIAL_H
+#ifndef AGENT_REACH_H
+#define AGENT_REACH_H
 
 #include "agent/allow.h"
 #include "base/err.h"
 
 #include <uv.h>
 
-struct dial;
+struct reach;
 
 struct dial_options {
 	const char *host;
@@ -18,10 +18,10 @@ struct dial_options {
 };
 
 /* Once. fd: connected and non-blocking, the callee's; else -1 with an enum link_code and a text for the peer. */
-typedef void dial_done(void *user, int fd, unsigned code, const char *text);
+typedef void reach_done(void *user, int fd, unsigned code, const char *text);
 
-int dial_start(uv_loop_t *loop, const struct dial_options *options, dial_done *done, void *user, struct dial **out_dial,
+int reach_start(uv_loop_t *loop, const struct dial_options *options, reach_done *done, void *user, struct reach **out_dial,
 	       struct err *e);
-void dial_cancel(struct dial **dial); /* no callback any more; allow may go away afterwards */
+void reach_cancel(struct reach **dial); /* no callback any more; allow may go away afterwards */
 
 #endif
