@@ -49,6 +49,19 @@ static void add_resume_head(struct buf *to, size_t entries_left)
 	buf_add(to, head, sizeof(head));
 }
 
+/* All of them are this end's and new; those from before the epoch go before those that were opened meanwhile. */
+static void open_early(struct link *link)
+{
+	LIST_EACH(node, &link->streams)
+	{
+		struct stream *s = LIST_ENTRY(node, struct stream, all);
+		if (s->state != STREAM_OPENING)
+			continue;
+		sched_remove(link, s);
+		sched_control(link, s, PENDING_OPEN);
+	}
+}
+
 int resume_greet(struct link *link, struct err *e)
 {
 	size_t n = 0, at = 0;
@@ -67,8 +80,10 @@ int resume_greet(struct link *link, struct err *e)
 	struct frame_hello hello = { link->config.max_streams, link->config.initial_window };
 	buf_commit(&link->greeting, frame_write_hello(to, &hello));
 	link->early = n == 0;
-	if (n == 0)
+	if (link->early) {
 		add_resume_head(&link->greeting, 0);
+		open_early(link);
+	}
 	LIST_EACH(node, &link->streams)
 	{
 		struct stream *s = LIST_ENTRY(node, struct stream, all);

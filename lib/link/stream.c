@@ -31,7 +31,7 @@ struct stream *stream_find_live(const struct link *link, uint32_t id)
 
 bool stream_table_full(const struct link *link)
 {
-	return link->n_streams >= (size_t)link->config.max_streams * LINK_TABLE_FACTOR;
+	return link->n_streams >= LINK_TABLE;
 }
 
 struct stream *stream_new(struct link *link, uint32_t id, bool local, const struct link_dest *dest)
@@ -252,7 +252,9 @@ void stream_check_done(struct link *link, struct stream *s)
 void stream_abort(struct link *link, struct stream *s, unsigned code, const char *text)
 {
 	event_stream_clear(s, ~0u);
-	if (s->local && !s->open_ever) {
+	/* OPEN was never sent, or is to be repeated to a peer that did not get it */
+	bool unheard = !s->open_ever || (link->epoch == EPOCH_UP && !s->wired && !s->listed);
+	if (s->local && unheard) {
 		stream_destroy(link, &s);
 		return;
 	}
