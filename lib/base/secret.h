@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#define SECRET_TOKEN_TEXT TEXT_B64_SIZE(32) /* room for 256 random bits as base64url, with NUL */
+#define SECRET_TOKEN_TEXT TEXT_B64URL_SIZE(32) /* room for 256 random bits as base64url, with NUL */
 
 void secret_wipe(void *data, size_t len);
 void secret_free_text(char **text); /* wipes, frees and nulls a malloc'd string */

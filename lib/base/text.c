@@ -189,7 +189,7 @@ static const char b64_url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 
 static size_t b64_encode(const char *alphabet, bool pad, const uint8_t *d, size_t len, char *out, size_t out_size)
 {
-	if (out_size < TEXT_B64_SIZE(len)) {
+	if (out_size < (pad ? TEXT_B64_SIZE(len) : TEXT_B64URL_SIZE(len))) {
 		if (out_size)
 			out[0] = '\0';
 		return 0;

@@ -7,7 +7,7 @@ static void test_base64url_round_trip_and_strictness(void **state)
 {
 	(void)state;
 	uint8_t in[70], back[70];
-	char text[TEXT_B64_SIZE(70)];
+	char text[TEXT_B64_SIZE(70)]; /* the padded form is the longer one */
 	size_t n;
 	for (size_t len = 0; len < sizeof in; len++) {
 		for (size_t i = 0; i < len; i++)
@@ -26,6 +26,12 @@ static void test_base64url_round_trip_and_strictness(void **state)
 		assert_int_not_equal(text_b64url_decode(bad[i], strlen(bad[i]), back, sizeof back, &n), 0);
 	assert_int_equal(text_b64url_decode("AA", 2, back, sizeof back, &n), 0);
 	assert_int_not_equal(text_b64url_decode("AAAA", 4, back, 2, &n), 0);
+
+	char exact[TEXT_B64URL_SIZE(32)]; /* what a hash takes: 43 characters and the end */
+	assert_int_equal(sizeof exact, 44);
+	assert_int_equal(text_b64url(in, 32, exact, sizeof exact), 43);
+	assert_int_equal(text_b64url(in, 32, exact, sizeof exact - 1), 0);
+	assert_string_equal(exact, "");
 }
 
 static void test_globs(void **state)
