@@ -19,15 +19,25 @@ static const struct arg_row rows[] = {
 	{ .name = NULL },
 };
 
+/* Arguments are char * for main's sake; the parser changes none. */
+static int parse(int argc, const char *const *argv, struct options *out, int *out_rest, struct err *e)
+{
+	char *copy[16];
+	memcpy(copy, argv, (size_t)argc * sizeof *argv);
+	return args_parse(rows, NULL, argc, copy, out, out_rest, e);
+}
+
 static void test_options_stop_at_the_command(void **state)
 {
 	(void)state;
 	struct options o = { 0 };
 	struct err e = { 0 };
 	int rest = 0;
-	char *args[] = { "-t",       "web-1", "--port-forward=1:a:2", "-L", "3:b:4", "--output", "json", "-q", "rsync",
-			 "--server", "-q" };
-	assert_int_equal(args_parse(rows, NULL, 11, args, &o, &rest, &e), 0);
+	const char *args[] = { "-t",       "web-1", "--port-forward=1:a:2",
+			       "-L",       "3:b:4", "--output",
+			       "json",     "-q",    "rsync",
+			       "--server", "-q" };
+	assert_int_equal(parse(11, args, &o, &rest, &e), 0);
 	assert_int_equal(rest, 8);
 	assert_string_equal(o.target, "web-1");
 	assert_int_equal(o.forwards.n, 2);
@@ -36,8 +46,8 @@ static void test_options_stop_at_the_command(void **state)
 	assert_true(o.quiet);
 
 	struct options p = { 0 };
-	char *dashes[] = { "--target", "a", "--", "--quiet" };
-	assert_int_equal(args_parse(rows, NULL, 4, dashes, &p, &rest, &e), 0);
+	const char *dashes[] = { "--target", "a", "--", "--quiet" };
+	assert_int_equal(parse(4, dashes, &p, &rest, &e), 0);
 	assert_int_equal(rest, 3);
 	assert_false(p.quiet);
 }
@@ -46,7 +56,7 @@ static void test_options_name_the_mistake(void **state)
 {
 	(void)state;
 	static const struct {
-		char *args[3];
+		const char *args[3];
 		int n;
 		const char *complaint;
 	} cases[] = {
@@ -60,10 +70,8 @@ static void test_options_name_the_mistake(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct options o = { 0 };
 		struct err e = { 0 };
-		char *args[3];
 		int rest;
-		memcpy(args, cases[i].args, sizeof args);
-		assert_int_not_equal(args_parse(rows, NULL, cases[i].n, args, &o, &rest, &e), 0);
+		assert_int_not_equal(parse(cases[i].n, cases[i].args, &o, &rest, &e), 0);
 		assert_string_equal(e.text, cases[i].complaint);
 	}
 }
