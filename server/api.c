@@ -134,8 +134,6 @@ void api_answer_err(struct api_call *c, int rc, const struct err *e)
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		if (rows[i].rc == rc) {
-			if (rc == ERR_DENIED)
-				metrics_add(c->server->metrics, METRIC_POLICY_DENIED, 1);
 			api_answer_problem(c, rows[i].status, rows[i].code, NULL, "%s", e->text);
 			return;
 		}

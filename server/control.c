@@ -1,10 +1,7 @@
 /* Agents' control connections. A connection counts from its hello on; before that only its assertion is known. Messages
  * are rows of a table: type, handler. One that cannot be read or is not legal now closes the connection with 4008, an
- * unknown type is a newer agent's and passes.
- *
- * Reports carry numbers. The last number taken is kept per target beside the audit log (collection "reports"), so a
- * report that an agent repeats because it never saw the ack is acknowledged again and recorded once. */
-#include "server/control.h"
+ * unknown type is a newer agent's and passes. */
+#include "server/control_message.h"
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -13,10 +10,8 @@
 #include "base/text.h"
 #include "ident/key.h"
 #include "ident/proof.h"
-#include "server/agent_table.h"
 #include "server/audit.h"
 #include "server/metrics.h"
-#include "server/replay.h"
 #include "server/server.h"
 #include "server/session_record.h"
 #include "server/sessions.h"
@@ -30,12 +25,6 @@
 #define HEARTBEAT_S 5
 #define HOST_CERTIFICATE_MS (365 * 24 * 3600 * 1000LL) /* renewed with each connection */
 #define ASSERTION_SKEW_MS 60000
-
-struct control {
-	struct server *server;
-	struct agent_table *agents;
-	struct replay *assertions;
-};
 
 int control_new(struct server *server, struct control **out_control, struct err *e)
 {
@@ -134,24 +123,6 @@ void control_authorize_blocking(struct server *server, const char *assertion, co
 }
 
 /* ---- messages ---- */
-
-struct message {
-	struct server *server;
-	struct control *control;
-	wsconn_id conn;
-	const char *target;
-	json_t *json;
-	struct err e;
-};
-
-static int send_to(struct message *m, const json_t *json)
-{
-	char *text = json_text(json);
-	if (text)
-		wsconn_send_text_anythread(m->server, m->conn, text);
-	free(text);
-	return 0;
-}
 
 static json_t *certify_hosts(struct message *m, const json_t *keys)
 {
@@ -260,21 +231,6 @@ static int on_hello(struct message *m)
 	return 0;
 }
 
-/* 0 and the session's record, or NULL for one that is forgotten; ERR_PROTOCOL when it is another target's. */
-static int own_session(struct message *m, const char *session, json_t **out_doc)
-{
-	json_auto_t *doc = NULL;
-	int rc = record_get_blocking(m->server, session, &doc, NULL, &m->e);
-	if (rc == ERR_NOT_FOUND)
-		return 0;
-	if (rc)
-		return rc;
-	if (strcmp(record_text(doc, "target"), m->target) != 0)
-		return err_set(&m->e, ERR_PROTOCOL, "session %.64s is not this target's", session);
-	*out_doc = json_incref(doc);
-	return 0;
-}
-
 static int on_accepted(struct message *m)
 {
 	const char *session = NULL;
@@ -286,202 +242,6 @@ static int on_accepted(struct message *m)
 	return rc;
 }
 
-/* Texts of agents end up in records and on terminals. */
-static void clean(const char *text, char out[256])
-{
-	snprintf(out, 256, "%.200s", text);
-	for (char *c = out; *c; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			*c = ' ';
-	while (*out && !text_is_utf8(out, strlen(out)))
-		out[strlen(out) - 1] = '\0'; /* cut inside a character */
-}
-
-static int end_session(struct message *m, const char *session, unsigned code, const char *text)
-{
-	struct err e;
-	int rc = sessions_end_blocking(m->server, session, code, text, "agent", &e);
-	if (rc == 0 || rc == ERR_CONFLICT || rc == ERR_NOT_FOUND)
-		return 0;
-	return err_set(&m->e, rc, "%s", e.text);
-}
-
-static int on_refused(struct message *m)
-{
-	const char *session = NULL, *text = "";
-	int64_t code = 0;
-	char words[256], reason[300];
-	json_auto_t *doc = NULL;
-	const struct json_field fields[] = { { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &session },
-					     { "code", JSON_FIELD_INT, true, 0, 65535, &code },
-					     { "text", JSON_FIELD_STRING, false, 0, 0, &text },
-					     { .name = NULL } };
-	int rc = json_read(m->json, "refused", false, fields, &m->e);
-	if (rc == 0)
-		rc = own_session(m, session, &doc);
-	if (rc || !doc)
-		return rc;
-	clean(text, words);
-	snprintf(reason, sizeof reason, "the target's agent refused the session: %s", words);
-	/* When the store is away the sweep ends it: the row is marked. */
-	rc = end_session(m, session, 4013, reason);
-	return rc == ERR_UNAVAILABLE || rc == ERR_TIMEOUT ? 0 : rc;
-}
-
-/* ---- reports ---- */
-
-struct report {
-	int64_t seq;
-	const char *session;
-	json_t *record; /* NULL: the session is forgotten */
-};
-
-static int save_seq(struct message *m, int64_t seq)
-{
-	json_auto_t *doc = json_pack("{s:I}", "last", (json_int_t)seq);
-	int rc = store_put_blocking(m->server->store, "reports", m->target, doc, TUNNEL_VERSION_ANY, 0, NULL, NULL,
-				    &m->e);
-	if (rc == 0)
-		agent_table_set_seq(m->control->agents, m->target, m->conn, (uint64_t)seq);
-	return rc;
-}
-
-static int ack(struct message *m, uint64_t seq)
-{
-	json_auto_t *json = json_pack("{s:s, s:I}", "type", "ack", "seq", (json_int_t)seq);
-	return send_to(m, json);
-}
-
-typedef int report_fn(struct message *m, const struct report *r);
-
-/* Runs record unless the report was taken before; acknowledges what is durable. */
-static int take_report(struct message *m, struct report *r, report_fn *record)
-{
-	uint64_t last = agent_table_seq(m->control->agents, m->target);
-	json_auto_t *doc = NULL;
-	if ((uint64_t)r->seq <= last)
-		return ack(m, last);
-	int rc = own_session(m, r->session, &doc);
-	r->record = doc;
-	if (rc == 0)
-		rc = record(m, r);
-	if (rc == 0)
-		rc = save_seq(m, r->seq);
-	return rc ? rc : ack(m, (uint64_t)r->seq);
-}
-
-static int audit_stream(struct message *m, const struct report *r, const char *event, json_t *fields)
-{
-	json_object_set_new(fields, "target", json_string(m->target));
-	json_object_set_new(fields, "session", json_string(r->session));
-	json_object_set_new(fields, "principal", json_string(r->record ? record_text(r->record, "principal") : ""));
-	json_object_set_new(fields, "report", json_integer(r->seq));
-	return audit_append_blocking(m->server->audit, event, fields, &m->e);
-}
-
-struct stream_opened {
-	struct report r;
-	int64_t stream, at_ms;
-	const char *kind, *endpoint;
-};
-
-static int record_opened(struct message *m, const struct report *r)
-{
-	const struct stream_opened *o = (const struct stream_opened *)(const void *)r;
-	char endpoint[256], kind[256];
-	clean(o->endpoint, endpoint);
-	clean(o->kind, kind);
-	return audit_stream(m, r, "stream.open",
-			    json_pack("{s:I, s:s, s:s, s:o}", "stream", (json_int_t)o->stream, "kind", kind, "endpoint",
-				      endpoint, "opened_at", record_time(o->at_ms)));
-}
-
-static int on_stream_opened(struct message *m)
-{
-	struct stream_opened o = { .kind = "" };
-	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &o.r.seq },
-					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &o.r.session },
-					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &o.stream },
-					     { "kind", JSON_FIELD_STRING, true, 1, 16, &o.kind },
-					     { "endpoint", JSON_FIELD_STRING, true, 0, 512, &o.endpoint },
-					     { "at_ms", JSON_FIELD_INT, true, 0, 253402300799999, &o.at_ms },
-					     { .name = NULL } };
-	int rc = json_read(m->json, "stream-opened", false, fields, &m->e);
-	return rc ? rc : take_report(m, &o.r, record_opened);
-}
-
-struct stream_closed {
-	struct report r;
-	int64_t stream, bytes_in, bytes_out, duration_ms;
-	const char *reason;
-};
-
-static int record_closed(struct message *m, const struct report *r)
-{
-	const struct stream_closed *c = (const struct stream_closed *)(const void *)r;
-	char reason[256];
-	clean(c->reason, reason);
-	return audit_stream(m, r, "stream.close",
-			    json_pack("{s:I, s:I, s:I, s:I, s:s}", "stream", (json_int_t)c->stream, "bytes_in",
-				      (json_int_t)c->bytes_in, "bytes_out", (json_int_t)c->bytes_out, "duration_ms",
-				      (json_int_t)c->duration_ms, "reason", reason));
-}
-
-static int on_stream_closed(struct message *m)
-{
-	struct stream_closed c = { .reason = "" };
-	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &c.r.seq },
-					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &c.r.session },
-					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &c.stream },
-					     { "bytes_in", JSON_FIELD_INT, true, 0, INT64_MAX, &c.bytes_in },
-					     { "bytes_out", JSON_FIELD_INT, true, 0, INT64_MAX, &c.bytes_out },
-					     { "duration_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &c.duration_ms },
-					     { "reason", JSON_FIELD_STRING, false, 0, 0, &c.reason },
-					     { .name = NULL } };
-	int rc = json_read(m->json, "stream-closed", false, fields, &m->e);
-	return rc ? rc : take_report(m, &c.r, record_closed);
-}
-
-struct session_closed {
-	struct report r;
-	int64_t code;
-	const char *text;
-};
-
-/* The agent tells a leg's close code or a link's code; a session's end has a code of its own list. */
-static unsigned end_code_of(int64_t code)
-{
-	static const struct {
-		int64_t from;
-		unsigned to;
-	} table[] = { { 0, 4000 },    { 1000, 4000 }, { 4, 4006 },    { 9, 4003 },    { 11, 4004 },   { 4000, 4000 },
-		      { 4003, 4003 }, { 4004, 4004 }, { 4005, 4005 }, { 4006, 4006 }, { 4007, 4007 }, { 4011, 4011 } };
-	for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-		if (table[i].from == code)
-			return table[i].to;
-	return 4013;
-}
-
-static int record_session_closed(struct message *m, const struct report *r)
-{
-	const struct session_closed *c = (const struct session_closed *)(const void *)r;
-	char words[256];
-	clean(c->text, words);
-	return end_session(m, r->session, end_code_of(c->code), *words ? words : "the target's end closed the session");
-}
-
-static int on_session_closed(struct message *m)
-{
-	struct session_closed c = { .text = "" };
-	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &c.r.seq },
-					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &c.r.session },
-					     { "code", JSON_FIELD_INT, true, 0, 65535, &c.code },
-					     { "text", JSON_FIELD_STRING, false, 0, 0, &c.text },
-					     { .name = NULL } };
-	int rc = json_read(m->json, "session-closed", false, fields, &m->e);
-	return rc ? rc : take_report(m, &c.r, record_session_closed);
-}
-
 static const struct {
 	const char *type;
 	int (*handle)(struct message *m);
@@ -489,10 +249,10 @@ static const struct {
 } messages[] = {
 	{ "hello", on_hello, true },
 	{ "accepted", on_accepted, false },
-	{ "refused", on_refused, false },
-	{ "stream-opened", on_stream_opened, false },
-	{ "stream-closed", on_stream_closed, false },
-	{ "session-closed", on_session_closed, false },
+	{ "refused", control_on_refused, false },
+	{ "stream-opened", control_on_stream_opened, false },
+	{ "stream-closed", control_on_stream_closed, false },
+	{ "session-closed", control_on_session_closed, false },
 };
 
 static int dispatch(struct message *m)

@@ -1,0 +1,33 @@
+/* Inside of control: its state, and one message on its way to its handler. */
+#ifndef SERVER_CONTROL_MESSAGE_H
+#define SERVER_CONTROL_MESSAGE_H
+
+#include "base/err.h"
+#include "server/agent_table.h"
+#include "server/control.h"
+#include "server/replay.h"
+
+#include <jansson.h>
+
+struct control {
+	struct server *server;
+	struct agent_table *agents;
+	struct replay *assertions;
+};
+
+struct message {
+	struct server *server;
+	struct control *control;
+	wsconn_id conn;
+	const char *target;
+	json_t *json;
+	struct err e;
+};
+
+/* Handlers of control_reports.c. 0; ERR_INVALID, ERR_PROTOCOL: the message is illegal; others: not now. */
+int control_on_refused(struct message *m);
+int control_on_stream_opened(struct message *m);
+int control_on_stream_closed(struct message *m);
+int control_on_session_closed(struct message *m);
+
+#endif
