@@ -297,7 +297,7 @@ static void walk_custom(struct collect *k, const char *uri)
 	/* The buffer has HEAD_SPACE bytes, and the URI begins within its first 64. */
 	const unsigned char *at = (const unsigned char *)uri, *end = at + HEAD_SPACE - 64;
 	static const unsigned char unused[8];
-	while (uri && end - at > 16 && memcmp(at, unused, sizeof unused) != 0) {
+	while (end - at > 16 && memcmp(at, unused, sizeof unused) != 0) {
 		size_t nlen = (size_t)at[0] << 8 | at[1], vlen = (size_t)at[2] << 8 | at[3];
 		const char *name = (const char *)at + 8;
 		if (nlen < 2 || nlen + vlen + 8 >= (size_t)(end - at) || name[nlen - 1] != ':' ||
@@ -377,7 +377,8 @@ static int head_read(struct lws *wsi, const char *uri, struct http_head *out)
 	if (uri)
 		lws_hdr_custom_name_foreach(wsi, collect_custom, &k);
 #else
-	walk_custom(&k, uri);
+	if (uri)
+		walk_custom(&k, uri);
 #endif
 	if (p.full)
 		out->size = HEAD_SPACE;
@@ -597,18 +598,24 @@ static void emit_log(int level, const char *line)
 int conn_context_new(struct reactor *r, const char *certificate, const char *key, struct err *e)
 {
 	void *loops[1] = { &r->loop };
+	/* lws makes one for clients in any case, with the system's CAs; nobody uses it, so it gets an empty one. */
+	r->client_ctx = SSL_CTX_new(TLS_client_method());
+	if (!r->client_ctx)
+		return err_set_openssl(e, ERR_INTERNAL, "TLS");
 	lws_set_log_level(LLL_ERR | LLL_WARN, emit_log);
 	struct lws_context_creation_info info = {
 		.port = CONTEXT_PORT_NO_LISTEN_SERVER,
 		.protocols = protocols,
 		.extensions = NULL,
 		.foreign_loops = loops,
+		.pcontext = &r->context,
 		.signal_cb = ignore_signal,
 		.options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
 		.ssl_cert_filepath = certificate,
 		.ssl_private_key_filepath = key,
 		.ssl_options_set = SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1 | SSL_OP_NO_RENEGOTIATION,
 		.alpn = "http/1.1",
+		.provided_client_ssl_ctx = r->client_ctx,
 		.vhost_name = "default",
 		.max_http_header_data = HEAD_SPACE,
 		.pt_serv_buf_size = 2 * CONN_CHUNK,
@@ -620,6 +627,8 @@ int conn_context_new(struct reactor *r, const char *certificate, const char *key
 		.server_string = "tunnel",
 	};
 	r->context = lws_create_context(&info);
+	if (!r->context)
+		conn_context_free(r);
 	if (!r->context)
 		return err_set(e, ERR_INTERNAL,
 			       "the WebSocket library could not start (is libwebsockets-evlib-uv installed?)");
@@ -635,7 +644,10 @@ void conn_context_free(struct reactor *r)
 {
 	if (r->context)
 		lws_context_destroy(r->context);
-	r->context = NULL;
+	if (!r->context) {
+		SSL_CTX_free(r->client_ctx);
+		r->client_ctx = NULL;
+	}
 }
 
 void conn_adopt(struct reactor *r, int fd, const char *remote)

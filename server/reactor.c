@@ -81,15 +81,23 @@ static void close_handle(uv_handle_t *handle, void *arg)
 		uv_close(handle, NULL);
 }
 
+static void run_down(uv_loop_t *loop)
+{
+	for (int turns = 0; turns < 100 && uv_run(loop, UV_RUN_NOWAIT) != 0; turns++)
+		;
+}
+
 /* On the reactor's thread, or on the creator's while it never ran. */
 static void loop_end(struct reactor *r)
 {
 	conn_context_free(r);
 	uv_close((uv_handle_t *)&r->wake, NULL);
 	uv_close((uv_handle_t *)&r->tick, NULL);
-	/* lws closes its own handles over a few turns; whatever is left after that is closed by force. */
-	for (int turns = 0; turns < 100 && uv_run(&r->loop, UV_RUN_NOWAIT) != 0; turns++)
-		;
+	/* lws closes its connections and handles over a few turns of the loop, and with some versions it must be asked
+	 * a second time to free what is left. */
+	run_down(&r->loop);
+	conn_context_free(r);
+	run_down(&r->loop);
 	if (uv_loop_close(&r->loop) != 0) {
 		uv_walk(&r->loop, close_handle, NULL);
 		uv_run(&r->loop, UV_RUN_DEFAULT);

@@ -36,6 +36,7 @@ struct reactor {
 	uv_timer_t tick;
 	struct lws_context *context;
 	struct lws_vhost *vhost;
+	struct ssl_ctx_st *client_ctx;
 	/* posts */
 	pthread_mutex_t lock;
 	struct post *first, *last;
@@ -59,7 +60,7 @@ struct reactors {
 
 /* conn.c */
 int conn_context_new(struct reactor *r, const char *certificate, const char *key, struct err *e);
-void conn_context_free(struct reactor *r);
+void conn_context_free(struct reactor *r); /* context is NULL once it is all gone; else once more, later */
 void conn_adopt(struct reactor *r, int fd, const char *remote); /* takes fd */
 void conn_tick(struct reactor *r, int64_t now_mono_ms);
 void conn_reload_tls(struct reactor *r, const char *certificate, const char *key);
