@@ -1,0 +1,362 @@
+"""The agent's supervisor against a control server that the test plays: what it says, when, and what it does with nonsense."""
+
+import asyncio
+import base64
+import json
+import os
+import queue
+import signal
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import websockets
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from harness import AGENT, LIMIT, Proc, make_ca, wait_for, write_secret
+
+
+def unb64(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+class Control:
+    """One control server. connections: a queue of Connection in order of arrival."""
+
+    def __init__(self, tls):
+        self.connections, self.tls = queue.Queue(), tls
+        self.loop = asyncio.new_event_loop()
+        self.port = None
+        started = threading.Event()
+        threading.Thread(target=self.run, args=(started,), daemon=True).start()
+        assert started.wait(LIMIT)
+
+    def run(self, started):
+        async def serve():
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.tls / "server.pem", self.tls / "server.key")
+            server = await websockets.serve(
+                self.on_agent, "127.0.0.1", 0, ssl=context, subprotocols=["tunnel.control.v1"], compression=None
+            )
+            self.port = server.sockets[0].getsockname()[1]
+            started.set()
+            await asyncio.Future()
+
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_until_complete(serve())
+
+    async def on_agent(self, ws, path=None):
+        if ws.path != "/v1/agent":  # a worker's leg: nobody is at the other end
+            await ws.wait_closed()
+            return
+        c = Connection(self, ws)
+        self.connections.put(c)
+        try:
+            async for text in ws:
+                c.inbox.put(json.loads(text))
+        except websockets.ConnectionClosed:
+            pass
+        c.inbox.put(None)
+
+    def accept(self):
+        return self.connections.get(timeout=LIMIT)
+
+
+class Connection:
+    def __init__(self, control, ws):
+        self.control, self.ws, self.inbox = control, ws, queue.Queue()
+
+    def call(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.control.loop).result(LIMIT)
+
+    def send(self, message):
+        self.call(self.ws.send(message if isinstance(message, str) else json.dumps(message)))
+
+    def close(self, code=1000, reason=""):
+        self.call(self.ws.close(code, reason))
+
+    def recv(self, *types):
+        """The next message of one of these types; others are dropped."""
+        end = time.monotonic() + LIMIT
+        while True:
+            m = self.inbox.get(timeout=max(0.01, end - time.monotonic()))
+            assert m is not None, f"closed with {self.ws.close_code} while waiting for {types}"
+            if m["type"] in types:
+                return m
+
+    def closed(self):
+        while self.inbox.get(timeout=LIMIT) is not None:
+            pass
+        return self.ws.close_code
+
+    def welcome(self, **more):
+        self.send({"type": "welcome", "node": "n", "heartbeat_s": 5, **more})
+
+
+@pytest.fixture
+def world(tmp_path):
+    class World:
+        pass
+
+    w = World()
+    make_ca(tmp_path / "tls")
+    w.folder, w.control = tmp_path, Control(tmp_path / "tls")
+    w.state, w.procs = tmp_path / "state", []
+    w.state.mkdir(mode=0o700)
+    for name in ("identity.pem", "link.pem"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        write_secret(
+            w.state / name,
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        )
+        w.key = w.__dict__.get("key") or key
+    url = f"https://localhost:{w.control.port}"
+    (w.state / "target.json").write_text(json.dumps({"id": "web-1", "server": url}))
+
+    def conf(allow):
+        (tmp_path / "agent.conf").write_text(
+            f"""ca_file = "{tmp_path}/tls/ca.pem"; state_dir = "{w.state}"; runtime_dir = "{tmp_path}/run";
+allow = {json.dumps(allow)}; ready_file = "{tmp_path}/ready"; proxy = ""; log: {{ level = "debug"; }};"""
+        )
+
+    def start():
+        p = Proc([AGENT, "--config", tmp_path / "agent.conf"], tmp_path / "log")
+        w.procs.append(p)
+        return p
+
+    def workers():
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as f:
+                    args = f.read().split(b"\0")
+            except OSError:
+                continue
+            if args[1:2] == [b"worker"] and str(tmp_path).encode() + b"/run" in args:
+                found.append(int(pid))
+        return found
+
+    def offer(session="s-1", kind="tcp", **more):
+        grant = {"ssh": kind == "ssh", "logins": ["deploy"] if kind == "ssh" else [], "tcp": ["127.0.0.1:5432"]}
+        grant |= {"max_streams": 8, "expires_at_ms": int(time.time() * 1000) + 600000}
+        m = {"type": "offer", "session": session, "kind": kind, "relay_url": url, "token": "t" * 43, "client_pin": "A" * 43}
+        return m | {"principal": "alice", "grant": grant, "expires_at_ms": grant["expires_at_ms"]} | more
+
+    w.conf, w.start, w.workers, w.offer = conf, start, workers, offer
+    conf(["ssh", "tcp:127.0.0.1:5432"])
+    yield w
+    for p in w.procs:
+        p.kill()
+    for pid in workers():
+        os.kill(pid, signal.SIGKILL)
+
+
+def connect(w):
+    c = w.control.accept()
+    hello = c.recv("hello")
+    c.welcome()
+    return c, hello
+
+
+def test_credential_and_hello(world):
+    world.start()
+    c = world.control.accept()
+    scheme, token = c.ws.request_headers["Authorization"].split()
+    head, body, sig = token.split(".")
+    assert scheme == "Bearer" and json.loads(unb64(head)) == {"typ": "JWT", "alg": "ES256", "kid": "web-1"}
+    claims, raw = json.loads(unb64(body)), unb64(sig)
+    assert claims["iss"] == claims["sub"] == "web-1" and claims["aud"] == "tunnel-server"
+    assert claims["exp"] - claims["iat"] <= 60 and abs(claims["iat"] - time.time()) < 30 and len(claims["jti"]) >= 22
+    der = utils.encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+    world.key.public_key().verify(der, f"{head}.{body}".encode(), ec.ECDSA(hashes.SHA256()))
+    hello = c.recv("hello")
+    assert hello["sessions"] == [] and hello["ssh_host_keys"][0].startswith("ssh-ed25519 ")
+    assert not (world.folder / "ready").exists()
+    c.welcome()
+    wait_for((world.folder / "ready").exists, "the ready file")
+    c.close(4002)
+    again, _ = connect(world)  # comes back by itself, with a new proof
+    assert again.ws.request_headers["Authorization"] != c.ws.request_headers["Authorization"]
+
+
+def test_sigterm_leaves_cleanly(world):
+    p = world.start()
+    connect(world)
+    wait_for((world.folder / "ready").exists, "the ready file")
+    assert p.stop() == 0
+    assert not (world.folder / "ready").exists()
+
+
+def test_two_supervisors_are_refused(world):
+    world.start()
+    connect(world)
+    r = subprocess.run([str(AGENT), "--config", str(world.folder / "agent.conf")], capture_output=True, text=True, timeout=LIMIT)
+    assert r.returncode == 1 and "in use" in r.stderr
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "{",
+        "[]",
+        '{"no":"type"}',
+        '{"type":"welcome"}',
+        '{"type":"offer"}',
+        '{"type":"offer","session":"../../etc/passwd"}',
+        '{"type":"ack","seq":-1}',
+        '{"type":"ack","seq":"1"}',
+        '{"type":"terminate","session":"s-1","code":"x"}',
+        '{"type":"grant","session":"s-1"}',
+        '{"type":"ack","seq":1,"seq":2}',
+    ],
+)
+def test_nonsense_closes_with_4008_and_the_agent_lives(world, nonsense):
+    p = world.start()
+    c, _ = connect(world)
+    c.send(nonsense)
+    assert c.closed() == 4008
+    connect(world)
+    assert p.alive()
+
+
+def test_offers_before_welcome_are_illegal_and_unknown_types_are_not(world):
+    world.start()
+    c = world.control.accept()
+    c.recv("hello")
+    c.send(world.offer())
+    assert c.closed() == 4008
+    c, _ = connect(world)
+    c.send({"type": "from-the-future", "x": 1})
+    c.send(world.offer("s-2", "tcp", grant={"tcp": ["10.0.0.1:1"], "expires_at_ms": 1}))
+    assert c.recv("refused")["session"] == "s-2"
+    assert world.workers() == []
+
+
+def test_offers_that_the_allow_list_refuses(world):
+    world.conf(["tcp:127.0.0.1:5432"])
+    world.start()
+    c, _ = connect(world)
+    c.send(world.offer("s-1", "ssh"))
+    m = c.recv("refused", "accepted")
+    assert (m["type"], m["session"], m["code"]) == ("refused", "s-1", 1) and "ssh" in m["text"]
+    c.send(world.offer("s-2", "tcp"))
+    m = c.recv("refused", "accepted")
+    assert (m["type"], m["session"]) == ("accepted", "s-2")
+    c.send(world.offer("s-2", "tcp"))  # again, after a lost answer
+    assert c.recv("refused", "accepted")["type"] == "accepted"
+    assert len(world.workers()) == 1
+
+
+def test_terminate_and_reports_until_acknowledged(world):
+    world.start()
+    c, _ = connect(world)
+    c.send(world.offer())
+    c.recv("accepted")
+    c.send({"type": "terminate", "session": "s-1", "code": 4003, "text": "an operator ended the session"})
+    m = c.recv("session-closed")
+    assert (m["session"], m["code"], m["text"]) == ("s-1", 4003, "an operator ended the session") and m["seq"] > 0
+    wait_for(lambda: world.workers() == [], "the worker to be gone")
+    wait_for(lambda: os.listdir(world.folder / "run") == [], "its files to be gone")
+    c.close(4002)
+    c, hello = connect(world)  # not acknowledged: once more
+    assert hello["sessions"] == [] and c.recv("session-closed")["seq"] == m["seq"]
+    world.procs[-1].kill()
+    world.procs[-1].p.wait()
+    world.start()
+    c, _ = connect(world)  # and over a crash
+    assert c.recv("session-closed")["seq"] == m["seq"]
+    c.send({"type": "ack", "seq": m["seq"]})
+    c.send(world.offer("s-2"))
+    c.recv("accepted")
+    c.close(4002)
+    c, hello = connect(world)
+    assert hello["sessions"] == [{"id": "s-2"}]
+    c.send({"type": "terminate", "session": "s-2", "code": 4007, "text": "policy"})
+    m2 = c.recv("session-closed")
+    assert m2["session"] == "s-2" and m2["seq"] > m["seq"]
+
+
+def test_a_worker_outlives_its_supervisor(world):
+    p = world.start()
+    c, _ = connect(world)
+    c.send(world.offer())
+    c.recv("accepted")
+    workers = world.workers()
+    p.kill()
+    p.p.wait()
+    assert world.workers() == workers
+    world.start()
+    c, hello = connect(world)
+    assert hello["sessions"] == [{"id": "s-1"}] and world.workers() == workers
+    c.send({"type": "terminate", "session": "s-1", "code": 4003, "text": "operator"})
+    assert c.recv("session-closed")["code"] == 4003
+
+
+def test_a_session_that_ended_without_a_supervisor_is_reported_later(world):
+    p = world.start()
+    c, _ = connect(world)
+    c.send(world.offer())
+    c.recv("accepted")
+    (worker,) = world.workers()
+    p.kill()
+    p.p.wait()
+    os.kill(worker, signal.SIGTERM)
+    wait_for(lambda: world.workers() == [], "the worker to be gone")
+    assert sorted(os.listdir(world.folder / "run")) == ["s-1.exit"]
+    world.start()
+    c, hello = connect(world)
+    assert hello["sessions"] == []
+    m = c.recv("session-closed")
+    assert (m["session"], m["code"]) == ("s-1", 4003)
+    wait_for(lambda: os.listdir(world.folder / "run") == [], "its files to be gone")
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_worker_that_crashes_is_reported(world, away):
+    p = world.start()
+    c, _ = connect(world)
+    c.send(world.offer())
+    c.recv("accepted")
+    (worker,) = world.workers()
+    if away:
+        p.kill()
+        p.p.wait()
+    os.kill(worker, signal.SIGKILL)
+    if away:
+        world.start()
+        c, hello = connect(world)
+        assert hello["sessions"] == []
+    m = c.recv("session-closed")
+    assert (m["session"], m["code"]) == ("s-1", 4010) and "died" in m["text"]
+    wait_for(lambda: os.listdir(world.folder / "run") == [], "its files to be gone")
+
+
+def test_drain_goes_elsewhere_at_once(world):
+    world.start()
+    other = Control(world.folder / "tls")
+    c = world.control.accept()
+    c.recv("hello")
+    c.welcome(server_urls=[f"https://localhost:{other.port}"])
+    c.send({"type": "drain"})
+    there = other.accept()
+    assert there.recv("hello")["sessions"] == []
+    assert c.closed() == 1000
+
+
+def test_no_secret_in_arguments_or_log(world):
+    world.start()
+    c, _ = connect(world)
+    c.send(world.offer(token="S3CRET" * 8))
+    c.recv("accepted")
+    (worker,) = world.workers()
+    for name in ("cmdline", "environ"):
+        with open(f"/proc/{worker}/{name}", "rb") as f:
+            assert b"S3CRET" not in f.read()
+    assert "S3CRET" not in (world.folder / "log").read_text()
+    for path in filter(Path.is_file, world.folder.rglob("*")):
+        assert b"S3CRET" not in path.read_bytes()
+    # setsid: no signal to the supervisor's group reaches it
+    assert os.getsid(worker) != os.getsid(world.procs[0].p.pid)
