@@ -210,7 +210,7 @@ static int check_order(const struct link *link, enum frame_type type, struct err
 	return legal ? 0 : err_set(e, ERR_PROTOCOL, "%s at the wrong time", frame_name(type));
 }
 
-static void expect(struct parser *p, int step, size_t want)
+static void expect(struct parser *p, enum parse_step step, size_t want)
 {
 	p->step = step;
 	p->have = 0;

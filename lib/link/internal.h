@@ -102,10 +102,12 @@ enum epoch_state {
 	EPOCH_BROKEN, /* TLS failed; an alert may still wait for output */
 };
 
+enum parse_step { PARSE_HEAD, PARSE_BODY, PARSE_ENTRIES, PARSE_OFFSET, PARSE_PAYLOAD };
+
 struct parser {
 	uint8_t bytes[512]; /* header, offset, or body, as they come in */
 	size_t have, want;
-	enum { PARSE_HEAD, PARSE_BODY, PARSE_ENTRIES, PARSE_OFFSET, PARSE_PAYLOAD } step;
+	enum parse_step step;
 	struct frame_head head;
 	size_t left; /* of entries or payload of the frame */
 };

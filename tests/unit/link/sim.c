@@ -27,6 +27,7 @@ struct model_end {
 	enum fate fate;
 	unsigned code;
 	bool opened, refused, finished, eof;
+	bool waits; /* for WRITABLE, as a real application does */
 	uint64_t written, read;
 };
 
@@ -75,7 +76,7 @@ static unsigned size_below(struct sim *sim, unsigned max)
 	return n < max ? n : max;
 }
 
-static void wrong(struct sim *sim, const char *fmt, ...)
+static void PRINTF_LIKE(2, 3) wrong(struct sim *sim, const char *fmt, ...)
 {
 	if (*sim->wrong)
 		return;
@@ -130,7 +131,7 @@ static void write_some(struct sim *sim, struct model_stream *m, int at, unsigned
 {
 	struct model_end *me = &m->end[at];
 	static uint8_t bytes[1 << 17];
-	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished)
+	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished || me->waits)
 		return;
 	for (unsigned i = 0; i < len; i++)
 		bytes[i] = byte_at(m->id, at, me->written + i);
@@ -139,12 +140,13 @@ static void write_some(struct sim *sim, struct model_stream *m, int at, unsigned
 	if (n != (len < room ? len : room))
 		wrong(sim, "stream %u: wrote %zu of %u with room for %zu", m->id, n, len, room);
 	me->written += n;
+	me->waits = link_stream_room(sim->link[at], m->id) == 0;
 }
 
 static void finish(struct sim *sim, struct model_stream *m, int at)
 {
 	struct model_end *me = &m->end[at];
-	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished)
+	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished || me->waits)
 		return;
 	link_stream_finish(sim->link[at], m->id);
 	me->finished = true;
@@ -272,6 +274,7 @@ static void on_stream_event(struct sim *sim, int at, const struct link_event *ev
 	} else if (ev->type == LINK_EVENT_WRITABLE) {
 		if (link_stream_room(sim->link[at], m->id) == 0)
 			wrong(sim, "stream %u: WRITABLE without room", m->id);
+		me->waits = false;
 	} else if (ev->type == LINK_EVENT_CLOSED) {
 		on_closed(sim, at, m, ev);
 	}
