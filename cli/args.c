@@ -52,37 +52,58 @@ static int set(const struct arg_row *row, const char *value, char *out, struct e
 	return err_set(e, ERR_INTERNAL, "--%s: unknown type", row->name);
 }
 
-int args_parse(const struct arg_row *first, const struct arg_row *second, int argc, char **argv, void *out,
-	       int *out_rest, struct err *e)
+static bool is_option(const char *arg)
 {
-	int i = 0;
-	while (i < argc && argv[i][0] == '-' && argv[i][1] != '\0') {
-		const char *arg = argv[i++];
-		if (strcmp(arg, "--") == 0)
-			break;
-		bool is_long = arg[1] == '-';
-		const char *name = arg + (is_long ? 2 : 1);
-		const char *equals = is_long ? strchr(name, '=') : NULL;
-		size_t len = equals ? (size_t)(equals - name) : strlen(name);
-		char short_name = is_long || len != 1 ? '\0' : name[0];
-		const struct arg_row *row = is_long || short_name ? find(first, name, len, short_name) : NULL;
-		if (!row && (is_long || short_name))
-			row = find(second, name, len, short_name);
-		if (!row)
-			return err_set(e, ERR_INVALID, "unknown option %s", arg);
-		const char *value = equals ? equals + 1 : NULL;
-		if (row->type == ARG_FLAG && value)
-			return err_set(e, ERR_INVALID, "--%s takes no value", row->name);
-		if (row->type != ARG_FLAG && !value) {
-			if (i == argc)
-				return err_set(e, ERR_INVALID, "--%s needs a value (%s)", row->name, row->value);
-			value = argv[i++];
-		}
-		int rc = set(row, value, out, e);
-		if (rc != 0)
-			return rc;
+	return arg[0] == '-' && arg[1] != '\0'; /* "-" alone is a file name */
+}
+
+/* One option at argv[*at]; moves *at behind it and its value. */
+static int parse_option(const struct arg_row *first, const struct arg_row *second, int argc, char **argv, int *at,
+			void *out, struct err *e)
+{
+	const char *arg = argv[(*at)++];
+	bool is_long = arg[1] == '-';
+	const char *name = arg + (is_long ? 2 : 1);
+	const char *equals = is_long ? strchr(name, '=') : NULL;
+	size_t len = equals ? (size_t)(equals - name) : strlen(name);
+	char short_name = is_long || len != 1 ? '\0' : name[0];
+	const struct arg_row *row = NULL;
+	if (is_long || short_name) {
+		row = find(first, name, len, short_name);
+		row = row ? row : find(second, name, len, short_name);
 	}
-	*out_rest = i;
+	if (!row)
+		return err_set(e, ERR_INVALID, "unknown option %s", arg);
+	const char *value = equals ? equals + 1 : NULL;
+	if (row->type == ARG_FLAG && value)
+		return err_set(e, ERR_INVALID, "--%s takes no value", row->name);
+	if (row->type != ARG_FLAG && !value) {
+		if (*at == argc)
+			return err_set(e, ERR_INVALID, "--%s needs a value (%s)", row->name, row->value);
+		value = argv[(*at)++];
+	}
+	return set(row, value, out, e);
+}
+
+int args_parse(const struct arg_row *first, const struct arg_row *second, bool stop_at_first, int argc, char **argv,
+	       void *out, int *out_n, struct err *e)
+{
+	int n = 0;
+	bool options = true;
+	for (int i = 0; i < argc;) {
+		if (options && strcmp(argv[i], "--") == 0) {
+			options = false;
+			i++;
+		} else if (options && is_option(argv[i])) {
+			int rc = parse_option(first, second, argc, argv, &i, out, e);
+			if (rc != 0)
+				return rc;
+		} else {
+			argv[n++] = argv[i++];
+			options = options && !stop_at_first;
+		}
+	}
+	*out_n = n;
 	return 0;
 }
 

@@ -30,10 +30,12 @@ struct arg_row {
 	const char *help;
 };
 
-/* Parses until the first argument that is no option, or behind "--". Tables end with name NULL; second may be NULL.
- * Both write into *out. Values: "--name value", "--name=value", "-n value". ERR_INVALID names the option. */
-int args_parse(const struct arg_row *first, const struct arg_row *second, int argc, char **argv, void *out,
-	       int *out_rest, struct err *e);
+/* Options may stand before and behind other arguments; with stop_at_first, what follows the first other argument is
+ * left alone (a command of its own), as is what follows "--". The other arguments are moved to argv[0 .. *out_n).
+ * Tables end with name NULL; second may be NULL. Both write into *out. Values: "--name value", "--name=value", "-n
+ * value". ERR_INVALID names the option. */
+int args_parse(const struct arg_row *first, const struct arg_row *second, bool stop_at_first, int argc, char **argv,
+	       void *out, int *out_n, struct err *e);
 void args_help(FILE *to, const struct arg_row *rows);
 
 #endif

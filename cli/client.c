@@ -94,7 +94,7 @@ static int call_one(struct client *c, const char *server, const char *method, co
 	int rc = url_join(server, path, url, sizeof url, e);
 	if (rc != 0)
 		return rc;
-	const char *headers[] = { cred->header ? cred->header : "Accept: application/json", NULL };
+	const char *headers[] = { cred->header, NULL };
 	struct http_request q = {
 		.method = method,
 		.url = url,

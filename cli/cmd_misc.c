@@ -47,14 +47,12 @@ static int read_audit(const void *options, int argc, char **argv)
 }
 
 const struct command command_read_audit = {
-	"read-audit",
-	"[--from N] [--limit N]",
-	"Print audit records, one JSON object a line",
-	audit_rows,
-	sizeof(struct audit_options),
-	read_audit,
-	NULL,
-	false,
+	.name = "read-audit",
+	.usage = "[--from N] [--limit N]",
+	.summary = "Print audit records, one JSON object a line",
+	.rows = audit_rows,
+	.options_size = sizeof(struct audit_options),
+	.run = read_audit,
 };
 
 static int whoami(const void *options, int argc, char **argv)
@@ -63,5 +61,9 @@ static int whoami(const void *options, int argc, char **argv)
 }
 
 const struct command command_whoami = {
-	"whoami", "", "Show who the server takes you for", NULL, sizeof(struct common_options), whoami, NULL, false,
+	.name = "whoami",
+	.usage = "",
+	.summary = "Show who the server takes you for",
+	.options_size = sizeof(struct common_options),
+	.run = whoami,
 };

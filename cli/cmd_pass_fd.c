@@ -46,5 +46,10 @@ static int pass_fd(const void *options, int argc, char **argv)
 }
 
 const struct command command_pass_fd = {
-	"pass-fd", "SOCKET", "Hand a connection to ssh", NULL, sizeof(struct common_options), pass_fd, NULL, true,
+	.name = "pass-fd",
+	.usage = "SOCKET",
+	.summary = "Hand a connection to ssh",
+	.options_size = sizeof(struct common_options),
+	.run = pass_fd,
+	.hidden = true,
 };

@@ -24,14 +24,11 @@ static int list_policies(const void *options, int argc, char **argv)
 }
 
 const struct command command_list_policies = {
-	"list-policies",
-	"",
-	"Show which policies are in force",
-	NULL,
-	sizeof(struct common_options),
-	list_policies,
-	NULL,
-	false,
+	.name = "list-policies",
+	.usage = "",
+	.summary = "Show which policies are in force",
+	.options_size = sizeof(struct common_options),
+	.run = list_policies,
 };
 
 static int get_policy(const void *options, int argc, char **argv)
@@ -42,7 +39,11 @@ static int get_policy(const void *options, int argc, char **argv)
 }
 
 const struct command command_get_policy = {
-	"get-policy", "POLICY", "Print a policy's JSON", NULL, sizeof(struct common_options), get_policy, NULL, false,
+	.name = "get-policy",
+	.usage = "POLICY",
+	.summary = "Print a policy's JSON",
+	.options_size = sizeof(struct common_options),
+	.run = get_policy,
 };
 
 static int delete_policy(const void *options, int argc, char **argv)
@@ -51,14 +52,11 @@ static int delete_policy(const void *options, int argc, char **argv)
 }
 
 const struct command command_delete_policy = {
-	"delete-policy",
-	"POLICY",
-	"Remove a policy; sessions it alone allowed end",
-	NULL,
-	sizeof(struct common_options),
-	delete_policy,
-	NULL,
-	false,
+	.name = "delete-policy",
+	.usage = "POLICY",
+	.summary = "Remove a policy; sessions it alone allowed end",
+	.options_size = sizeof(struct common_options),
+	.run = delete_policy,
 };
 
 static int read_json(const char *path, json_t **out_json)
@@ -100,12 +98,10 @@ static int put_policy(const void *options, int argc, char **argv)
 }
 
 const struct command command_put_policy = {
-	"put-policy",
-	"POLICY FILE",
-	"Create or replace a policy; it is in force when this returns",
-	NULL,
-	sizeof(struct common_options),
-	put_policy,
-	"Example:\n  tunnel-cli put-policy developers etc/policies/developers-ssh-by-tag.json\n",
-	false,
+	.name = "put-policy",
+	.usage = "POLICY FILE",
+	.summary = "Create or replace a policy; it is in force when this returns",
+	.options_size = sizeof(struct common_options),
+	.run = put_policy,
+	.details = "Example:\n  tunnel-cli put-policy developers etc/policies/developers-ssh-by-tag.json\n",
 };

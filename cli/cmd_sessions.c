@@ -39,8 +39,12 @@ static int list_sessions(const void *options, int argc, char **argv)
 }
 
 const struct command command_list_sessions = {
-	"list-sessions", "[OPTIONS]", "Show sessions", list_rows, sizeof(struct list_options),
-	list_sessions,   NULL,        false,
+	.name = "list-sessions",
+	.usage = "[OPTIONS]",
+	.summary = "Show sessions",
+	.rows = list_rows,
+	.options_size = sizeof(struct list_options),
+	.run = list_sessions,
 };
 
 static int describe_session(const void *options, int argc, char **argv)
@@ -49,14 +53,11 @@ static int describe_session(const void *options, int argc, char **argv)
 }
 
 const struct command command_describe_session = {
-	"describe-session",
-	"SESSION",
-	"Show one session",
-	NULL,
-	sizeof(struct common_options),
-	describe_session,
-	NULL,
-	false,
+	.name = "describe-session",
+	.usage = "SESSION",
+	.summary = "Show one session",
+	.options_size = sizeof(struct common_options),
+	.run = describe_session,
 };
 
 static int terminate_session(const void *options, int argc, char **argv)
@@ -65,12 +66,9 @@ static int terminate_session(const void *options, int argc, char **argv)
 }
 
 const struct command command_terminate_session = {
-	"terminate-session",
-	"SESSION",
-	"End a session now, at both ends",
-	NULL,
-	sizeof(struct common_options),
-	terminate_session,
-	NULL,
-	false,
+	.name = "terminate-session",
+	.usage = "SESSION",
+	.summary = "End a session now, at both ends",
+	.options_size = sizeof(struct common_options),
+	.run = terminate_session,
 };

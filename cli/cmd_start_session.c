@@ -165,17 +165,17 @@ static int start_session(const void *options, int argc, char **argv)
 }
 
 const struct command command_start_session = {
-	"start-session",
-	"--target ID|tag:K=V [OPTIONS] [-- COMMAND...]",
-	"Open a shell, run a command, or carry ports, on a target",
-	rows,
-	sizeof(struct start_options),
-	start_session,
-	"Examples:\n"
-	"  tunnel-cli start-session --target web-1 --login root\n"
-	"  tunnel-cli start-session --target web-1 --login root -- systemctl status nginx\n"
-	"  tunnel-cli start-session --target tag:role=db --port-forward 5432:127.0.0.1:5432\n"
-	"  rsync -e 'tunnel-cli start-session --login root --target' site/ web-1:/srv/site/\n"
-	"  echo ping | tunnel-cli start-session --target web-1 --to 127.0.0.1:7\n",
-	false,
+	.name = "start-session",
+	.usage = "--target ID|tag:K=V [OPTIONS] [-- COMMAND...]",
+	.summary = "Open a shell, run a command, or carry ports, on a target",
+	.rows = rows,
+	.options_size = sizeof(struct start_options),
+	.run = start_session,
+	.details = "Examples:\n"
+		   "  tunnel-cli start-session --target web-1 --login root\n"
+		   "  tunnel-cli start-session --target web-1 --login root -- systemctl status nginx\n"
+		   "  tunnel-cli start-session --target tag:role=db --port-forward 5432:127.0.0.1:5432\n"
+		   "  rsync -e 'tunnel-cli start-session --login root --target' site/ web-1:/srv/site/\n"
+		   "  echo ping | tunnel-cli start-session --target web-1 --to 127.0.0.1:7\n",
+	.takes_command = true,
 };

@@ -47,14 +47,12 @@ static int list_targets(const void *options, int argc, char **argv)
 }
 
 const struct command command_list_targets = {
-	"list-targets",
-	"[--tag KEY=VALUE]...",
-	"Show targets and whether their agents are connected",
-	list_rows,
-	sizeof(struct tag_options),
-	list_targets,
-	NULL,
-	false,
+	.name = "list-targets",
+	.usage = "[--tag KEY=VALUE]...",
+	.summary = "Show targets and whether their agents are connected",
+	.rows = list_rows,
+	.options_size = sizeof(struct tag_options),
+	.run = list_targets,
 };
 
 static int describe_target(const void *options, int argc, char **argv)
@@ -63,14 +61,11 @@ static int describe_target(const void *options, int argc, char **argv)
 }
 
 const struct command command_describe_target = {
-	"describe-target",
-	"TARGET",
-	"Show one target",
-	NULL,
-	sizeof(struct common_options),
-	describe_target,
-	NULL,
-	false,
+	.name = "describe-target",
+	.usage = "TARGET",
+	.summary = "Show one target",
+	.options_size = sizeof(struct common_options),
+	.run = describe_target,
 };
 
 static int deregister_target(const void *options, int argc, char **argv)
@@ -79,14 +74,11 @@ static int deregister_target(const void *options, int argc, char **argv)
 }
 
 const struct command command_deregister_target = {
-	"deregister-target",
-	"TARGET",
-	"Remove a target: its sessions end, its key is worthless",
-	NULL,
-	sizeof(struct common_options),
-	deregister_target,
-	NULL,
-	false,
+	.name = "deregister-target",
+	.usage = "TARGET",
+	.summary = "Remove a target: its sessions end, its key is worthless",
+	.options_size = sizeof(struct common_options),
+	.run = deregister_target,
 };
 
 struct enroll_options {
@@ -153,13 +145,13 @@ static int create_enrollment(const void *options, int argc, char **argv)
 }
 
 const struct command command_create_enrollment = {
-	"create-enrollment",
-	"TARGET [--tag KEY=VALUE]...",
-	"Print a one-time token with which a machine enrols as TARGET",
-	enroll_rows,
-	sizeof(struct enroll_options),
-	create_enrollment,
-	"Example:\n  tunnel-cli create-enrollment web-1 --tag role=web >token\n"
-	"  # on the machine:\n  tunnel-agent enroll --server https://tunnel.example.com --token-file token\n",
-	false,
+	.name = "create-enrollment",
+	.usage = "TARGET [--tag KEY=VALUE]...",
+	.summary = "Print a one-time token with which a machine enrols as TARGET",
+	.rows = enroll_rows,
+	.options_size = sizeof(struct enroll_options),
+	.run = create_enrollment,
+	.details =
+		"Example:\n  tunnel-cli create-enrollment web-1 --tag role=web >token\n"
+		"  # on the machine:\n  tunnel-agent enroll --server https://tunnel.example.com --token-file token\n",
 };

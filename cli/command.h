@@ -39,6 +39,7 @@ struct command {
 		   char **argv); /* argv: what is left behind the options; returns the exit code */
 	const char *details;     /* examples; may be NULL */
 	bool hidden;
+	bool takes_command; /* what follows the first argument that is no option belongs to a command on the target */
 };
 
 #define COMMAND_OPTIONS_MAX 2048

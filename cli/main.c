@@ -56,8 +56,8 @@ static int run(const struct command *c, int argc, char **argv)
 {
 	_Alignas(max_align_t) char options[COMMAND_OPTIONS_MAX] = { 0 };
 	struct err e = { 0 };
-	int rest;
-	if (args_parse(common_rows, c->rows, argc, argv, options, &rest, &e) != 0) {
+	int n;
+	if (args_parse(common_rows, c->rows, c->takes_command, argc, argv, options, &n, &e) != 0) {
 		complain("%s: %s; see tunnel-cli %s --help", c->name, e.text, c->name);
 		return EXIT_CODE_USAGE;
 	}
@@ -67,7 +67,7 @@ static int run(const struct command *c, int argc, char **argv)
 		return EXIT_CODE_OK;
 	}
 	log_init("tunnel-cli", common->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, LOG_FORMAT_PLAIN);
-	return c->run(options, argc - rest, argv + rest);
+	return c->run(options, n, argv);
 }
 
 int main(int argc, char **argv)

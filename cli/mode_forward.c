@@ -135,7 +135,7 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 			  const char *text)
 {
 	(void)mode, (void)stream;
-	if (code != LINK_OK && code != LINK_IO)
+	if (code != LINK_OK && code != LINK_IO && code != LINK_TERMINATED)
 		session_tell(s, "connection %u: %s (%s)", stream, text, link_code_name(code));
 }
 

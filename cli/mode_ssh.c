@@ -176,7 +176,7 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 			  const char *text)
 {
 	(void)mode, (void)stream;
-	if (code != LINK_OK && code != LINK_IO)
+	if (code != LINK_OK && code != LINK_IO && code != LINK_TERMINATED)
 		complain("%s: %s (%s)", s->target, text, link_code_name(code));
 }
 

@@ -28,6 +28,8 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 			  const char *text)
 {
 	(void)mode, (void)stream;
+	if (code == LINK_TERMINATED)
+		return; /* the session is over: that tells why */
 	if (code != LINK_OK)
 		complain("%s: %s (%s)", s->target, text, link_code_name(code));
 	session_stop(s, code == LINK_OK ? EXIT_CODE_OK : EXIT_CODE_REFUSED);

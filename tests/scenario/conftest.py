@@ -1,5 +1,8 @@
 import os
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +12,17 @@ import harness  # noqa: E402
 
 
 @pytest.fixture
-def stack(tmp_path):
+def folder():
+    """A temp folder with a short name: sockets have to fit in it."""
+    path = Path(tempfile.mkdtemp(prefix="tt-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def stack(folder):
     """A server with an agent "web-1" that allows SSH and any port of its loopback."""
-    s = harness.Stack(tmp_path)
+    s = harness.Stack(folder)
     try:
         s.start_server()
         s.start_agent()
@@ -21,9 +32,9 @@ def stack(tmp_path):
 
 
 @pytest.fixture
-def bare(tmp_path):
+def bare(folder):
     """A stack that the test starts itself."""
-    s = harness.Stack(tmp_path)
+    s = harness.Stack(folder)
     try:
         yield s
     finally:

@@ -13,23 +13,23 @@ ISSUER, AUDIENCE = "https://id.example.com", "tunnel"
 
 
 @pytest.fixture
-def jwt_stack(tmp_path):
+def jwt_stack(folder):
     """A server that knows JWTs of one P-256 key and SigV4 credentials; the profile "jwt" uses a token file."""
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (tmp_path / "jwt.pem").write_bytes(public)
+    (folder / "jwt.pem").write_bytes(public)
     s = Stack(
-        tmp_path,
-        auth=f'{{ plugin = "auth-jwt"; issuer = "{ISSUER}"; audience = "{AUDIENCE}"; key = "ES256:{tmp_path}/jwt.pem"; }},'
-        f'{{ plugin = "auth-hmac"; credentials = "{tmp_path}/hmac-credentials"; }}',
+        folder,
+        auth=f'{{ plugin = "auth-jwt"; issuer = "{ISSUER}"; audience = "{AUDIENCE}"; key = "ES256:{folder}/jwt.pem"; }},'
+        f'{{ plugin = "auth-hmac"; credentials = "{folder}/hmac-credentials"; }}',
     )
 
     def token(name="jwt", **claims):
         now = int(time.time())
         body = {"iss": ISSUER, "aud": AUDIENCE, "sub": "dev", "iat": now, "nbf": now - 1, "exp": now + 600, **claims}
-        write_secret(tmp_path / "token", jwt.encode({k: v for k, v in body.items() if v is not None}, pem, algorithm="ES256"))
-        s.write_profile(name, f'auth = "jwt"; token_file = "{tmp_path}/token";')
+        write_secret(folder / "token", jwt.encode({k: v for k, v in body.items() if v is not None}, pem, algorithm="ES256"))
+        s.write_profile(name, f'auth = "jwt"; token_file = "{folder}/token";')
 
     s.token = token
     try:
@@ -61,7 +61,7 @@ def test_a_good_jwt_is_somebody(jwt_stack):
         ({"exp": None}, ["exp"]),
         ({"aud": "other"}, ["aud"]),
         ({"iss": "https://evil.example.com"}, ["iss"]),
-        ({"nbf": int(time.time()) + 3600}, ["not valid yet"]),
+        ({"nbf": int(time.time()) + 3600}, ["not valid before"]),
         ({"sub": None}, ["sub"]),
     ],
 )
@@ -70,21 +70,21 @@ def test_a_bad_jwt_is_told_why(jwt_stack, claims, words):
     refused(jwt_stack, "list-targets", "--profile", "jwt", code=231, words=words)
 
 
-def test_a_token_by_another_key(jwt_stack, tmp_path):
+def test_a_token_by_another_key(jwt_stack, folder):
     other = ec.generate_private_key(ec.SECP256R1())
     pem = other.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     now = int(time.time())
     jwt_stack.token()
-    write_secret(tmp_path / "token", jwt.encode({"iss": ISSUER, "aud": AUDIENCE, "sub": "dev", "exp": now + 60, "nbf": now}, pem, algorithm="ES256"))
+    write_secret(folder / "token", jwt.encode({"iss": ISSUER, "aud": AUDIENCE, "sub": "dev", "exp": now + 60, "nbf": now}, pem, algorithm="ES256"))
     refused(jwt_stack, "list-targets", "--profile", "jwt", code=231, words=["signature"])
 
 
 def test_a_forged_sigv4(jwt_stack):
-    refused(jwt_stack, "list-targets", code=231, words=["signature"], TUNNEL_KEY_ID="KDEV", TUNNEL_SECRET="guessed")
-    refused(jwt_stack, "list-targets", code=231, words=["key"], TUNNEL_KEY_ID="KNOBODY", TUNNEL_SECRET="guessed")
+    refused(jwt_stack, "list-targets", code=231, words=["key id or secret is wrong"], TUNNEL_KEY_ID="KDEV", TUNNEL_SECRET="guessed")
+    refused(jwt_stack, "list-targets", code=231, words=["key id or secret is wrong"], TUNNEL_KEY_ID="KNOBODY", TUNNEL_SECRET="guessed")
 
 
-def test_no_credential_at_all(jwt_stack, tmp_path):
+def test_no_credential_at_all(jwt_stack, folder):
     jwt_stack.write_profile("none", 'auth = "jwt";')
     refused(jwt_stack, "list-targets", "--profile", "none", code=230, words=["token_file"])
 
@@ -112,15 +112,15 @@ def allow(actions, resource="*", **more):
 ADMIN = allow(["tunnel:EnrollTarget", "tunnel:ListTargets", "tunnel:ReadAudit", "tunnel:DescribeSessions", "tunnel:ResumeSession"])
 
 
-def with_policy(tmp_path, document):
-    s = Stack(tmp_path, policy=document)
+def with_policy(folder, document):
+    s = Stack(folder, policy=document)
     s.start_server()
     s.start_agent()
     return s
 
 
-def test_nothing_is_allowed_that_no_statement_allows(tmp_path):
-    s = with_policy(tmp_path, policy(ADMIN))
+def test_nothing_is_allowed_that_no_statement_allows(folder):
+    s = with_policy(folder, policy(ADMIN))
     try:
         words = ["tunnel:StartSession", "target/web-1"]
         refused(s, "start-session", "--target", "web-1", "--login", USER, "--", "true", code=232, words=words)
@@ -129,9 +129,9 @@ def test_nothing_is_allowed_that_no_statement_allows(tmp_path):
         s.close()
 
 
-def test_a_forbidden_login(tmp_path):
+def test_a_forbidden_login(folder):
     s = with_policy(
-        tmp_path,
+        folder,
         policy(ADMIN, allow(["tunnel:StartSession", "tunnel:OpenSsh"], Condition={"StringEquals": {"tunnel:Login": ["nobody"]}})),
     )
     try:
@@ -140,9 +140,9 @@ def test_a_forbidden_login(tmp_path):
         s.close()
 
 
-def test_a_port_that_policy_forbids(tmp_path):
+def test_a_port_that_policy_forbids(folder):
     s = with_policy(
-        tmp_path,
+        folder,
         policy(ADMIN, allow(["tunnel:StartSession"]), allow(["tunnel:OpenTcp"], Condition={"NumericEquals": {"tunnel:Port": [5432]}})),
     )
     try:
@@ -157,14 +157,14 @@ def test_a_port_that_the_agent_forbids(bare):
     bare.start_server()
     bare.start_agent(allow=("ssh", "tcp:127.0.0.1:5432"))
     port = free_port()
-    refused(bare, "start-session", "--target", "web-1", "--to", f"127.0.0.1:{port}", code=237, words=["not-allowed"], input="")
+    refused(bare, "start-session", "--target", "web-1", "--to", f"127.0.0.1:{port}", code=237, words=["allow list", str(port)], input="")
 
 
 def test_ssh_that_the_agent_forbids(bare):
     bare.start_server()
     bare.start_agent(allow=("tcp:127.0.0.1:*",))
     r = bare.cli("start-session", "--target", "web-1", "--login", USER, "--", "true", check=False)
-    assert r.returncode in (237, 255) and "not-allowed" in r.stderr, r.stderr
+    assert r.returncode == 237 and "allow list" in r.stderr, r.stderr
 
 
 def test_server_away(bare):
@@ -187,6 +187,7 @@ def test_usage_errors_cost_no_call(bare):
 
 def test_an_enrolment_token_works_once(stack):
     agent = stack.agents["web-1"]
+    agent.proc.stop()
     import subprocess
 
     from harness import AGENT

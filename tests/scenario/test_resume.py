@@ -35,9 +35,9 @@ def push(port, total, on_progress=lambda sent: None):
 
 
 @pytest.fixture
-def proxied(tmp_path):
+def proxied(folder):
     """Both legs (and the agent's control connection) go through a proxy that can cut them."""
-    s = Stack(tmp_path)
+    s = Stack(folder)
     proxy = CutProxy(s.port)
     s.relay_url = f"https://localhost:{proxy.port}"
     s.proxy = proxy
@@ -116,10 +116,10 @@ def test_terminate_ends_it_at_both_ends(stack):
     workers = set(stack.worker_pids()) - {stack.agents["web-1"].proc.pid}
     stack.cli("terminate-session", session["id"])
     assert p.wait(LIMIT) == 236
-    assert "operator" in p.stderr.read().decode()
+    assert "ended by its owner dev" in p.stderr.read().decode()
     wait_for(lambda: not (set(stack.worker_pids()) & workers), "the worker to be gone")
     ended = stack.json("describe-session", session["id"])
-    assert (ended["state"], ended["end"]["code"]) == ("ended", "terminated")
+    assert (ended["state"], ended["end"]["code"]) == ("ended", 4000)
     assert [r["event"] for r in stack.audit() if r.get("session") == session["id"]][-1] == "session.end"
 
 

@@ -19,12 +19,17 @@ static const struct arg_row rows[] = {
 	{ .name = NULL },
 };
 
+static char *rest_words[16];
+
 /* Arguments are char * for main's sake; the parser changes none. */
-static int parse(int argc, const char *const *argv, struct options *out, int *out_rest, struct err *e)
+static int parse(bool stop, int argc, const char *const *argv, struct options *out, int *out_rest, struct err *e)
 {
 	char *copy[16];
 	memcpy(copy, argv, (size_t)argc * sizeof *argv);
-	return args_parse(rows, NULL, argc, copy, out, out_rest, e);
+	int rc = args_parse(rows, NULL, stop, argc, copy, out, out_rest, e);
+	for (int i = 0; rc == 0 && i < *out_rest; i++)
+		rest_words[i] = copy[i];
+	return rc;
 }
 
 static void test_options_stop_at_the_command(void **state)
@@ -37,8 +42,10 @@ static void test_options_stop_at_the_command(void **state)
 			       "-L",       "3:b:4", "--output",
 			       "json",     "-q",    "rsync",
 			       "--server", "-q" };
-	assert_int_equal(parse(11, args, &o, &rest, &e), 0);
-	assert_int_equal(rest, 8);
+	assert_int_equal(parse(true, 11, args, &o, &rest, &e), 0);
+	assert_int_equal(rest, 3);
+	assert_string_equal(rest_words[0], "rsync");
+	assert_string_equal(rest_words[2], "-q");
 	assert_string_equal(o.target, "web-1");
 	assert_int_equal(o.forwards.n, 2);
 	assert_string_equal(o.forwards.at[1], "3:b:4");
@@ -46,9 +53,12 @@ static void test_options_stop_at_the_command(void **state)
 	assert_true(o.quiet);
 
 	struct options p = { 0 };
-	const char *dashes[] = { "--target", "a", "--", "--quiet" };
-	assert_int_equal(parse(4, dashes, &p, &rest, &e), 0);
+	const char *mixed[] = { "put", "--target", "a", "-", "--", "--quiet" };
+	assert_int_equal(parse(false, 6, mixed, &p, &rest, &e), 0);
 	assert_int_equal(rest, 3);
+	assert_string_equal(rest_words[1], "-");
+	assert_string_equal(rest_words[2], "--quiet");
+	assert_string_equal(p.target, "a");
 	assert_false(p.quiet);
 }
 
@@ -71,7 +81,7 @@ static void test_options_name_the_mistake(void **state)
 		struct options o = { 0 };
 		struct err e = { 0 };
 		int rest;
-		assert_int_not_equal(parse(cases[i].n, cases[i].args, &o, &rest, &e), 0);
+		assert_int_not_equal(parse(false, cases[i].n, cases[i].args, &o, &rest, &e), 0);
 		assert_string_equal(e.text, cases[i].complaint);
 	}
 }
