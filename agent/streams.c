@@ -22,7 +22,7 @@ struct stream {
 	uint32_t id;
 	struct link_dest dest;
 	char endpoint[300]; /* "127.0.0.1:5432", "ssh" */
-	struct reach *dial;  /* while it is connected */
+	struct reach *dial; /* while it is connected */
 	bool open;
 	int64_t opened_ms;
 };
@@ -301,10 +301,8 @@ void streams_set_grant(struct streams *s, const struct grant *grant)
 			refuse(one, LINK_NOT_ALLOWED, "policy no longer allows it");
 			continue;
 		}
-		uint64_t in = 0, out = 0;
-		uint32_t id = one->id;
-		endpoint_reset_stream(s->ep, id, LINK_TERMINATED, "policy no longer allows it");
-		streams_closed(s, id, LINK_TERMINATED, "policy no longer allows it", in, out);
+		/* Its streams_closed comes from inside this call, with the bytes it carried. */
+		endpoint_reset_stream(s->ep, one->id, LINK_TERMINATED, "policy no longer allows it");
 	}
 }
 
