@@ -189,12 +189,10 @@ static void test_grant(void **state)
 
 int main(int argc, char **argv)
 {
-	/* clang-format off: one case a line, as ctest finds them */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ssh_is_only_ssh),        cmocka_unit_test(test_names),
 		cmocka_unit_test(test_addresses_and_networks), cmocka_unit_test(test_star_is_everything),
 		cmocka_unit_test(test_bad_entries_are_named),  cmocka_unit_test(test_grant),
 	};
-	/* clang-format on */
 	return RUN_CASES(tests);
 }
