@@ -96,6 +96,9 @@ static int complete_urls(struct settings *s, uint16_t port, struct err *e)
 static int start(struct server *v, struct settings *s, struct err *e)
 {
 	int rc = file_mkdir(s->state_dir, 0700, e);
+	/* One that a killed server left would say that this one serves. */
+	if (s->ready_file[0])
+		unlink(s->ready_file);
 	if (rc == 0)
 		rc = reactors_new(v, (size_t)s->reactors, &v->reactors, e);
 	if (rc == 0)
