@@ -16,6 +16,7 @@ struct sessions;
 int sessions_new(struct server *server, struct sessions **out_sessions, struct err *e);
 /* Loads live sessions from the store and starts the sweep (1 s): expiry, idleness, detach grace. */
 int sessions_start(struct sessions *s, struct err *e);
+/* Nothing may use it any more: after pool_stop, before the relay, control and the store go. */
 void sessions_stop(struct sessions **s);
 
 struct attach_request {
