@@ -32,8 +32,8 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
 
 static int build_headers(const struct http_request *r, struct curl_slist **out, struct err *e)
 {
-	const char *own[] = { "Accept: application/json", r->body ? "Content-Type: application/json" : NULL,
-			      "Expect:" };
+	/* No "Expect:" to suppress that header: SigV4 of libcurl would sign it, and not send it. */
+	const char *own[] = { "Accept: application/json", r->body ? "Content-Type: application/json" : NULL };
 	struct curl_slist *list = NULL;
 	bool ok = true;
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
