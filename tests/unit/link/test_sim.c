@@ -5,19 +5,19 @@
 static void test_short_sessions(void **state)
 {
 	(void)state;
-	sim_run_many(1, 3000, &(struct sim_options){ .steps = 400, .streams = 6, .cuts = 8 });
+	sim_run_many(1, 8000, &(struct sim_options){ .steps = 400, .streams = 6, .cuts = 8 });
 }
 
 static void test_long_sessions(void **state)
 {
 	(void)state;
-	sim_run_many(100001, 150, &(struct sim_options){ .steps = 8000, .streams = 64, .cuts = 100 });
+	sim_run_many(100001, 300, &(struct sim_options){ .steps = 8000, .streams = 64, .cuts = 100 });
 }
 
 static void test_no_cuts(void **state)
 {
 	(void)state;
-	sim_run_many(200001, 500, &(struct sim_options){ .steps = 1500, .streams = 16, .cuts = 0 });
+	sim_run_many(200001, 1000, &(struct sim_options){ .steps = 1500, .streams = 16, .cuts = 0 });
 }
 
 int main(int argc, char **argv)

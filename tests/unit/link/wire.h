@@ -4,6 +4,7 @@
 
 #include "link/link.h"
 
+#include <openssl/ec.h>
 #include <openssl/evp.h>
 
 struct wire_keys {

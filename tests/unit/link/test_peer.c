@@ -1,0 +1,686 @@
+/* One link against a peer that is written by hand, frame by frame: what breaks the protocol ends the session with code
+ * 7 and says why, at both ends; nothing else does. */
+#include "link/internal.h"
+#include "support/case.h"
+#include "wire.h"
+
+struct peer {
+	struct link *link; /* under test */
+	int64_t now;
+	struct err e;
+	int rc; /* of the last input */
+	struct buf heard;
+};
+
+static void feed(struct peer *p, const void *bytes, size_t len)
+{
+	p->rc = link_input(p->link, bytes, len, p->now, &p->e);
+}
+
+static void feed_ok(struct peer *p, const void *bytes, size_t len)
+{
+	feed(p, bytes, len);
+	if (p->rc != 0)
+		fail_msg("%s", p->e.text);
+}
+
+/* What the link has to say, as frames behind its handshake bytes. */
+static void hear(struct peer *p)
+{
+	uint8_t bytes[4096];
+	size_t n;
+	while ((n = link_output(p->link, bytes, sizeof(bytes), p->now)) > 0)
+		assert_int_equal(buf_add(&p->heard, bytes, n), 0);
+}
+
+/* The next frame heard, PINGs left out; false when there is none. */
+static bool next_frame(struct peer *p, struct frame_head *out_head, const uint8_t **out_body)
+{
+	hear(p);
+	do {
+		if (p->heard.len == 0)
+			return false;
+		if (frame_read_head(buf_data(&p->heard), out_head, &p->e) != 0)
+			fail_msg("%s", p->e.text);
+		*out_body = buf_data(&p->heard) + FRAME_HEAD;
+		buf_consume(&p->heard, FRAME_HEAD + out_head->length);
+	} while (out_head->type == FRAME_PING);
+	return true;
+}
+
+static const uint8_t *expect_frame(struct peer *p, enum frame_type type, uint32_t stream)
+{
+	struct frame_head head;
+	const uint8_t *body;
+	if (!next_frame(p, &head, &body))
+		fail_msg("no frame, expected %s", frame_name(type));
+	if (head.type != type || head.stream != stream)
+		fail_msg("%s for %u, expected %s for %u", frame_name(head.type), head.stream, frame_name(type), stream);
+	return body;
+}
+
+static void expect_no_frame(struct peer *p)
+{
+	struct frame_head head;
+	const uint8_t *body;
+	if (next_frame(p, &head, &body))
+		fail_msg("%s for %u, expected nothing", frame_name(head.type), head.stream);
+}
+
+static void send_hello(struct peer *p)
+{
+	uint8_t bytes[FRAME_CONTROL_MAX];
+	feed(p, bytes, frame_write_hello(bytes, &(struct frame_hello){ 4, 1000 }));
+}
+
+static void send_resume(struct peer *p, const struct frame_entry *entries, size_t n, bool more)
+{
+	uint8_t bytes[FRAME_HEAD + 64 * FRAME_ENTRY];
+	frame_write_head(bytes, FRAME_RESUME, more ? FRAME_FLAG_MORE : 0, 0, n * FRAME_ENTRY);
+	for (size_t i = 0; i < n; i++)
+		frame_write_entry(bytes + FRAME_HEAD + i * FRAME_ENTRY, &entries[i]);
+	feed(p, bytes, FRAME_HEAD + n * FRAME_ENTRY);
+}
+
+static void send_open(struct peer *p, uint32_t id)
+{
+	uint8_t bytes[FRAME_CONTROL_MAX];
+	feed(p, bytes, frame_write_open(bytes, id, &(struct link_dest){ .kind = LINK_KIND_SSH }));
+}
+
+static void send_data(struct peer *p, uint32_t id, uint64_t offset, size_t len)
+{
+	static uint8_t bytes[FRAME_DATA_HEAD + 65536];
+	frame_write_data_head(bytes, id, offset, len);
+	feed(p, bytes, FRAME_DATA_HEAD + len);
+}
+
+static void send_ack(struct peer *p, uint32_t id, uint64_t delivered, uint64_t credit, bool fin)
+{
+	uint8_t bytes[FRAME_CONTROL_MAX];
+	feed(p, bytes, frame_write_ack(bytes, id, delivered, credit, fin));
+}
+
+static void send_number(struct peer *p, enum frame_type type, uint32_t id, uint64_t number)
+{
+	uint8_t bytes[FRAME_CONTROL_MAX];
+	feed(p, bytes, frame_write_number(bytes, type, id, number));
+}
+
+static void send_opened(struct peer *p, uint32_t id)
+{
+	uint8_t bytes[FRAME_CONTROL_MAX];
+	feed(p, bytes, frame_write_opened(bytes, id));
+}
+
+static void send_reason(struct peer *p, enum frame_type type, uint32_t id, unsigned code)
+{
+	uint8_t bytes[FRAME_CONTROL_MAX];
+	feed(p, bytes, frame_write_reason(bytes, type, id, code, "because"));
+}
+
+/* TLS is up, the link's greeting is heard, the peer has said nothing. */
+static void peer_start(struct peer *p)
+{
+	bool is_target = (p->link->next_id & 1) == 0;
+	buf_clear(&p->heard);
+	assert_int_equal(link_epoch_start(p->link, p->now, NULL), 0);
+	if (is_target)
+		feed_ok(p, "CF", 2);
+	else
+		feed_ok(p, "S", 1);
+	hear(p);
+	buf_consume(&p->heard, is_target ? 1 : 2);
+	expect_frame(p, FRAME_HELLO, 0);
+	expect_frame(p, FRAME_RESUME, 0);
+}
+
+static struct peer peer_new(enum link_role role)
+{
+	struct peer p = { .now = 1000 };
+	struct link_config c = { .role = role, .initial_window = 1000, .window = 2000, .max_streams = 4 };
+	assert_int_equal(link_new(&c, &p.link, NULL), 0);
+	buf_init(&p.heard, 1 << 20);
+	return p;
+}
+
+static struct peer peer_up(enum link_role role)
+{
+	struct peer p = peer_new(role);
+	peer_start(&p);
+	send_hello(&p);
+	send_resume(&p, NULL, 0, false);
+	assert_true(link_is_up(p.link));
+	return p;
+}
+
+static void peer_free(struct peer *p)
+{
+	link_free(&p->link);
+	buf_free(&p->heard);
+}
+
+static uint32_t open_at_link(struct peer *p)
+{
+	uint32_t id;
+	assert_int_equal(link_stream_open(p->link, &(struct link_dest){ .kind = LINK_KIND_SSH }, &id, NULL), 0);
+	expect_frame(p, FRAME_OPEN, id);
+	return id;
+}
+
+/* The session is over with code 7 and a text; the peer gets BYE with both; later input and epochs are refused. */
+static void expect_over(struct peer *p, const char *name, const char *text)
+{
+	struct link_event ev;
+	if (p->rc != ERR_PROTOCOL)
+		fail_msg("%s: input returned %d", name, p->rc);
+	if (!link_next_event(p->link, &ev) || ev.type != LINK_EVENT_OVER || ev.code != LINK_PROTOCOL)
+		fail_msg("%s: event %d code %u", name, ev.type, ev.code);
+	if (!strstr(ev.text, text))
+		fail_msg("%s: \"%s\" does not say \"%s\"", name, ev.text, text);
+	assert_false(link_next_event(p->link, &ev));
+	hear(p);
+	struct frame_head head = { .type = FRAME_PING };
+	const uint8_t *body = NULL;
+	while (next_frame(p, &head, &body) && head.type != FRAME_BYE)
+		;
+	if (head.type != FRAME_BYE || body[1] != LINK_PROTOCOL)
+		fail_msg("%s: no BYE", name);
+	assert_false(link_has_output(p->link));
+	assert_int_equal(link_input(p->link, "x", 1, p->now, &p->e), ERR_CLOSED);
+	assert_int_equal(link_epoch_start(p->link, p->now, &p->e), ERR_CLOSED);
+	assert_true(link_deadline(p->link) == INT64_MAX);
+}
+
+/* ---- order of an epoch ---- */
+
+static void data_first(struct peer *p)
+{
+	send_data(p, 1, 0, 1);
+}
+static void resume_first(struct peer *p)
+{
+	send_resume(p, NULL, 0, false);
+}
+static void hello_twice(struct peer *p)
+{
+	send_hello(p);
+	send_hello(p);
+}
+static void open_before_resume(struct peer *p)
+{
+	send_hello(p);
+	send_open(p, 1);
+}
+static void ping_between_resumes(struct peer *p)
+{
+	send_hello(p);
+	send_resume(p, NULL, 0, true);
+	send_number(p, FRAME_PING, 0, 1);
+}
+static void resume_of_own_unknown(struct peer *p)
+{
+	send_hello(p);
+	send_resume(p, &(struct frame_entry){ .stream = 2 }, 1, false);
+}
+static void bad_entry(struct peer *p)
+{
+	send_hello(p);
+	send_resume(p, &(struct frame_entry){ .stream = 1, .state = 0x80 }, 1, false);
+}
+static void unknown_type(struct peer *p)
+{
+	feed(p, "\x63\0\0\0\0\0\0\0\0\0\0\0", 12);
+}
+
+struct bad {
+	const char *name;
+	void (*act)(struct peer *p);
+	const char *text;
+};
+
+static void test_order_of_an_epoch(void **state)
+{
+	(void)state;
+	static const struct bad cases[] = {
+		{ "data first", data_first, "DATA at the wrong time" },
+		{ "resume first", resume_first, "RESUME at the wrong time" },
+		{ "hello twice", hello_twice, "HELLO at the wrong time" },
+		{ "open before resume", open_before_resume, "OPEN at the wrong time" },
+		{ "ping between", ping_between_resumes, "PING at the wrong time" },
+		{ "own unknown", resume_of_own_unknown, "stream 2, which was never opened" },
+		{ "bad entry", bad_entry, "state 0x80" },
+		{ "unknown type", unknown_type, "type 99 is unknown" },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct peer p = peer_new(LINK_TARGET);
+		peer_start(&p);
+		cases[i].act(&p);
+		expect_over(&p, cases[i].name, cases[i].text);
+		peer_free(&p);
+	}
+}
+
+/* ---- frames; the link under test is the target, the peer has opened 1 and it was accepted ---- */
+
+static void hello_again(struct peer *p)
+{
+	send_hello(p);
+}
+static void resume_again(struct peer *p)
+{
+	send_resume(p, NULL, 0, false);
+}
+static void open_same(struct peer *p)
+{
+	send_open(p, 1);
+}
+static void open_lower(struct peer *p)
+{
+	send_open(p, 7);
+	send_open(p, 5);
+}
+static void open_ours(struct peer *p)
+{
+	send_open(p, 2);
+}
+static void data_unopened(struct peer *p)
+{
+	send_data(p, 3, 0, 1);
+}
+static void data_unopened_ours(struct peer *p)
+{
+	send_data(p, 2, 0, 1);
+}
+static void reset_unopened(struct peer *p)
+{
+	send_reason(p, FRAME_RESET, 99, 1);
+}
+static void data_gap(struct peer *p)
+{
+	send_data(p, 1, 1, 1);
+}
+static void data_again(struct peer *p)
+{
+	send_data(p, 1, 0, 10);
+	send_data(p, 1, 0, 10);
+}
+static void data_over_credit(struct peer *p)
+{
+	send_data(p, 1, 0, 1000);
+	send_data(p, 1, 1000, 1);
+}
+static void data_far_over_credit(struct peer *p)
+{
+	send_data(p, 1, 0, 65000);
+}
+static void data_after_fin(struct peer *p)
+{
+	send_number(p, FRAME_FIN, 1, 0);
+	send_data(p, 1, 0, 1);
+}
+static void fin_gap(struct peer *p)
+{
+	send_number(p, FRAME_FIN, 1, 7);
+}
+static void fin_twice(struct peer *p)
+{
+	send_number(p, FRAME_FIN, 1, 0);
+	send_number(p, FRAME_FIN, 1, 0);
+}
+static void ack_too_much(struct peer *p)
+{
+	send_ack(p, 1, 101, 1000, false);
+}
+static void ack_back(struct peer *p)
+{
+	send_ack(p, 1, 50, 1000, false);
+	send_ack(p, 1, 49, 1000, false);
+}
+static void credit_back(struct peer *p)
+{
+	send_ack(p, 1, 50, 1200, false);
+	send_ack(p, 1, 60, 1199, false);
+}
+static void ack_no_fin(struct peer *p)
+{
+	send_ack(p, 1, 100, 1000, true);
+}
+static void opened_by_opener(struct peer *p)
+{
+	send_opened(p, 1);
+}
+static void refused_by_opener(struct peer *p)
+{
+	send_reason(p, FRAME_REFUSED, 1, 1);
+}
+static void pong_alone(struct peer *p)
+{
+	send_number(p, FRAME_PONG, 0, 0);
+}
+static void bad_text(struct peer *p)
+{
+	uint8_t bytes[FRAME_CONTROL_MAX];
+	size_t n = frame_write_reason(bytes, FRAME_RESET, 1, 1, "abc");
+	bytes[n - 1] = 0xff;
+	feed(p, bytes, n);
+}
+static void ping_flood(struct peer *p)
+{
+	for (unsigned i = 0; i < 2000 && p->rc == 0; i++)
+		send_number(p, FRAME_PING, 0, i);
+}
+static void open_flood(struct peer *p)
+{
+	for (uint32_t id = 3; id < 10000 && p->rc == 0; id += 2)
+		send_open(p, id);
+}
+
+static void test_frames(void **state)
+{
+	(void)state;
+	static const struct bad cases[] = {
+		{ "HELLO again", hello_again, "HELLO at the wrong time" },
+		{ "RESUME again", resume_again, "RESUME at the wrong time" },
+		{ "same id", open_same, "OPEN with id 1 after 1" },
+		{ "lower id", open_lower, "OPEN with id 5 after 7" },
+		{ "our id", open_ours, "this end's to give" },
+		{ "unopened", data_unopened, "stream 3, which was never opened" },
+		{ "unopened, ours", data_unopened_ours, "stream 2, which was never opened" },
+		{ "reset of unopened", reset_unopened, "stream 99, which was never opened" },
+		{ "gap", data_gap, "DATA for stream 1 at 1, expected 0" },
+		{ "again", data_again, "DATA for stream 1 at 0, expected 10" },
+		{ "over credit", data_over_credit, "over its credit" },
+		{ "far over credit", data_far_over_credit, "over its credit" },
+		{ "after FIN", data_after_fin, "after FIN" },
+		{ "FIN too far", fin_gap, "FIN for stream 1 at 7, expected 0" },
+		{ "FIN twice", fin_twice, "after FIN" },
+		{ "more than sent", ack_too_much, "more was delivered than sent" },
+		{ "ACK back", ack_back, "delivered goes back" },
+		{ "credit back", credit_back, "credit goes back" },
+		{ "FIN not sent", ack_no_fin, "FIN delivered that was not sent" },
+		{ "OPENED by opener", opened_by_opener, "which the peer opened" },
+		{ "REFUSED by opener", refused_by_opener, "which the peer opened" },
+		{ "PONG alone", pong_alone, "PONG without its PING" },
+		{ "bad text", bad_text, "not UTF-8" },
+		{ "PING flood", ping_flood, "too many PINGs" },
+		{ "OPEN flood", open_flood, "not confirmed" },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct peer p = peer_up(LINK_TARGET);
+		send_open(&p, 1);
+		assert_int_equal(link_stream_accept(p.link, 1), 0);
+		assert_int_equal(link_stream_write(p.link, 1, (const uint8_t[100]){ 0 }, 100), 100);
+		hear(&p);
+		buf_clear(&p.heard);
+		cases[i].act(&p);
+		expect_over(&p, cases[i].name, cases[i].text);
+		peer_free(&p);
+	}
+}
+
+/* ---- frames for a stream that the link opened ---- */
+
+static void data_before_opened(struct peer *p)
+{
+	send_data(p, 1, 0, 1);
+}
+static void fin_before_opened(struct peer *p)
+{
+	send_number(p, FRAME_FIN, 1, 0);
+}
+static void opened_twice(struct peer *p)
+{
+	send_opened(p, 1);
+	send_opened(p, 1);
+}
+static void refused_after_opened(struct peer *p)
+{
+	send_opened(p, 1);
+	send_reason(p, FRAME_REFUSED, 1, 1);
+}
+
+static void test_answers(void **state)
+{
+	(void)state;
+	static const struct bad cases[] = {
+		{ "DATA first", data_before_opened, "before OPENED" },
+		{ "FIN first", fin_before_opened, "before OPENED" },
+		{ "OPENED twice", opened_twice, "OPENED twice" },
+		{ "REFUSED late", refused_after_opened, "after OPENED" },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct peer p = peer_up(LINK_CLIENT);
+		open_at_link(&p);
+		cases[i].act(&p);
+		expect_over(&p, cases[i].name, cases[i].text);
+		peer_free(&p);
+	}
+}
+
+/* ---- RESUME of a second epoch; the link has sent 100 bytes and a FIN, of which 40 are delivered, credit 1040 ---- */
+
+static void test_bad_resumes(void **state)
+{
+	(void)state;
+	static const struct {
+		struct frame_entry entry;
+		const char *text;
+	} cases[] = {
+		{ { 1, FRAME_STATE_OPENED, 101, 40, 1040 }, "received more than was sent" },
+		{ { 1, FRAME_STATE_OPENED, 50, 39, 1040 }, "delivered goes back" },
+		{ { 1, FRAME_STATE_OPENED, 50, 40, 1039 }, "credit goes back" },
+		{ { 1, FRAME_STATE_OPENED | FRAME_STATE_FIN, 99, 40, 1040 }, "FIN received that was not sent" },
+		{ { 1, FRAME_STATE_OPENED | FRAME_STATE_FIN | FRAME_STATE_FIN_DONE, 100, 99, 1040 },
+		  "FIN delivered before the bytes" },
+		{ { 1, 0, 50, 40, 1040 }, "not the state that OPENED has made" },
+		{ { 1, FRAME_STATE_OPENED | FRAME_STATE_DONE, 100, 100, 1040 }, "done at the peer, but not here" },
+		{ { 3, FRAME_STATE_OPENED, 0, 0, 1000 }, "stream 3, which was never opened" },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct peer p = peer_up(LINK_CLIENT);
+		open_at_link(&p);
+		send_opened(&p, 1);
+		assert_int_equal(link_stream_write(p.link, 1, (const uint8_t[100]){ 0 }, 100), 100);
+		link_stream_finish(p.link, 1);
+		hear(&p);
+		send_ack(&p, 1, 40, 1040, false);
+		peer_start(&p);
+		send_hello(&p);
+		send_resume(&p, &cases[i].entry, 1, false);
+		expect_over(&p, cases[i].text, cases[i].text);
+		peer_free(&p);
+	}
+}
+
+static void test_resume_lists_a_stream_twice(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_CLIENT);
+	open_at_link(&p);
+	send_opened(&p, 1);
+	peer_start(&p);
+	send_hello(&p);
+	struct frame_entry entry = { 1, FRAME_STATE_OPENED, 0, 0, 1000 };
+	send_resume(&p, &entry, 1, true);
+	assert_int_equal(p.rc, 0);
+	send_resume(&p, &entry, 1, false);
+	expect_over(&p, "twice", "RESUME lists stream 1 twice");
+	peer_free(&p);
+}
+
+static void test_second_hello_differs(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_CLIENT);
+	peer_start(&p);
+	uint8_t bytes[FRAME_CONTROL_MAX];
+	feed(&p, bytes, frame_write_hello(bytes, &(struct frame_hello){ 4, 999 }));
+	expect_over(&p, "hello", "HELLO differs");
+	peer_free(&p);
+}
+
+/* ---- what is legal, though rare ---- */
+
+static void test_resume_in_several_frames(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_CLIENT);
+	for (int i = 0; i < 3; i++)
+		send_opened(&p, open_at_link(&p));
+	peer_start(&p);
+	send_hello(&p);
+	for (uint32_t i = 0; i < 3; i++) {
+		struct frame_entry entry = { 1 + 2 * i, FRAME_STATE_OPENED, 0, 0, 1000 };
+		assert_false(link_is_up(p.link));
+		send_resume(&p, &entry, 1, i < 2);
+	}
+	assert_true(link_is_up(p.link));
+	expect_no_frame(&p);
+	peer_free(&p);
+}
+
+static void test_established_stream_that_the_peer_forgot(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_CLIENT);
+	send_opened(&p, open_at_link(&p));
+	uint32_t asked = open_at_link(&p); /* no OPENED: OPEN is repeated */
+	peer_start(&p);
+	send_hello(&p);
+	send_resume(&p, NULL, 0, false);
+	expect_frame(&p, FRAME_OPEN, asked);
+	expect_no_frame(&p);
+	struct link_event ev;
+	bool closed = false;
+	while (link_next_event(p.link, &ev))
+		if (ev.type == LINK_EVENT_CLOSED) {
+			assert_int_equal(ev.stream, 1);
+			assert_int_equal(ev.code, LINK_UNKNOWN_STREAM);
+			closed = true;
+		}
+	assert_true(closed);
+	assert_int_equal(p.link->n_streams, 1);
+	peer_free(&p);
+}
+
+static void test_frames_for_a_done_stream_are_ignored(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_TARGET);
+	send_open(&p, 1);
+	assert_int_equal(link_stream_accept(p.link, 1), 0);
+	link_stream_reset(p.link, 1, LINK_IO, "gone");
+	expect_frame(&p, FRAME_RESET, 1);
+	send_data(&p, 1, 0, 60000); /* not even its numbers matter */
+	send_ack(&p, 1, 5, 5, true);
+	send_number(&p, FRAME_FIN, 1, 9);
+	if (p.rc != 0)
+		fail_msg("%s", p.e.text);
+	send_reason(&p, FRAME_RESET, 1, 2); /* the peer is done as well: nothing to remember */
+	assert_int_equal(p.rc, 0);
+	assert_int_equal(p.link->n_streams, 0);
+	send_data(&p, 1, 0, 10);
+	assert_int_equal(p.rc, 0);
+	expect_no_frame(&p);
+	peer_free(&p);
+}
+
+static void test_reset_in_the_middle_of_data(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_TARGET);
+	send_open(&p, 1);
+	assert_int_equal(link_stream_accept(p.link, 1), 0);
+	uint8_t bytes[FRAME_DATA_HEAD + 500];
+	memset(bytes, 'x', sizeof(bytes));
+	frame_write_data_head(bytes, 1, 0, 500);
+	feed_ok(&p, bytes, 100);
+	link_stream_reset(p.link, 1, LINK_IO, NULL);
+	feed_ok(&p, bytes + 100, sizeof(bytes) - 100);
+	send_number(&p, FRAME_PING, 0, 77);
+	hear(&p);
+	const uint8_t *body = expect_frame(&p, FRAME_PONG, 0);
+	assert_int_equal(frame_read_u64(body), 77);
+	struct link_stats stats;
+	link_get_stats(p.link, &stats);
+	assert_int_equal(stats.buffered, 0);
+	peer_free(&p);
+}
+
+static void test_too_many_streams_are_refused(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_TARGET);
+	for (uint32_t id = 1; id <= 9; id += 2)
+		send_open(&p, id);
+	const uint8_t *body = expect_frame(&p, FRAME_REFUSED, 9);
+	assert_int_equal(body[1], LINK_LIMIT);
+	expect_no_frame(&p);
+	peer_free(&p);
+}
+
+static void test_open_and_reset_leave_nothing(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_TARGET);
+	for (uint32_t id = 1; id < 20001; id += 2) {
+		send_open(&p, id);
+		send_reason(&p, FRAME_RESET, id, 1);
+	}
+	assert_int_equal(p.rc, 0);
+	assert_int_equal(p.link->n_streams, 0);
+	struct link_event ev;
+	assert_true(link_next_event(p.link, &ev));
+	assert_int_equal(ev.type, LINK_EVENT_UP);
+	assert_false(link_next_event(p.link, &ev));
+	peer_free(&p);
+}
+
+/* Random bytes, and legal frames with a flipped bit: over with code 7 at most, or bytes that wait for more. */
+static void test_garbage(void **state)
+{
+	(void)state;
+	uint32_t x = 12345;
+	for (int run = 0; run < 5000; run++) {
+		struct peer p = peer_up(LINK_TARGET);
+		send_open(&p, 1);
+		link_stream_accept(p.link, 1);
+		for (int i = 0; i < 20 && p.rc == 0; i++) {
+			uint8_t bytes[64];
+			size_t n = frame_write_ack(bytes, 1, 0, 1000, false);
+			for (size_t at = 0; at < sizeof(bytes); at++) {
+				x = x * 1664525 + 1013904223;
+				if (run % 2)
+					bytes[at] = (uint8_t)(x >> 24);
+			}
+			bytes[(x >> 8) % n] ^= (uint8_t)(1u << (x >> 29));
+			if (run % 3 == 0)
+				bytes[0] = (uint8_t)(1 + (x >> 16) % 12);
+			feed(&p, bytes, run % 2 ? sizeof(bytes) : n);
+		}
+		assert_true(p.rc == 0 || p.rc == ERR_PROTOCOL || p.rc == ERR_CLOSED);
+		hear(&p);
+		peer_free(&p);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_order_of_an_epoch),
+		cmocka_unit_test(test_frames),
+		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_bad_resumes),
+		cmocka_unit_test(test_resume_lists_a_stream_twice),
+		cmocka_unit_test(test_second_hello_differs),
+		cmocka_unit_test(test_resume_in_several_frames),
+		cmocka_unit_test(test_established_stream_that_the_peer_forgot),
+		cmocka_unit_test(test_frames_for_a_done_stream_are_ignored),
+		cmocka_unit_test(test_reset_in_the_middle_of_data),
+		cmocka_unit_test(test_too_many_streams_are_refused),
+		cmocka_unit_test(test_open_and_reset_leave_nothing),
+		cmocka_unit_test(test_garbage),
+	};
+	return RUN_CASES(tests);
+}
