@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,8 @@ static int enroll(const struct arguments *a, struct settings *s)
 	int rc = a->token_file ? enroll_read_token(a->token_file, &token, &e) : 0;
 	if (!rc && a->token && !(token = strdup(a->token)))
 		rc = err_set(&e, ERR_NOMEM, "out of memory");
+	if (a->token) /* out of the process list, as early as we can */
+		secret_wipe((char *)(uintptr_t)a->token, strlen(a->token));
 	for (const struct conf_row *row = settings_rows; !rc && a->ca_file && row->key; row++)
 		if (strcmp(row->key, "ca_file") == 0)
 			rc = conf_set(row, a->ca_file, "--ca-file", s, &e);

@@ -45,6 +45,7 @@ static size_t waiting(const struct spool *s, uint64_t *first, uint64_t *last)
 {
 	uint64_t at = 0, seq;
 	size_t n = 0;
+	*first = *last = 0;
 	while (spool_next(s, at, &seq)) {
 		assert_true(seq > at);
 		if (!n++)
