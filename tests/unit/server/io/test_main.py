@@ -1,0 +1,145 @@
+"""test_main.py TUNNEL_SERVER CASE: the program itself: command line, --dev, signals."""
+
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+
+SERVER = sys.argv[1]
+
+
+def run(*args, **kw):
+    return subprocess.run([SERVER, *args], capture_output=True, text=True, timeout=60, **kw)
+
+
+class Dev:
+    """--dev in a folder; READY=1 on the notification socket says that it serves."""
+
+    def __init__(self, folder):
+        self.state = os.path.join(folder, "dev")
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.settimeout(60)
+        path = os.path.join(folder, "notify")
+        if os.path.exists(path):
+            os.unlink(path)
+        self.notify.bind(path)
+        env = dict(os.environ, NOTIFY_SOCKET=path)
+        self.log = open(os.path.join(folder, "log"), "w+")
+        self.p = subprocess.Popen([SERVER, "--dev", "--state-dir", self.state], env=env, stdout=subprocess.DEVNULL, stderr=self.log)
+        self.expect("READY=1")
+        self.url = self.read("ready").strip()
+
+    def expect(self, text):
+        got = self.notify.recv(100).decode()
+        assert got == text, got
+
+    def read(self, name):
+        with open(os.path.join(self.state, name)) as f:
+            return f.read()
+
+    def curl(self, path, *args):
+        ca = os.path.join(self.state, "ca.pem")
+        r = subprocess.run(["curl", "-sS", "-m", "30", "--cacert", ca, *args, self.url + path], capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+        assert r.returncode == 0, r.stderr
+        return r.stdout
+
+    def signed(self, path):
+        key = re.findall(r'"(.*)"', self.read("cli-credentials"))
+        return self.curl(path, "--aws-sigv4", "aws:amz:default:tunnel", "-u", ":".join(key))
+
+    def stop(self):
+        self.p.send_signal(signal.SIGTERM)
+        self.expect("STOPPING=1")
+        code = self.p.wait(60)
+        self.log.seek(0)
+        assert code == 0, self.log.read()
+        self.notify.close()
+        self.log.close()
+
+
+def test_dev_keeps_everything(folder):
+    d = Dev(folder)
+    assert d.curl("/healthz") and '"subject":"dev"' in d.signed("/v1/whoami")
+    for secret in ("server.key", "credentials", "cli-credentials"):
+        assert stat.S_IMODE(os.stat(os.path.join(d.state, secret)).st_mode) == 0o600, secret
+    url, ca, key = d.url, d.read("ca.pem"), d.read("credentials")
+    r = run("--dev", "--state-dir", d.state)
+    assert r.returncode == 1 and r.stderr.count("\n") == 1 and "listen" in r.stderr, r
+    d.stop()
+    assert not os.path.exists(os.path.join(d.state, "ready"))
+    d = Dev(folder)
+    assert (d.url, d.read("ca.pem"), d.read("credentials")) == (url, ca, key)
+    assert '"subject":"dev"' in d.signed("/v1/whoami")
+    d.stop()
+
+
+def test_reload(folder):
+    d = Dev(folder)
+    assert '"Statement"' in d.signed("/v1/policies/dev")
+    policy = d.read("policies/dev.json").replace('"dev"', '"somebody"')
+    with open(os.path.join(d.state, "policies", "dev.json"), "w") as f:
+        f.write(policy)
+    d.p.send_signal(signal.SIGHUP)
+    d.expect("RELOADING=1")
+    d.expect("READY=1")
+    assert '"forbidden"' in d.signed("/v1/policies/dev")
+    with open(os.path.join(d.state, "server.conf"), "a") as f:
+        f.write("nonsense = 1;\n")
+    d.p.send_signal(signal.SIGHUP)
+    d.expect("RELOADING=1")
+    d.expect("READY=1")
+    d.log.seek(0)
+    assert "nonsense" in d.log.read()
+    assert d.curl("/healthz")
+    d.stop()
+
+
+def test_command_line(folder):
+    assert run("--version").stdout.startswith("tunnel-server ")
+    assert "--config FILE" in run("--help").stdout
+    assert "session.max_duration" in run("--describe-config").stdout
+    for wrong in ([], ["--bogus"], ["--config"], ["--config", "x", "--dev"], ["--listen", "x", "--config", "y"], ["--dev", "extra"]):
+        assert run(*wrong).returncode == 2, wrong
+
+
+def test_configuration(folder):
+    path = os.path.join(folder, "server.conf")
+
+    def write(**change):
+        rows = {
+            "listen": '"127.0.0.1:0"', "tls": '{ certificate = "none.pem"; key = "none.key"; }', "state_dir": f'"{folder}/state"',
+            "store": '{ plugin = "store-none"; password = "hush"; }', "auth": '( { plugin = "auth-none"; } )', **change,
+        }
+        with open(path, "w") as f:
+            f.write("".join(f"{k} = {v};\n" for k, v in rows.items() if v))
+
+    write()
+    r = run("--config", path, "--print-config")
+    # The plugin cannot be asked which options are secret, so all are.
+    assert r.returncode == 0 and "hush" not in r.stdout and "***" in r.stdout, r
+    r = run("--config", path, "--check-config")
+    assert r.returncode == 1 and "none.key" in r.stderr, r
+    assert run("--config", path).returncode == 1
+    for change, names in (
+        ({"listen": '"nowhere"'}, "listen"), ({"workers": "0"}, "workers"), ({"node": '"a b"'}, "node"), ({"surprise": "1"}, "surprise"),
+        ({"advertise_url": '"http://x"'}, "advertise_url"), ({"server_urls": '[ "https://x/path" ]'}, "server_urls"), ({"auth": None}, "auth"),
+        ({"log": '{ level = "loud"; }'}, "log.level"),
+    ):
+        write(**change)
+        r = run("--config", path, "--check-config")
+        assert r.returncode == 1 and names in r.stderr and r.stderr.count("\n") == 1, (change, r)
+
+
+def main():
+    cases = {k[5:]: v for k, v in globals().items() if k.startswith("test_")}
+    for name in sys.argv[2:] or cases:
+        with tempfile.TemporaryDirectory(prefix="tunnel-main-") as folder:
+            cases[name](folder)
+        print(f"{name}: ok")
+
+
+main()
