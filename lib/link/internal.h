@@ -29,12 +29,7 @@
 #define LINK_BATCH 4096             /* bytes of small frames that share a TLS record */
 #define LINK_MIN_WINDOW 256u        /* bytes */
 #define LINK_MAX_WINDOW (1u << 30)
-/* Live streams, tombstones and finished ones whose events wait. A peer that leaves tombstones unconfirmed while it
- * opens more breaks the protocol; several full tables a round trip fit, also from a peer that does not know max_streams
- * yet. */
-#define LINK_TABLE (5u * LIMIT_LINK_STREAMS)
 #define LINK_BUCKETS 256u
-#define LINK_MAX_PONGS (8u * 1024) /* bytes of PONG numbers that wait for output, 8 each */
 
 enum stream_state {
 	STREAM_OPENING, /* opened here, no answer yet */

@@ -59,7 +59,7 @@ int link_new(const struct link_config *config, struct link **out_link, struct er
 	link->rtt_ms = -1;
 	link->now = INT64_MIN;
 	set_up_lists(link);
-	buf_init(&link->pongs, LINK_MAX_PONGS);
+	buf_init(&link->pongs, LIMIT_LINK_PONGS);
 	buf_init(&link->greeting, 0);
 	rc = link_tls_identity_new(c.role == LINK_TARGET, c.key, c.peer_pin, &link->identity, e);
 	if (rc != 0) {

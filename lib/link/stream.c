@@ -31,7 +31,7 @@ struct stream *stream_find_live(const struct link *link, uint32_t id)
 
 bool stream_table_full(const struct link *link)
 {
-	return link->n_streams >= LINK_TABLE;
+	return link->n_streams >= LIMIT_LINK_TABLE;
 }
 
 struct stream *stream_new(struct link *link, uint32_t id, bool local, const struct link_dest *dest)
