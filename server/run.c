@@ -11,6 +11,7 @@
 #include "server/auth.h"
 #include "server/control.h"
 #include "server/dev.h"
+#include "server/events.h"
 #include "server/metrics.h"
 #include "server/policies.h"
 #include "server/pool.h"
@@ -93,7 +94,7 @@ static int complete_urls(struct settings *s, uint16_t port, struct err *e)
 	return 0;
 }
 
-static int start(struct server *v, struct settings *s, struct err *e)
+static int start(struct server *v, struct settings *s, struct events **events, struct err *e)
 {
 	int rc = file_mkdir(s->state_dir, 0700, e);
 	/* One that a killed server left would say that this one serves. */
@@ -112,20 +113,23 @@ static int start(struct server *v, struct settings *s, struct err *e)
 	    (rc = sshca_open(s->ssh_ca_key, &v->sshca, e)) != 0 || (rc = audit_open_blocking(v, &v->audit, e)) != 0 ||
 	    (rc = policies_open_blocking(v, &v->policies, e)) != 0 || (rc = relay_new(v, &v->relay, e)) != 0 ||
 	    (rc = sessions_new(v, &v->sessions, e)) != 0 || (rc = control_new(v, &v->control, e)) != 0 ||
-	    (rc = sessions_start(v->sessions, e)) != 0)
+	    (rc = sessions_start(v->sessions, e)) != 0 || (rc = events_open_blocking(v, events, e)) != 0)
 		return rc;
 	return reactors_start(v->reactors, e);
 }
 
 /* Connections end first, while the pool can still be told; then what the pool's jobs use. */
-static void stop(struct server *v)
+static void stop(struct server *v, struct events **events)
 {
+	if (*events)
+		events_mute(*events);
 	if (v->reactors)
 		reactors_halt(v->reactors);
-	if (v->sessions)
-		sessions_stop(&v->sessions);
+	/* What the ending connections reported is still worked off before what it is reported to ends. */
 	if (v->pool)
 		pool_stop(&v->pool);
+	if (v->sessions)
+		sessions_stop(&v->sessions);
 	if (v->control)
 		control_free(&v->control);
 	if (v->relay)
@@ -140,6 +144,7 @@ static void stop(struct server *v)
 		auth_close(&v->auth);
 	if (v->store)
 		store_close(&v->store);
+	events_free(events);
 	if (v->reactors)
 		reactors_stop(&v->reactors);
 	metrics_free(&v->metrics);
@@ -229,10 +234,12 @@ static int announce(struct server *v, struct err *e)
 int run_server(struct settings *settings, const char *config_path, const char *dev_dir, struct err *e)
 {
 	struct server v = { .settings = settings, .node = settings->node, .metrics = metrics_new() };
+	struct events *events = NULL;
 	sigset_t set;
 	signal_set(&set);
 	int signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-	int rc = v.metrics && signal_fd >= 0 ? start(&v, settings, e) : err_set(e, ERR_UNAVAILABLE, "no signalfd");
+	int rc = v.metrics && signal_fd >= 0 ? start(&v, settings, &events, e)
+					     : err_set(e, ERR_UNAVAILABLE, "no signalfd");
 	if (rc == 0 && dev_dir)
 		rc = dev_announce(dev_dir, settings->listen, reactors_port(v.reactors), v.public_url, e);
 	if (rc == 0)
@@ -244,7 +251,7 @@ int run_server(struct settings *settings, const char *config_path, const char *d
 			unlink(settings->ready_file);
 		drain(&v, signal_fd);
 	}
-	stop(&v);
+	stop(&v, &events);
 	if (signal_fd >= 0)
 		close(signal_fd);
 	if (rc == 0)

@@ -276,8 +276,10 @@ static int find_by_selector(struct start *s, struct err *e)
 
 static int64_t expiry(const struct start *s, int64_t now_ms)
 {
-	int64_t at = now_ms + s->server->settings->session_max_ms;
-	return s->id->expires_ms && s->id->expires_ms < at ? s->id->expires_ms : at;
+	const struct settings *settings = s->server->settings;
+	int64_t at = now_ms + settings->session_max_ms;
+	bool bound = settings->bind_to_identity && s->id->expires_ms;
+	return bound && s->id->expires_ms < at ? s->id->expires_ms : at;
 }
 
 static json_t *text_or_null(const char *text)

@@ -18,6 +18,7 @@ struct settings {
 	char *ssh_ca_key; /* created when missing */
 	int64_t ssh_certificate_ms;
 	char *policy_dir; /* *.json, read at start and on SIGHUP, beside those in the store; "" none */
+	bool bind_to_identity;
 	int64_t session_max_ms, session_idle_ms, detach_grace_ms; /* idle 0: none */
 	int64_t drain_ms;
 	int log_level, log_format;

@@ -1,5 +1,6 @@
 """What goes wrong, and whether the message is the one a person needs."""
 
+import datetime
 import json
 import time
 
@@ -210,3 +211,17 @@ def test_problem_json_over_plain_curl(stack):
     assert [t["id"] for t in r["targets"]] == ["web-1"]
     r = json.loads(subprocess.run([*base, *sig, f"{stack.url}/v1/nothing"], capture_output=True, text=True, check=True).stdout)
     assert r["code"] == "not-found"
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_session_outlives_its_token_unless_it_is_bound_to_it(jwt_stack, bound):
+    jwt_stack.server.stop()
+    jwt_stack.conf = f"session: {{ bind_to_identity = {str(bound).lower()}; }};"
+    jwt_stack.start_server()
+    jwt_stack.start_agent()
+    exp = int(time.time()) + 600
+    jwt_stack.token(exp=exp)
+    jwt_stack.cli("start-session", "--profile", "jwt", "--target", "web-1", "--login", USER, "--", "true")
+    session = jwt_stack.json("list-sessions", "--state", "ended")[0]
+    ends = datetime.datetime.fromisoformat(session["expires_at"].replace("Z", "+00:00")).timestamp()
+    assert (ends == exp) if bound else (ends > exp + 3600)
