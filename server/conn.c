@@ -1,11 +1,13 @@
 /* The transport: every call into libwebsockets stands here. A socket comes from our own accept loop, gets a struct conn
  * at its creation callback and loses it at its destruction callback. HTTP goes to http.c; a granted upgrade gets the
- * ops of its subprotocol. Three things of lws shape this file:
+ * ops of its subprotocol. Four things of lws shape this file:
  *  - It keeps the parsed head only until the callback that announces it returns; so the head is copied out whole. lws
  *    decodes the path and query, so they are encoded again for whoever signs them.
  *  - In the state "transaction going on" it does not read and does not stop being told that it could, so reading is
  *    switched off while a request is worked on. A paused HTTP connection is not written to either, so it is switched
  *    on again for the answer.
+ *  - On WebSockets it turns in a circle for ever when reading is switched off while decrypted bytes of the same TLS
+ *    record are still to come. So reading stops only at a record's end; what comes until then is held here.
  *  - Before 4.3.9 a request with an unknown Upgrade value runs on with its head freed (CVE-2025-11677); so the upgrade
  *    callback trusts nothing that it is given and reads the header again. */
 #include "server/conn.h"
@@ -82,6 +84,7 @@ static void conn_free(struct conn *c, const char *why)
 	if (c->ops)
 		c->ops->on_closed(c, c->peer_code, why);
 	http_free(&c->http);
+	conn_queue_clear(&c->held, false);
 	free(c);
 }
 
@@ -97,11 +100,27 @@ void conn_want_write(struct conn *c)
 	lws_callback_on_writable(wsi_of(c));
 }
 
+static void stop_reading(struct conn *c)
+{
+	SSL *ssl = c->ops ? lws_get_ssl(wsi_of(c)) : NULL;
+	if (c->paused && !c->stopped && (!ssl || SSL_pending(ssl) == 0)) {
+		c->stopped = true;
+		lws_rx_flow_control(wsi_of(c), 0);
+	}
+}
+
+static void start_reading(struct conn *c)
+{
+	if (c->stopped)
+		lws_rx_flow_control(wsi_of(c), 1);
+	c->stopped = false;
+}
+
 void conn_pause(struct conn *c)
 {
 	c->paused = true;
 	c->valid_ms = clock_mono_ms();
-	lws_rx_flow_control(wsi_of(c), 0);
+	stop_reading(c);
 }
 
 void conn_resume(struct conn *c)
@@ -109,8 +128,9 @@ void conn_resume(struct conn *c)
 	if (!c->paused)
 		return;
 	c->paused = false;
-	lws_rx_flow_control(wsi_of(c), 1);
-	/* What lies decrypted in the TLS layer makes no socket event; being writable does. */
+	if (!c->held.first)
+		start_reading(c);
+	/* Gives what is held; and what lies decrypted in the TLS layer makes no socket event, being writable does. */
 	lws_callback_on_writable(wsi_of(c));
 }
 
@@ -495,18 +515,49 @@ static int send_close(struct lws *wsi, struct conn *c)
 	return 0;
 }
 
+static int give(struct conn *c, bool binary, const uint8_t *data, size_t len, bool last)
+{
+	return c->ops->on_data(c, binary, data, len, last) == CONN_CLOSE && !c->closing ? -1 : 0;
+}
+
 static int ws_receive(struct lws *wsi, struct conn *c, const uint8_t *data, size_t len)
 {
 	if (c->closing)
 		return 0;
 	bool last = lws_is_final_fragment(wsi) && lws_remaining_packet_payload(wsi) == 0;
-	if (c->ops->on_data(c, lws_frame_is_binary(wsi), data, len, last) == CONN_CLOSE && !c->closing)
-		return -1;
-	return 0;
+	bool binary = lws_frame_is_binary(wsi);
+	int rc = 0;
+	if (!c->paused && !c->held.first) {
+		rc = give(c, binary, data, len, last);
+	} else {
+		struct conn_msg *m = conn_queue_add(&c->held, binary, data, len);
+		if (!m)
+			return -1;
+		m->last = last;
+	}
+	stop_reading(c);
+	return rc;
+}
+
+/* Reading goes on only when nothing older is left. */
+static int give_held(struct conn *c)
+{
+	int rc = 0;
+	while (rc == 0 && c->held.first && (c->closing || !c->paused)) {
+		struct conn_msg *m = conn_queue_take(&c->held);
+		if (!c->closing)
+			rc = give(c, m->binary, m->data, m->len, m->last);
+		free(m);
+	}
+	if (rc == 0 && !c->paused && !c->held.first)
+		start_reading(c);
+	return rc;
 }
 
 static int ws_writable(struct lws *wsi, struct conn *c)
 {
+	if (give_held(c) != 0)
+		return -1;
 	if (c->ops->on_writable(c) == CONN_CLOSE)
 		return c->closing ? send_close(wsi, c) : -1;
 	return 0;
@@ -674,6 +725,7 @@ struct conn_msg *conn_queue_add(struct conn_queue *q, bool binary, const void *d
 		return NULL;
 	m->next = NULL;
 	m->binary = binary;
+	m->last = false;
 	m->len = len;
 	memcpy(m->data, data, len);
 	if (q->last)

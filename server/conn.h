@@ -35,6 +35,19 @@ struct conn_ops {
 	void (*on_closed)(struct conn *c, unsigned code, const char *why);
 };
 
+/* Messages that wait, each in one block with room for the transport's header. */
+struct conn_msg {
+	struct conn_msg *next;
+	bool binary, last; /* last: of its message; for what was received */
+	size_t len;
+	uint8_t head[CONN_HEADROOM];
+	uint8_t data[];
+};
+struct conn_queue {
+	struct conn_msg *first, *last;
+	size_t bytes; /* with the blocks' own size, so that many small messages count for what they cost */
+};
+
 struct conn {
 	wsconn_id id;
 	struct server *server;
@@ -47,8 +60,10 @@ struct conn {
 	const struct conn_ops *ops; /* once an upgrade was granted */
 	void *state;                /* of ops */
 	bool open;                  /* upgraded */
-	bool paused;
-	bool closing; /* close_code goes out with the next write */
+	bool paused;                /* on_data is not called */
+	bool stopped;               /* nothing is read from the socket */
+	struct conn_queue held;     /* what came after the pause, at most a TLS record */
+	bool closing;               /* close_code goes out with the next write */
 	bool close_sent;
 	unsigned close_code;
 	char close_reason[120]; /* a close frame has room for 123 bytes */
@@ -58,7 +73,7 @@ struct conn {
 };
 
 void conn_want_write(struct conn *c);
-/* Stops and starts reading; what was read already may still come once after a pause. */
+/* Stops and starts on_data. */
 void conn_pause(struct conn *c);
 void conn_resume(struct conn *c);
 /* Writes one message from inside on_writable. data has CONN_HEADROOM bytes before it that are overwritten. */
@@ -81,18 +96,6 @@ static inline int conn_reactor_of(wsconn_id id)
 	return (int)(id & 0xff);
 }
 
-/* Messages waiting to be sent, each in one block with room for the transport's header. */
-struct conn_msg {
-	struct conn_msg *next;
-	bool binary;
-	size_t len;
-	uint8_t head[CONN_HEADROOM];
-	uint8_t data[];
-};
-struct conn_queue {
-	struct conn_msg *first, *last;
-	size_t bytes; /* with the blocks' own size, so that many small messages count for what they cost */
-};
 /* A copy of data at the queue's end; NULL when out of memory. */
 struct conn_msg *conn_queue_add(struct conn_queue *q, bool binary, const void *data, size_t len);
 struct conn_msg *conn_queue_take(struct conn_queue *q);
