@@ -454,6 +454,37 @@ async def case_agent_refused(s):
     assert not any(x.startswith("agent-closed refuse") for x in s.lines)
 
 
+def masked(text):
+    """A client's text frame with mask 0."""
+    data = text.encode()
+    return bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data
+
+
+def test_agent_messages_in_one_record():
+    """More messages than are worked on at once, in one TLS record larger than what is read at once."""
+    with Server(workers=1, reactors=1) as s:
+        raw = socket.create_connection(("localhost", s.port), LIMIT)
+        context = ssl.create_default_context(cafile=s.ca)
+        with context.wrap_socket(raw, server_hostname="localhost") as tls:
+            tls.sendall(
+                b"GET /v1/agent HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Protocol: tunnel.control.v1\r\nAuthorization: Bearer web-1\r\n\r\n"
+            )
+            got = b""
+            while b"\r\n\r\n" not in got:
+                got += tls.recv(4096)
+            got = got.split(b"\r\n\r\n", 1)[1]
+            words = [f"m{i:04}" for i in range(1400)]
+            tls.sendall(b"".join(masked(w) for w in words))
+            want = b"".join(b"\x81\x05" + w.encode() for w in words)
+            while len(got) < len(want):
+                more = tls.recv(65536)
+                assert more, got[-100:]
+                got += more
+            assert got == want
+
+
 def test_agent_refused():
     with Server() as s:
         asyncio.run(case_agent_refused(s))
