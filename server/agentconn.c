@@ -24,7 +24,7 @@ struct job {
 	wsconn_id conn;
 	char *assertion;
 	char remote[64];
-	char target[65];
+	char target[65], identity[44];
 	struct control_decision decision;
 	size_t len;
 	char text[];
@@ -33,7 +33,7 @@ struct job {
 struct agentconn {
 	struct job *claim;
 	bool in;
-	char target[65];
+	char target[65], identity[44];
 	struct buf message;
 	struct job *waiting; /* a message that the pool had no room for */
 	size_t in_flight;
@@ -106,6 +106,7 @@ static void judged(void *arg)
 		} else {
 			a->in = true;
 			snprintf(a->target, sizeof a->target, "%s", j->decision.target);
+			snprintf(a->identity, sizeof a->identity, "%s", j->decision.identity);
 			conn_resume(c);
 		}
 	}
@@ -128,7 +129,7 @@ static void on_open(struct conn *c)
 static void deliver(void *arg)
 {
 	struct job *j = arg;
-	control_on_text_blocking(j->server, j->conn, j->target, j->text, j->len);
+	control_on_text_blocking(j->server, j->conn, j->target, j->identity, j->text, j->len);
 }
 
 static void delivered(void *arg)
@@ -173,6 +174,7 @@ static enum conn_result on_data(struct conn *c, bool binary, const uint8_t *data
 	buf_free(&a->message);
 	if (!j)
 		return CONN_CLOSE;
+	memcpy(j->identity, a->identity, sizeof j->identity);
 	submit_message(c, j);
 	return CONN_OK;
 }

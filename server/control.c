@@ -1,6 +1,10 @@
 /* Agents' control connections. A connection counts from its hello on; before that only its assertion is known. Messages
  * are rows of a table: type, handler. One that cannot be read or is not legal now closes the connection with 4008, an
- * unknown type is a newer agent's and passes. */
+ * unknown type is a newer agent's and passes.
+ *
+ * An enrolment may replace the target's keys at any moment. Therefore a connection keeps the pin of the key it came
+ * with, hello is taken only while the target still has that key, and is asked again once the connection can be found:
+ * whichever of hello and enrolment comes second sees the other. */
 #include "server/control_message.h"
 
 #include "base/clock.h"
@@ -69,16 +73,20 @@ static void check_assertion(struct server *server, const char *assertion, const 
 {
 	EVP_PKEY *key = NULL;
 	struct err e;
+	unsigned char pin[32];
 	char jti[PROOF_JTI_MAX];
 	int64_t exp_ms = 0, now_ms = clock_wall_ms();
 	int rc = key_from_public_text(record_text(doc, "identity_key"), &key, &e);
 	if (rc == 0)
 		rc = proof_check_assertion(assertion, key, target, "tunnel-server", now_ms, jti, &exp_ms, &e);
+	if (rc == 0)
+		rc = key_pin(key, pin, &e);
 	EVP_PKEY_free(key);
 	if (rc) {
 		refuse(out, rc == ERR_DENIED || rc == ERR_INVALID ? 4401 : 4503, "%.250s", e.text);
 		return;
 	}
+	key_pin_text(pin, out->identity);
 	enum replay_result seen = replay_check(server->control->assertions, target, strlen(target), jti,
 					       exp_ms + ASSERTION_SKEW_MS, now_ms);
 	if (seen == REPLAY_SEEN)
@@ -175,7 +183,8 @@ static int load_seq(struct message *m, uint64_t *out_seq)
 {
 	json_auto_t *doc = NULL;
 	int rc = store_get_blocking(m->server->store, "reports", m->target, &doc, NULL, &m->e);
-	if (rc == 0)
+	/* Numbers of an agent with another key mean nothing to this one. */
+	if (rc == 0 && strcmp(record_text(doc, "identity"), m->identity) == 0)
 		*out_seq = (uint64_t)record_int(doc, "last");
 	return rc == ERR_NOT_FOUND ? 0 : rc;
 }
@@ -207,6 +216,17 @@ static int welcome(struct message *m, const json_t *keys, uint64_t last_seq)
 	return 0;
 }
 
+static int still_enrolled(struct message *m)
+{
+	json_auto_t *doc = NULL;
+	int rc = targets_get_blocking(m->server, m->target, &doc, &m->e);
+	if (rc == 0)
+		rc = targets_check_identity(doc, m->identity, &m->e);
+	if (rc)
+		agent_table_remove(m->control->agents, m->target, m->conn);
+	return rc;
+}
+
 static int on_hello(struct message *m)
 {
 	const char *version = NULL;
@@ -218,13 +238,17 @@ static int on_hello(struct message *m)
 	int rc = read_hello(m, &version, &keys, running);
 	if (rc)
 		return rc;
-	rc = targets_seen_blocking(m->server, m->target, 1, version, keys, &m->e);
+	rc = targets_seen_blocking(m->server, m->target, m->identity, 1, version, keys, &m->e);
 	if (rc == 0)
 		rc = load_seq(m, &last_seq);
 	if (rc == 0)
 		rc = welcome(m, keys, last_seq);
+	if (rc == 0)
+		rc = still_enrolled(m);
 	if (rc)
-		return rc == ERR_NOT_FOUND ? rc : err_set(&m->e, ERR_UNAVAILABLE, "the hello could not be recorded");
+		return rc == ERR_NOT_FOUND || rc == ERR_DENIED
+			       ? rc
+			       : err_set(&m->e, ERR_UNAVAILABLE, "the hello could not be recorded");
 	log_with(LOG_LEVEL_INFO, FIELDS({ "target", m->target }, { "version", version }), "agent connected");
 	audit_agent(m, "agent.connect", "version", version);
 	sessions_on_agent_blocking(m->server, m->target, running);
@@ -277,16 +301,20 @@ static unsigned close_code_of(int rc)
 	case ERR_PROTOCOL:
 		return 4008;
 	case ERR_NOT_FOUND:
+	case ERR_DENIED:
 		return 4403;
 	default:
 		return 4503;
 	}
 }
 
-void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *text, size_t len)
+void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
+			      const char *text, size_t len)
 {
 	json_auto_t *json = NULL;
-	struct message m = { .server = server, .control = server->control, .conn = conn, .target = target };
+	struct message m = {
+		.server = server, .control = server->control, .conn = conn, .target = target, .identity = identity
+	};
 	int rc = json_parse(text, len, &json, &m.e);
 	m.json = json;
 	if (rc == 0)
@@ -299,19 +327,23 @@ void control_on_text_blocking(struct server *server, wsconn_id conn, const char 
 	wsconn_close_anythread(server, conn, close_code_of(rc), m.e.text);
 }
 
-void control_on_closed_blocking(struct server *server, wsconn_id conn, const char *target, const char *why)
+static void agent_left(struct server *server, wsconn_id conn, const char *target, const char *why)
 {
 	struct message m = { .server = server, .control = server->control, .conn = conn, .target = target };
-	if (!agent_table_remove(server->control->agents, target, conn))
-		return;
 	metrics_set(server->metrics, METRIC_AGENTS_CONNECTED, (int64_t)agent_table_count(server->control->agents));
 	log_with(LOG_LEVEL_INFO, FIELDS({ "target", target }, { "reason", why }), "agent disconnected");
 	sessions_on_agent_gone_anythread(server->sessions, target);
-	int rc = targets_seen_blocking(server, target, 0, NULL, NULL, &m.e);
+	int rc = targets_seen_blocking(server, target, NULL, 0, NULL, NULL, &m.e);
 	if (rc && rc != ERR_NOT_FOUND)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", target }, { "error", m.e.text }),
 			 "the target's record could not say that its agent is gone");
 	audit_agent(&m, "agent.disconnect", "reason", why);
+}
+
+void control_on_closed_blocking(struct server *server, wsconn_id conn, const char *target, const char *why)
+{
+	if (agent_table_remove(server->control->agents, target, conn))
+		agent_left(server, conn, target, why);
 }
 
 /* ---- for the others ---- */
@@ -334,11 +366,13 @@ bool control_send_anythread(struct control *control, const char *target, const j
 	return sent;
 }
 
-void control_disconnect_anythread(struct control *control, const char *target, unsigned code, const char *reason)
+void control_disconnect_blocking(struct server *server, const char *target, unsigned code, const char *reason)
 {
-	wsconn_id conn = agent_table_get(control->agents, target);
-	if (conn)
-		wsconn_close_anythread(control->server, conn, code, reason);
+	wsconn_id conn = agent_table_get(server->control->agents, target);
+	if (!conn || !agent_table_remove(server->control->agents, target, conn))
+		return;
+	wsconn_close_anythread(server, conn, code, reason);
+	agent_left(server, conn, target, reason);
 }
 
 void control_drain_anythread(struct control *control)

@@ -21,18 +21,21 @@ struct control_decision {
 	unsigned close_code; /* 0: in */
 	char text[256];
 	char target[65];
+	char identity[44]; /* pin of the key that signed the assertion */
 };
 void control_authorize_blocking(struct server *server, const char *assertion, const char *remote_address,
 				struct control_decision *out);
-void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *text, size_t len);
+/* target and identity: as the decision had them. */
+void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
+			      const char *text, size_t len);
 void control_on_closed_blocking(struct server *server, wsconn_id conn, const char *target, const char *why);
 
 bool control_is_connected_anythread(struct control *control, const char *target);
 size_t control_sessions_anythread(struct control *control, const char *target); /* for least loaded */
 /* Sends a message to the target's agent; false when it is not connected to this node. Any thread. */
 bool control_send_anythread(struct control *control, const char *target, const json_t *message);
-/* Drops a target's connection (deregistered, revoked). */
-void control_disconnect_anythread(struct control *control, const char *target, unsigned code, const char *reason);
+/* Drops a target's connection (deregistered, enrolled again): what it says from here on is refused. Blocking. */
+void control_disconnect_blocking(struct server *server, const char *target, unsigned code, const char *reason);
 void control_drain_anythread(struct control *control);
 
 #endif

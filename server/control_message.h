@@ -19,7 +19,7 @@ struct message {
 	struct server *server;
 	struct control *control;
 	wsconn_id conn;
-	const char *target;
+	const char *target, *identity;
 	json_t *json;
 	struct err e;
 };

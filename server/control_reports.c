@@ -93,7 +93,7 @@ struct report {
 
 static int save_seq(struct message *m, int64_t seq)
 {
-	json_auto_t *doc = json_pack("{s:I}", "last", (json_int_t)seq);
+	json_auto_t *doc = json_pack("{s:I, s:s}", "last", (json_int_t)seq, "identity", m->identity);
 	int rc = store_put_blocking(m->server->store, "reports", m->target, doc, TUNNEL_VERSION_ANY, 0, NULL, NULL,
 				    &m->e);
 	if (rc == 0)

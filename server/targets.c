@@ -136,6 +136,27 @@ static void forget_reports(struct server *server, const char *id)
 			 "the report numbers of a replaced agent stay");
 }
 
+/* *out_old: the very document that doc took the place of, so that of two enrolments at once the later one knows whom
+ * to cut off; NULL: none. */
+static int replace(struct server *server, const char *id, const json_t *doc, json_t **out_old, struct err *e)
+{
+	for (int i = 0; i < TRIES; i++) {
+		json_auto_t *old = NULL;
+		uint64_t at = TUNNEL_VERSION_NONE;
+		int rc = store_get_blocking(server->store, "targets", id, &old, &at, e);
+		if (rc && rc != ERR_NOT_FOUND)
+			return rc;
+		if (old)
+			forget_reports(server, id);
+		rc = store_put_blocking(server->store, "targets", id, doc, at, 0, NULL, NULL, e);
+		if (rc == 0)
+			*out_old = json_incref(old);
+		if (rc != ERR_CONFLICT)
+			return rc;
+	}
+	return err_set(e, ERR_UNAVAILABLE, "target %s: its record changed %d times under this request", id, TRIES);
+}
+
 int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
 			    const char *version, json_t **out_doc, struct err *e)
 {
@@ -149,16 +170,11 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 	if (rc)
 		return rc;
 	const char *id = record_text(enrollment, "target");
-	rc = targets_get_blocking(server, id, &old, e);
-	if (rc && rc != ERR_NOT_FOUND)
-		return err_wrap(e, "the token is used up, ask for a new one");
 	json_auto_t *doc = json_pack("{s:s, s:O, s:s, s:s, s:[], s:s, s:i, s:i, s:s, s:I}", "id", id, "tags",
 				     json_object_get(enrollment, "tags"), "identity_key", identity_key, "link_key",
 				     link_key, "ssh_host_keys", "version", version, "connected_since", 0, "last_seen",
 				     0, "node", server->node, "enrolled_at", (json_int_t)clock_wall_ms());
-	if (old)
-		forget_reports(server, id);
-	rc = store_put_blocking(server->store, "targets", id, doc, TUNNEL_VERSION_ANY, 0, NULL, NULL, e);
+	rc = replace(server, id, doc, &old, e);
 	if (rc == 0)
 		rc = audit_append_blocking(server->audit, "target.enrolled",
 					   json_pack("{s:s, s:s, s:b, s:O}", "target", id, "by",
@@ -169,7 +185,7 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 		return err_wrap(e, "the token is used up, ask for a new one");
 	if (old && !same_machine(old, doc)) {
 		struct err why;
-		control_disconnect_anythread(server->control, id, 4403, "the target was enrolled again");
+		control_disconnect_blocking(server, id, 4403, "the target was enrolled again");
 		if (sessions_end_target_blocking(server, id, 4011, "the target was enrolled again", "server", &why))
 			log_with(LOG_LEVEL_ERROR, FIELDS({ "target", id }, { "error", why.text }),
 				 "not all sessions of the replaced agent could be looked up");
@@ -186,7 +202,7 @@ int targets_delete_blocking(struct server *server, const char *id, struct err *e
 				: ERR_NOT_FOUND;
 	if (rc)
 		return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%.64s'", id) : rc;
-	control_disconnect_anythread(server->control, id, 4403, "the target was deregistered");
+	control_disconnect_blocking(server, id, 4403, "the target was deregistered");
 	forget_reports(server, id);
 	return sessions_end_target_blocking(server, id, 4011, "the target was deregistered", "server", e);
 }
@@ -204,8 +220,21 @@ static void note_seen(struct server *server, json_t *doc, int connected, const c
 		json_object_set_new(doc, "ssh_host_keys", json_deep_copy(ssh_host_keys));
 }
 
-int targets_seen_blocking(struct server *server, const char *id, int connected, const char *version,
-			  const json_t *ssh_host_keys, struct err *e)
+int targets_check_identity(const json_t *doc, const char *identity, struct err *e)
+{
+	unsigned char pin[32];
+	char text[KEY_PIN_TEXT];
+	int rc = key_pin_of_text(record_text(doc, "identity_key"), pin, e);
+	if (rc)
+		return rc;
+	key_pin_text(pin, text);
+	return strcmp(text, identity) == 0 ? 0
+					   : err_set(e, ERR_DENIED, "target %s was enrolled again, with another key",
+						     record_text(doc, "id"));
+}
+
+int targets_seen_blocking(struct server *server, const char *id, const char *identity, int connected,
+			  const char *version, const json_t *ssh_host_keys, struct err *e)
 {
 	for (int i = 0; i < TRIES; i++) {
 		json_auto_t *doc = NULL;
@@ -213,6 +242,8 @@ int targets_seen_blocking(struct server *server, const char *id, int connected, 
 		int rc = store_get_blocking(server->store, "targets", id, &doc, &at, e);
 		if (rc)
 			return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%s'", id) : rc;
+		if (identity && (rc = targets_check_identity(doc, identity, e)) != 0)
+			return rc;
 		/* It may have come back through another node in between. */
 		if (!connected && strcmp(record_text(doc, "node"), server->node) != 0)
 			return 0;

@@ -20,9 +20,11 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 			    const char *version, json_t **out_doc, struct err *e);
 int targets_delete_blocking(struct server *server, const char *id,
 			    struct err *e); /* its sessions end, its agent is cut off */
-/* The agent said hello, or went away (connected false). */
-int targets_seen_blocking(struct server *server, const char *id, int connected, const char *version,
-			  const json_t *ssh_host_keys, struct err *e);
+/* The agent said hello, or went away (connected false). identity: pin of the agent's key; ERR_DENIED when the target
+ * has another one by now; NULL: whichever it has. */
+int targets_seen_blocking(struct server *server, const char *id, const char *identity, int connected,
+			  const char *version, const json_t *ssh_host_keys, struct err *e);
+int targets_check_identity(const json_t *doc, const char *identity, struct err *e); /* 0; ERR_DENIED */
 /* The public view of a document (PROTOCOL.md, "Target object"). New reference. */
 json_t *targets_view(struct server *server, const json_t *doc);
 

@@ -164,8 +164,10 @@ void control_authorize_blocking(struct server *server, const char *assertion, co
 	snprintf(out->target, sizeof out->target, "%.64s", assertion);
 }
 
-void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *text, size_t len)
+void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
+			      const char *text, size_t len)
 {
+	(void)identity;
 	if (text_starts(text, "sleep "))
 		sleep_ms(atol(text + 6));
 	if (text_starts(text, "close "))

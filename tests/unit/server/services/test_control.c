@@ -241,6 +241,36 @@ static void test_hello_reconciles_what_runs(void **state)
 	world_down(w);
 }
 
+#define HELLO "{'type':'hello','version':'1','ssh_host_keys':[],'sessions':[]}"
+
+static void test_an_agent_that_was_replaced_says_nothing_more(void **state)
+{
+	(void)state;
+	struct err e;
+	char id[65];
+	struct world *w = up();
+	EVP_PKEY *old = w->identity;
+	hello(w, "web-1", 7, "");
+	start(w, id);
+	w->identity = key_generate(&e); /* 7 is connected, 8 was let in and has not said hello */
+	enrol(w, "web-1", "'role':'web'");
+	assert_int_equal(fake_ws_closed(7), 4403);
+	assert_false(control_is_connected_anythread(w->server.control, "web-1"));
+	assert_int_equal(audited(w, "agent.disconnect", "target", "web-1"), 1);
+	say_by(w, old, "web-1", 7,
+	       "{'type':'stream-opened','seq':9,'session':'s-1','stream':1,'kind':'tcp',"
+	       "'endpoint':'a:1','at_ms':1}"); /* was on its way */
+	assert_int_equal(audited(w, "stream.open", NULL, NULL), 0);
+	say_by(w, old, "web-1", 8, HELLO);
+	assert_int_equal(fake_ws_closed(8), 4403);
+	assert_string_equal(fake_ws_first(8), "");
+	assert_false(control_is_connected_anythread(w->server.control, "web-1"));
+	say_by(w, w->identity, "web-1", 9, HELLO);
+	assert_true(control_is_connected_anythread(w->server.control, "web-1"));
+	EVP_PKEY_free(old);
+	world_down(w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -253,6 +283,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_agent_cannot_speak_for_another_targets_session),
 		cmocka_unit_test(test_session_closed_ends_the_session),
 		cmocka_unit_test(test_hello_reconciles_what_runs),
+		cmocka_unit_test(test_an_agent_that_was_replaced_says_nothing_more),
 	};
 	return RUN_CASES(tests);
 }

@@ -211,8 +211,18 @@ void enrol(struct world *w, const char *target, const char *tags)
 
 void say(struct world *w, const char *target, wsconn_id conn, const char *message)
 {
+	say_by(w, w->identity, target, conn, message);
+}
+
+void say_by(struct world *w, EVP_PKEY *key, const char *target, wsconn_id conn, const char *message)
+{
 	char *text = with_quotes(message);
-	control_on_text_blocking(&w->server, conn, target, text, strlen(text));
+	unsigned char pin[32];
+	char identity[KEY_PIN_TEXT];
+	struct err e;
+	assert_int_equal(key_pin(key, pin, &e), 0);
+	key_pin_text(pin, identity);
+	control_on_text_blocking(&w->server, conn, target, identity, text, strlen(text));
 	free(text);
 }
 

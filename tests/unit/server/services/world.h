@@ -49,6 +49,8 @@ void put_policy(struct world *w, const char *name, const char *statements);
 void enrol(struct world *w, const char *target, const char *tags);
 void hello(struct world *w, const char *target, wsconn_id conn, const char *running);
 void say(struct world *w, const char *target, wsconn_id conn, const char *message);
+/* On a connection whose assertion another key than w->identity signed. */
+void say_by(struct world *w, EVP_PKEY *key, const char *target, wsconn_id conn, const char *message);
 
 /* Starts a session as alice; fails the case unless 201. allow e.g. "'127.0.0.1:5432'". Returned answer is to be freed.
  */
