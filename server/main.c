@@ -2,8 +2,11 @@
  * line is 2. */
 #include "base/log.h"
 #include "base/text.h"
+#include "server/auth.h"
 #include "server/dev.h"
+#include "server/metrics.h"
 #include "server/plugin_host.h"
+#include "server/policy_set.h"
 #include "server/run.h"
 #include "server/settings.h"
 #include "server/tls_check.h"
@@ -118,13 +121,33 @@ static bool is_secret(const struct conf_section *section, const char *key)
 	return plugin_option_is_secret(printed->plugin_dir, section, key);
 }
 
-/* Everything that can be found out without serving. */
+/* Providers are opened, since that is when they read their files. */
+static int check_auth(const struct settings *s, struct err *e)
+{
+	struct metrics *metrics = metrics_new();
+	struct auth_chain *chain = NULL;
+	int rc = metrics ? auth_open(s->plugin_dir, &s->auth, metrics, &chain, e)
+			 : err_set(e, ERR_NOMEM, "out of memory");
+	if (rc == 0)
+		auth_close(&chain);
+	metrics_free(&metrics);
+	return rc;
+}
+
+/* Everything that can be found out without serving, and without touching the store: opening that would create it. */
 static int check(const struct settings *s)
 {
 	struct err e = { 0 };
-	if (tls_check_files(s->tls_certificate, s->tls_key, &e) != 0)
-		return fail(&e);
-	return 0;
+	struct policy_set *policies = NULL;
+	int rc = tls_check_files(s->tls_certificate, s->tls_key, &e);
+	if (rc == 0)
+		rc = plugin_check(s->plugin_dir, &s->store, TUNNEL_KIND_STORE, &e);
+	if (rc == 0)
+		rc = check_auth(s, &e);
+	if (rc == 0)
+		rc = policy_set_load_blocking(s->policy_dir, NULL, &policies, &e);
+	policy_set_drop(&policies);
+	return rc == 0 ? 0 : fail(&e);
 }
 
 static int run(struct settings *s, const struct arguments *a, const char *config, const char *dev_dir)

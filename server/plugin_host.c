@@ -112,6 +112,21 @@ int plugin_open(const char *plugin_dir, const struct conf_section *section, enum
 	return rc;
 }
 
+int plugin_check(const char *plugin_dir, const struct conf_section *section, enum tunnel_kind kind, struct err *e)
+{
+	const struct conf_pair *name = NULL;
+	struct plugin *p = NULL;
+	struct option_values values = { NULL, 0 };
+	int rc = name_of_section(section, kind, &name, e);
+	if (rc == 0)
+		rc = plugin_load(plugin_dir, name->value, name->where, kind, &p, e);
+	if (rc == 0)
+		rc = plugin_options_check(p, section, &values, e);
+	plugin_options_free(&values);
+	plugin_unload(&p);
+	return rc;
+}
+
 void plugin_close(struct plugin **plugin)
 {
 	if (!plugin || !*plugin)

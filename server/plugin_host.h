@@ -19,6 +19,8 @@ struct plugin; /* one instance of a loaded plugin */
  * out-of-range option with its file:line. */
 int plugin_open(const char *plugin_dir, const struct conf_section *section, enum tunnel_kind kind,
 		struct metrics *metrics, struct plugin **out_plugin, struct err *e);
+/* The same up to, and without, opening an instance: nothing of the plugin's own has run but its entry. */
+int plugin_check(const char *plugin_dir, const struct conf_section *section, enum tunnel_kind kind, struct err *e);
 void plugin_close(struct plugin **plugin);
 const char *plugin_name(const struct plugin *p);
 int plugin_reload(struct plugin *p, struct err *e); /* 0 when it has no reload */

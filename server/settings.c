@@ -97,7 +97,8 @@ static int check(struct settings *s, struct err *e)
 	char host[256];
 	uint16_t port;
 	if (reactors_parse_listen(s->listen, host, sizeof host, &port) != 0)
-		return err_set(e, ERR_INVALID, "listen: \"%s\": expected host:port", s->listen);
+		return err_set(e, ERR_INVALID, "listen: \"%s\": expected host:port, the port from 0 to 65535",
+			       s->listen);
 	if (s->advertise_url[0] && check_url("advertise_url", s->advertise_url, e) != 0)
 		return ERR_INVALID;
 	for (size_t i = 0; i < s->server_urls.n; i++)
@@ -115,10 +116,8 @@ int settings_load(const char *path, struct settings *out, struct err *e)
 {
 	memset(out, 0, sizeof *out);
 	int rc = conf_load(path, settings_rows, out, e);
-	if (rc == 0)
-		rc = default_node(out, e);
-	if (rc == 0)
-		rc = check(out, e);
+	if (rc == 0 && ((rc = default_node(out, e)) != 0 || (rc = check(out, e)) != 0))
+		err_wrap(e, "%s", path);
 	if (rc != 0)
 		settings_free(out);
 	return rc;

@@ -2,7 +2,9 @@
 
 #include "base/secret.h"
 
+#include <errno.h>
 #include <openssl/ssl.h>
+#include <unistd.h>
 
 int tls_check_files(const char *certificate, const char *key, struct err *e)
 {
@@ -12,6 +14,8 @@ int tls_check_files(const char *certificate, const char *key, struct err *e)
 	if (rc != 0)
 		return err_wrap(e, "tls.key");
 	buf_wipe_free(&content);
+	if (access(certificate, R_OK) != 0)
+		return err_set_errno(e, ERR_INVALID, errno, "tls.certificate: %s", certificate);
 	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
 	if (!ctx)
 		return err_set_openssl(e, ERR_INTERNAL, "TLS");
