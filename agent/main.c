@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define EXIT_USAGE 2
+
 enum mode { MODE_WORK, MODE_CHECK, MODE_PRINT, MODE_DESCRIBE };
 
 struct arguments {
@@ -41,7 +43,10 @@ static void usage(FILE *to)
 	      "  --server URL       control plane (default: the first server of the settings)\n"
 	      "  --token-file FILE  where the token is; - for stdin\n"
 	      "  --token TOKEN      the token itself (others on this machine can see it in the process list)\n"
-	      "  --ca-file FILE     PEM bundle to trust instead of the system's\n",
+	      "  --ca-file FILE     PEM bundle to trust instead of the system's; ca_file in the settings says it for "
+	      "good\n"
+	      "\n"
+	      "Exit codes: 0 done, 1 failed, 2 wrong usage.\n",
 	      to);
 }
 
@@ -87,14 +92,14 @@ static int parse(int argc, char **argv, struct arguments *a, bool enrolling, int
 			if (c != '?')
 				complain("--server, --ca-file, --token-file and --token belong to enroll");
 			fputs("Try: tunnel-agent --help\n", stderr);
-			*out_code = EXIT_FAILURE;
+			*out_code = EXIT_USAGE;
 			return 1;
 		}
 		*places[c] = optarg;
 	}
 	if (optind < argc) {
 		fprintf(stderr, "tunnel-agent: what is \"%s\"? Try: tunnel-agent --help\n", argv[optind]);
-		*out_code = EXIT_FAILURE;
+		*out_code = EXIT_USAGE;
 		return 1;
 	}
 	return 0;
@@ -113,8 +118,9 @@ static int enroll(const struct arguments *a, struct settings *s)
 {
 	struct err e = { 0 };
 	char *token = NULL;
+	bool configured = s->ca_file && s->ca_file[0];
 	if (!a->token == !a->token_file)
-		return complain("enroll needs --token-file FILE (- for stdin), or --token TOKEN");
+		return complain("enroll needs --token-file FILE (- for stdin), or --token TOKEN"), EXIT_USAGE;
 	int rc = a->token_file ? enroll_read_token(a->token_file, &token, &e) : 0;
 	if (!rc && a->token && !(token = strdup(a->token)))
 		rc = err_set(&e, ERR_NOMEM, "out of memory");
@@ -126,6 +132,9 @@ static int enroll(const struct arguments *a, struct settings *s)
 	if (!rc)
 		rc = enroll_run(s, a->server, token, &e);
 	secret_free_text(&token);
+	if (!rc && a->ca_file && !configured)
+		fprintf(stderr, "tunnel-agent: %s needs ca_file = \"%s\"; too\n",
+			a->config ? a->config : AGENT_CONFIG_DEFAULT, a->ca_file);
 	return rc ? complain(e.text) : EXIT_SUCCESS;
 }
 

@@ -61,6 +61,7 @@ static int add_config(struct buf *b, const struct settings *s, const struct gran
 			     "HostbasedAuthentication no\n"
 			     "PermitEmptyPasswords no\n"
 			     "PermitRootLogin prohibit-password\n"
+			     "PrintMotd %s\n" /* PAM's modules print it themselves */
 			     "UsePAM %s\n"
 			     "AllowTcpForwarding %s\n"
 			     "AllowStreamLocalForwarding %s\n"
@@ -77,7 +78,7 @@ static int add_config(struct buf *b, const struct settings *s, const struct gran
 			     "MaxAuthTries 6\n"
 			     "TCPKeepAlive no\n"
 			     "LogLevel INFO\n",
-			     key, ca, pam ? "yes" : "no", forwarding, forwarding, forwarding);
+			     key, ca, pam ? "no" : "yes", pam ? "yes" : "no", forwarding, forwarding, forwarding);
 	if (access(cert, R_OK) == 0)
 		bad |= buf_printf(b, "HostCertificate \"%s\"\n", cert);
 	bad |= buf_add_text(b, "AllowUsers");
