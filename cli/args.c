@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#define HELP_COLUMN 34
+
 static const struct arg_row *find(const struct arg_row *rows, const char *name, size_t len, char short_name)
 {
 	for (; rows && rows->name; rows++) {
@@ -114,6 +116,9 @@ void args_help(FILE *to, const struct arg_row *rows)
 		int n = rows->short_name ? snprintf(left, sizeof left, "-%c, ", rows->short_name) : 0;
 		snprintf(left + n, sizeof left - (size_t)n, "--%s%s%s", rows->name, rows->type == ARG_FLAG ? "" : " ",
 			 rows->type == ARG_FLAG ? "" : rows->value);
-		fprintf(to, "  %-34s %s\n", left, rows->help);
+		if (strlen(left) > HELP_COLUMN)
+			fprintf(to, "  %s\n  %-*s %s\n", left, HELP_COLUMN, "", rows->help);
+		else
+			fprintf(to, "  %-*s %s\n", HELP_COLUMN, left, rows->help);
 	}
 }

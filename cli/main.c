@@ -33,7 +33,7 @@ static void help(FILE *to)
 
 static void command_help(const struct command *c)
 {
-	printf("Usage: tunnel-cli %s %s\n\n%s.\n", c->name, c->usage, c->summary);
+	printf("Usage: tunnel-cli %s%s%s\n\n%s.\n", c->name, *c->usage ? " " : "", c->usage, c->summary);
 	if (c->rows) {
 		printf("\nOptions:\n");
 		args_help(stdout, c->rows);

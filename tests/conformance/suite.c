@@ -268,13 +268,14 @@ static int run_tables(const struct suite_case *const *tables, const char *only, 
 	return failed ? 1 : only && skipped ? SKIPPED : 0;
 }
 
-static int usage(void)
+static int usage(FILE *to)
 {
 	fputs("usage: tunnel-plugin-check [--list] [--case NAME] [--accept 'Header: value'] PLUGIN.so [key=value …]\n"
 	      "Checks a plugin of tunnel-server against the rules of its kind. In a value, {folder} stands for an\n"
-	      "empty folder that each case gets. --accept gives an auth plugin's cases a credential that it accepts.\n",
-	      stderr);
-	return 2;
+	      "empty folder that each case gets. --accept gives an auth plugin's cases a credential that it accepts.\n"
+	      "Exit codes: 0 no rule is broken, 1 one is, 2 wrong usage.\n",
+	      to);
+	return to == stdout ? 0 : 2;
 }
 
 static int take_accept(char *text)
@@ -300,11 +301,13 @@ int main(int argc, char **argv)
 			list = true;
 		else if (strcmp(argv[i], "--case") == 0 && i + 1 < argc)
 			only = argv[++i];
+		else if (strcmp(argv[i], "--help") == 0)
+			return usage(stdout);
 		else if (strcmp(argv[i], "--accept") != 0 || i + 1 == argc || take_accept(argv[++i]) != 0)
-			return usage();
+			return usage(stderr);
 	}
 	if (i == argc)
-		return usage();
+		return usage(stderr);
 	if (!realpath(argv[i], suite.file)) {
 		perror(argv[i]);
 		return 2;
