@@ -1,0 +1,84 @@
+"""man_pages.py FOLDER SERVER AGENT CLI: the manual pages against what the programs say of themselves."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+FOLDER, SERVER, AGENT, CLI = Path(sys.argv[1]), *sys.argv[2:5]
+wrong = []
+
+
+def said(*args, code=0):
+    r = subprocess.run(args, capture_output=True, text=True, timeout=60)
+    if r.returncode != code:
+        wrong.append(f"{' '.join(args)} exits with {r.returncode}: {r.stderr}")
+    return r.stdout + r.stderr
+
+
+def compare(page, what, told, written):
+    for word in sorted(told - written):
+        wrong.append(f"{page}: {what} {word} is missing")
+    for word in sorted(written - told):
+        wrong.append(f"{page}: {what} {word} does not exist")
+
+
+def options_of_page(text):
+    macros = "\n".join(line for line in text.splitlines() if line.startswith("."))
+    return set(re.findall(r"Fl -([a-z][a-z-]+)", macros))
+
+
+def settings_of_page(text):
+    return {k for line in re.findall(r"(?m)^\.It (Ic .*)$", text) for k in re.findall(r"Ic (\S+)", line)}
+
+
+def settings_of(program):
+    return set(re.findall(r"(?m)^(\S+) \(", said(program, "--describe-config")))
+
+
+def server():
+    page = (FOLDER / "tunnel-server.8").read_text()
+    compare("tunnel-server.8", "option --", set(re.findall(r"(?m)^  --([a-z-]+)", said(SERVER, "--help"))), options_of_page(page))
+    compare("tunnel-server.8", "setting", settings_of(SERVER), settings_of_page(page))
+
+
+def agent():
+    page = (FOLDER / "tunnel-agent.8").read_text()
+    rows = re.findall(r"(?m)^  (--.*)$", said(AGENT, "--help"))
+    told = {o for row in rows for o in re.findall(r"--([a-z-]+)", row.split("   ")[0])}
+    compare("tunnel-agent.8", "option --", told, options_of_page(page))
+    compare("tunnel-agent.8", "setting", settings_of(AGENT), settings_of_page(page))
+
+
+def cli():
+    page = (FOLDER / "tunnel-cli.1").read_text()
+    text = said(CLI, "--help")
+    commands = set(re.findall(r"(?m)^  ([a-z][a-z-]+)  +\S", text))
+    compare("tunnel-cli.1", "command", commands, set(re.findall(r"(?m)^\.It Cm ([a-z]+(?:-[a-z]+)?)", page)))
+    told = {"version"}
+    for command in sorted(commands):
+        told |= set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", said(CLI, command, "--help")))
+    compare("tunnel-cli.1", "option --", told, options_of_page(page))
+    compare("tunnel-cli.1", "exit code", set(re.findall(r"\b(\d+) ", text.partition("Exit codes:")[2])), set(re.findall(r"(?m)^\.It (\d+)$", page)))
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as f:
+        f.write('default: { server = "https://localhost"; surprise = 1; };\n')
+        f.flush()
+        allowed = said(CLI, "whoami", "--config", f.name, code=230).partition("allowed: ")[2]
+    compare("tunnel-cli.1", "setting", set(re.findall(r"\w+", allowed)), settings_of_page(page))
+
+
+def layout():
+    groff = shutil.which("groff")
+    for page in sorted(FOLDER.glob("*.[18]")) if groff else []:
+        r = subprocess.run([groff, "-mdoc", "-ww", "-z", "-Tascii", str(page)], capture_output=True, text=True)
+        # groff-base alone, as Debian installs it with man-db, has no mdoc below some versions: then it says nothing of use.
+        if "mdoc" not in r.stderr.partition("\n")[0] and r.stderr:
+            wrong.append(r.stderr)
+
+
+for check in (server, agent, cli, layout):
+    check()
+print("\n".join(wrong) or "the manual pages say what the programs do")
+sys.exit(bool(wrong))

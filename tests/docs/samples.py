@@ -1,0 +1,91 @@
+"""samples.py ETC BUILD: every sample of etc/ is taken by the program that it is for. What a sample names and a machine must
+bring (keys, certificate, credentials) is made in a temp folder, and only the paths are replaced."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ETC, BUILD = Path(sys.argv[1]), Path(sys.argv[2])
+SERVER, AGENT, CLI = BUILD / "server/tunnel-server", BUILD / "agent/tunnel-agent", BUILD / "cli/tunnel-cli"
+used = set()
+
+
+def sample(name):
+    used.add(name)
+    return (ETC / name).read_text()
+
+
+def run(*args, code=0, **env):
+    r = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=60, env={**os.environ, **env})
+    assert r.returncode == code, f"{args} exits with {r.returncode}, not {code}: {r.stdout}{r.stderr}"
+    return r.stdout + r.stderr
+
+
+def secret(path, text):
+    path.write_text(text)
+    path.chmod(0o600)
+
+
+def check_server(d):
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost",
+        "-keyout", d / "server.key", "-out", d / "server.pem")
+    (d / "server.key").chmod(0o600)
+    # Keys of no use to anybody: the example of RFC 7517, appendix A.1.
+    key = {"kty": "EC", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+           "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM", "kid": "1", "use": "sig", "alg": "ES256"}
+    (d / "jwks.json").write_text(json.dumps({"keys": [key]}))
+    secret(d / "hmac-credentials", sample("hmac-credentials.example"))
+    (d / "policies").mkdir()
+    for policy in (ETC / "policies").iterdir():
+        (d / "policies" / policy.name).write_text(sample(f"policies/{policy.name}"))
+    conf = d / "server.conf"
+    text = sample("server.conf").replace("/etc/tunnel", str(d)).replace("/var/lib/tunnel", f"{d}/state")
+    conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text)
+    run(SERVER, "--config", conf, "--check-config")
+    assert not (d / "state").exists(), "--check-config wrote something"
+    shown = run(SERVER, "--config", conf, "--print-config")
+    assert "replace-this" not in shown and "issuer" in shown, shown
+    # The check does look at what it was given.
+    for path, content, word in (
+        (d / "policies/bad.json", '{ "Version": "2026-01-01", "Statement": [ { "Effect": "Alow" } ] }', "Alow|Effect"),
+        (d / "hmac-credentials", "credentials = 1;\n", "hmac-credentials"),
+        (d / "jwks.json", "{", "jwks"),
+        (conf, conf.read_text().replace("issuer", "isuer"), "isuer"),
+        (conf, conf.read_text().replace("store-sqlite", "store-nothing"), "store-nothing"),
+        (conf, conf.read_text().replace('path = "', 'pith = "'), "pith"),
+    ):
+        before = path.read_text() if path.exists() else None
+        path.write_text(content)
+        said = run(SERVER, "--config", conf, "--check-config", code=1)
+        assert re.search(word, said) and said.count("\n") == 1, said
+        path.write_text(before) if before is not None else path.unlink()
+    run(SERVER, "--config", conf, "--check-config")
+
+
+def check_agent(d):
+    conf = d / "agent.conf"
+    conf.write_text(sample("agent.conf"))
+    run(AGENT, "--config", conf, "--check-config")
+    run(AGENT, "--config", conf, "--print-config")
+
+
+def check_client(d):
+    conf = d / "client.conf"
+    text = sample("client.conf").replace("https://tunnel.example.com:8443", "https://127.0.0.1:1")
+    conf.write_text(text.replace("/etc/tunnel", str(d)).replace("my-sso print-token", "echo a.b.c"))
+    secret(d / "automation-key", 'key_id = "AK1"; secret = "0123456789abcdef";\n')
+    for profile in re.findall(r"(?m)^(\w+): \{", text):
+        # It gets as far as the network: 235.
+        run(CLI, "whoami", "--config", conf, "--profile", profile, code=235, no_proxy="*")
+
+
+with tempfile.TemporaryDirectory(prefix="tunnel-samples-") as folder:
+    for check in (check_server, check_agent, check_client):
+        check(Path(folder))
+there = {str(p.relative_to(ETC)) for p in ETC.rglob("*") if p.is_file()} - {"CMakeLists.txt"}
+assert used == there, f"no check for {there - used}"
+print("every sample is taken")
