@@ -44,8 +44,14 @@ UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 
 def files():
-    out = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True)
-    names = out.stdout.split("\n") if out.returncode == 0 else [str(p.relative_to(ROOT)) for p in ROOT.rglob("*.[ch]")]
+    """What git would take; without git, or without a repository, every file."""
+    try:
+        out = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True)
+        names = out.stdout.split("\n") if out.returncode == 0 else None
+    except FileNotFoundError:
+        names = None
+    if names is None:
+        names = [str(p.relative_to(ROOT)) for p in ROOT.rglob("*.[ch]")]
     return sorted(n for n in names if n.endswith((".c", ".h")) and (ROOT / n).exists() and not n.startswith("build/"))
 
 

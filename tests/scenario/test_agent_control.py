@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-import websockets
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from harness import AGENT, LIMIT, Proc, make_ca, wait_for, write_secret
+from websockets.exceptions import ConnectionClosed
+from websockets.legacy.server import serve  # in every release; what `websockets.serve` is differs between them
 
 
 def unb64(text):
@@ -35,10 +36,10 @@ class Control:
         assert started.wait(LIMIT)
 
     def run(self, started):
-        async def serve():
+        async def start():
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.tls / "server.pem", self.tls / "server.key")
-            server = await websockets.serve(
+            server = await serve(
                 self.on_agent, "127.0.0.1", 0, ssl=context, subprotocols=["tunnel.control.v1"], compression=None
             )
             self.port = server.sockets[0].getsockname()[1]
@@ -46,7 +47,7 @@ class Control:
             await asyncio.Future()
 
         asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(serve())
+        self.loop.run_until_complete(start())
 
     async def on_agent(self, ws, path=None):
         if ws.path != "/v1/agent":  # a worker's leg: nobody is at the other end
@@ -57,7 +58,7 @@ class Control:
         try:
             async for text in ws:
                 c.inbox.put(json.loads(text))
-        except websockets.ConnectionClosed:
+        except ConnectionClosed:
             pass
         c.inbox.put(None)
 
