@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "base/text.h"
 #include "server/api_call.h"
 #include "server/metrics.h"
@@ -156,6 +157,8 @@ void api_answer_nothing(struct api_call *c)
 
 void api_response_free(struct api_response *r)
 {
+	if (r->body)
+		secret_wipe(r->body, r->body_len); /* may hold a token */
 	free(r->body);
 	*r = (struct api_response){ .status = 0 };
 }
@@ -369,11 +372,8 @@ void api_handle_blocking(struct server *server, const struct api_request *reques
 {
 	struct api_call c = { .server = server, .request = request, .out = out };
 	*out = (struct api_response){ .status = 0 };
-	metrics_add(server->metrics, METRIC_HTTP_REQUESTS, 1);
 	const struct api_route *r = find_route(&c);
 	if (r && (r->credential != API_IDENTITY || api_identify(&c)) && (!r->resource || require_route(&c, r)))
 		r->handle(&c);
 	identity_free(&c.id);
-	if (out->status >= 400)
-		metrics_add(server->metrics, METRIC_HTTP_ERRORS, 1);
 }

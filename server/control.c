@@ -148,6 +148,22 @@ static json_t *certify_hosts(struct message *m, const json_t *keys)
 	return out;
 }
 
+/* Those that are keys, in the one spelling: clients copy them into known_hosts files. */
+static json_t *plain_keys(struct message *m, const json_t *keys)
+{
+	json_t *out = json_array();
+	for (size_t i = 0; i < json_array_size(keys); i++) {
+		char key[SSHCERT_KEY_TEXT];
+		struct err e;
+		if (sshkey_check_public(json_string_value(json_array_get(keys, i)), key, &e) == 0)
+			json_array_append_new(out, json_string(key));
+		else
+			log_with(LOG_LEVEL_WARN, FIELDS({ "target", m->target }, { "error", e.text }),
+				 "a host key of the agent's is left out");
+	}
+	return out;
+}
+
 static json_t *server_urls(const struct server *server)
 {
 	const struct conf_strings *urls = &server->settings->server_urls;
@@ -169,6 +185,8 @@ static int read_hello(struct message *m, const char **version, json_t **keys, js
 		{ .name = NULL },
 	};
 	int rc = json_read(m->json, "hello", false, fields, &m->e);
+	if (rc == 0)
+		rc = targets_check_version(*version, &m->e);
 	for (size_t i = 0; rc == 0 && i < json_array_size(sessions); i++) {
 		const char *id = json_string_value(json_object_get(json_array_get(sessions, i), "id"));
 		if (!id || !text_is_id(id))
@@ -238,11 +256,12 @@ static int on_hello(struct message *m)
 	int rc = read_hello(m, &version, &keys, running);
 	if (rc)
 		return rc;
-	rc = targets_seen_blocking(m->server, m->target, m->identity, 1, version, keys, &m->e);
+	json_auto_t *plain = plain_keys(m, keys);
+	rc = targets_seen_blocking(m->server, m->target, m->identity, 1, version, plain, &m->e);
 	if (rc == 0)
 		rc = load_seq(m, &last_seq);
 	if (rc == 0)
-		rc = welcome(m, keys, last_seq);
+		rc = welcome(m, plain, last_seq);
 	if (rc == 0)
 		rc = still_enrolled(m);
 	if (rc)

@@ -56,6 +56,12 @@ static int canonical_name(const char *host, char *out, size_t size, struct err *
 	return 0;
 }
 
+/* Connecting to these reaches the machine itself, past a policy that names 127.0.0.1. */
+static bool is_unspecified(const char *plain)
+{
+	return strcmp(plain, "0.0.0.0") == 0 || strcmp(plain, "::") == 0;
+}
+
 int endpoint_text_check(const char *text, struct err *e)
 {
 	char host[LIMIT_LINK_HOST + 1], plain[LIMIT_LINK_HOST + 1], wanted[LIMIT_LINK_HOST + 16];
@@ -67,6 +73,8 @@ int endpoint_text_check(const char *text, struct err *e)
 		if (rc)
 			return rc;
 	}
+	if (is_unspecified(plain))
+		return err_set(e, ERR_INVALID, "'%.100s' is no address of a host; write 127.0.0.1 or [::1]", text);
 	text_host_port(plain, port, wanted, sizeof wanted);
 	if (strcmp(wanted, text) != 0)
 		return err_set(e, ERR_INVALID, "'%.100s' must be written as '%.100s'", text, wanted);

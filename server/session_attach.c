@@ -3,10 +3,12 @@
  * method, path and host, lives a minute and is taken once. */
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "ident/key.h"
 #include "ident/proof.h"
+#include "server/audit.h"
 #include "server/metrics.h"
 #include "server/server.h"
 #include "server/session_judge.h"
@@ -147,16 +149,34 @@ void session_prove_blocking(struct server *server, const struct session_proof *p
 	check_alive(server, record, out);
 }
 
+/* The refusal stands even when it cannot be written down. */
+static void audit_refusal(struct server *server, const json_t *record, const char *remote_address, const char *text)
+{
+	char resource[sizeof "session/" + LIMIT_ID];
+	struct err e;
+	snprintf(resource, sizeof resource, "session/%s", record_text(record, "id"));
+	if (audit_append_blocking(server->audit, "denied",
+				  json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "action", "tunnel:ResumeSession",
+					    "resource", resource, "subject", record_text(record, "principal"),
+					    "provider", record_text(record, "provider"), "remote_address",
+					    remote_address, "text", text),
+				  &e))
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", record_text(record, "id") }, { "error", e.text }),
+			 "a refused attach could not be written to the audit log");
+}
+
 void session_judge_attach_blocking(struct server *server, const json_t *record, const char *remote_address,
 				   struct attach_decision *out)
 {
 	json_auto_t *grant = NULL;
 	struct err e;
 	int rc = session_judge_again_blocking(server, record, remote_address, &grant, &e);
-	if (rc == ERR_DENIED)
+	if (rc == ERR_DENIED) {
 		refuse(out, 4403, "%.250s", e.text);
-	else if (rc)
+		audit_refusal(server, record, remote_address, out->text);
+	} else if (rc) {
 		refuse(out, 4503, "policy could not be asked, try again: %.200s", e.text);
+	}
 }
 
 static void decide(struct server *server, const struct attach_request *request, struct attach_decision *out)
@@ -194,5 +214,10 @@ static void decide(struct server *server, const struct attach_request *request, 
 void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out)
 {
 	decide(server, request, out);
+	if (out->close_code == 4401)
+		log_with(LOG_LEVEL_WARN,
+			 FIELDS({ "session", request->session }, { "remote", request->remote_address },
+				{ "reason", out->text }),
+			 "a leg was refused");
 	metrics_add(server->metrics, out->close_code ? METRIC_LEGS_REFUSED : METRIC_LEGS_ATTACHED, 1);
 }

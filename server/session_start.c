@@ -235,6 +235,9 @@ static int scan_selected(struct start *s, json_t *found, struct err *e)
 	return 0;
 }
 
+#define RANK_OFFLINE 2000000u
+#define RANK_DENIED 4000000u
+
 /* Better: allowed before not, then connected before not, then fewer sessions. */
 static int rank(struct start *s, json_t *doc, size_t *out_rank, struct err *e)
 {
@@ -246,8 +249,8 @@ static int rank(struct start *s, json_t *doc, size_t *out_rank, struct err *e)
 	size_t load = control_sessions_anythread(s->server->control, id);
 	if (load > 1000000)
 		load = 1000000;
-	*out_rank = load + (control_is_connected_anythread(s->server->control, id) ? 0 : 2000000) +
-		    (rc == ERR_DENIED ? 4000000 : 0);
+	*out_rank = load + (control_is_connected_anythread(s->server->control, id) ? 0 : RANK_OFFLINE) +
+		    (rc == ERR_DENIED ? RANK_DENIED : 0);
 	return 0;
 }
 
@@ -266,8 +269,17 @@ static int find_by_selector(struct start *s, struct err *e)
 	}
 	if (rc)
 		return rc;
-	if (best == SIZE_MAX)
-		return err_set(e, ERR_NOT_FOUND, "no target carries all tags of the selector");
+	if (best != SIZE_MAX && best_rank >= RANK_DENIED) {
+		struct session_ask ask = ask_of(s, json_array_get(found, best));
+		rc = session_judge_start_blocking(s->server, &ask, e); /* for its record in the audit log */
+		if (rc != ERR_DENIED && rc != 0)
+			return rc;
+	}
+	/* Which tags targets carry, and their names, are not told to those who may not start sessions there. */
+	if (best_rank >= RANK_DENIED)
+		return err_set(e, ERR_NOT_FOUND,
+			       "no target where you may start sessions carries all tags of the "
+			       "selector");
 	s->target_doc = json_incref(json_array_get(found, best));
 	return 0;
 }
@@ -351,6 +363,8 @@ static int write_start(struct start *s, json_t *doc, struct err *e)
 		rc = record_change_blocking(server, s->session, change_to_started, NULL, NULL, e);
 	if (rc == 0 && !session_adopt(server->sessions, doc, clock_mono_ms()))
 		rc = err_set(e, ERR_NOMEM, "out of memory");
+	if (rc == 0)
+		session_table_keep_token(server->sessions->live, s->session, s->target_token);
 	if (rc) {
 		struct err why;
 		sessions_end_blocking(server, s->session, 4013, "the server could not write its start to the audit log",
@@ -359,16 +373,6 @@ static int write_start(struct start *s, json_t *doc, struct err *e)
 	}
 	json_object_del(doc, "unfinished");
 	return 0;
-}
-
-static bool send_offer(const struct start *s, const json_t *doc)
-{
-	json_auto_t *offer =
-		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:I}", "type", "offer", "session", s->session,
-			  "kind", s->kind, "relay_url", s->server->public_url, "token", s->target_token, "client_pin",
-			  s->client_pin, "principal", s->id->subject, "grant", json_object_get(doc, "grant"),
-			  "expires_at_ms", (json_int_t)record_int(doc, "expires_ms"));
-	return offer && control_send_anythread(s->server->control, record_text(doc, "target"), offer);
 }
 
 static int ssh_answer(const struct start *s, const json_t *doc, json_t **out, struct err *e)
@@ -428,6 +432,12 @@ static int repeat(struct start *s, json_t *doc, struct session_started *out, str
 		if (rc == 0)
 			rc = targets_get_blocking(s->server, record_text(doc, "target"), &s->target_doc, e);
 	}
+	if (rc == 0 && !record_ended(doc)) {
+		/* The session goes on by the rights it was started with; a new token and certificate are for who the
+		 * caller is now. */
+		struct session_ask ask = ask_of(s, s->target_doc);
+		rc = session_judge_start_blocking(s->server, &ask, e);
+	}
 	if (rc == 0)
 		rc = record_change_blocking(s->server, s->session, change_token, s->client_token, &now, e);
 	if (rc == ERR_CLOSED)
@@ -475,12 +485,15 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 	rc = write_start(s, doc, e);
 	if (rc)
 		return rc;
-	if (!send_offer(s, doc)) {
+	if (!session_send_offer(s->server, doc, s->target_token)) {
 		struct err why;
 		sessions_end_blocking(s->server, s->session, 4013, "the target went offline before it got the offer",
 				      "server", &why);
 		return offline(s, out, e);
 	}
+	rc = session_judge_started_blocking(s->server, s->session, json_object_get(doc, "grant"), e);
+	if (rc)
+		return rc;
 	metrics_add(s->server->metrics, METRIC_SESSIONS_STARTED, 1);
 	log_with(LOG_LEVEL_INFO,
 		 FIELDS({ "session", s->session }, { "target", ask.target }, { "principal", s->id->subject },

@@ -1,6 +1,8 @@
 /* A chained hash table under one mutex. Rows are copied in and out, so nobody holds a pointer into it. */
 #include "server/session_table.h"
 
+#include "base/secret.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 struct node {
 	struct node *next;
 	struct session_live row;
+	char token[SECRET_TOKEN_TEXT]; /* "": none */
 };
 
 struct session_table {
@@ -24,6 +27,12 @@ static size_t bucket_of(const char *id)
 	for (; *id; id++)
 		h = (h ^ (unsigned char)*id) * 16777619u;
 	return h % BUCKETS;
+}
+
+static void node_free(struct node *n)
+{
+	secret_wipe(n->token, sizeof n->token);
+	free(n);
 }
 
 static struct node **find(struct session_table *t, const char *id)
@@ -50,7 +59,7 @@ void session_table_free(struct session_table **table)
 	for (size_t i = 0; i < BUCKETS; i++)
 		for (struct node *n = t->buckets[i], *next; n; n = next) {
 			next = n->next;
-			free(n);
+			node_free(n);
 		}
 	pthread_mutex_destroy(&t->lock);
 	free(t);
@@ -79,7 +88,7 @@ void session_table_remove(struct session_table *t, const char *id)
 	if (n) {
 		*at = n->next;
 		t->count--;
-		free(n);
+		node_free(n);
 	}
 	pthread_mutex_unlock(&t->lock);
 }
@@ -101,8 +110,30 @@ bool session_table_change(struct session_table *t, const char *id, void (*change
 	struct node *n = *find(t, id);
 	if (n)
 		change(&n->row, arg);
+	if (n && (n->row.accepted || n->row.paired))
+		secret_wipe(n->token, sizeof n->token);
 	pthread_mutex_unlock(&t->lock);
 	return n != NULL;
+}
+
+void session_table_keep_token(struct session_table *t, const char *id, const char *token)
+{
+	pthread_mutex_lock(&t->lock);
+	struct node *n = *find(t, id);
+	if (n)
+		memcpy(n->token, token, sizeof n->token);
+	pthread_mutex_unlock(&t->lock);
+}
+
+bool session_table_token(struct session_table *t, const char *id, char *out)
+{
+	pthread_mutex_lock(&t->lock);
+	struct node *n = *find(t, id);
+	bool kept = n && n->token[0];
+	if (kept)
+		memcpy(out, n->token, sizeof n->token);
+	pthread_mutex_unlock(&t->lock);
+	return kept;
 }
 
 static size_t count_locked(struct session_table *t, const char *target, struct session_live *out)

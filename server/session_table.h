@@ -33,6 +33,10 @@ bool session_table_get(struct session_table *t, const char *id, struct session_l
 /* Runs change on the row under the table's lock; false when it is not there. change must not call the table. */
 bool session_table_change(struct session_table *t, const char *id, void (*change)(struct session_live *row, void *arg),
 			  void *arg);
+/* The token of the offer that the session's agent has not answered. It is wiped when the row says "accepted" or
+ * "paired", or goes. false: none is kept. out is SECRET_TOKEN_TEXT long. */
+void session_table_keep_token(struct session_table *t, const char *id, const char *token);
+bool session_table_token(struct session_table *t, const char *id, char *out);
 size_t session_table_count(struct session_table *t, const char *target); /* NULL: all */
 /* A malloc'd copy of all rows (of a target; NULL: of all). NULL with *out_n 0 when there are none. */
 struct session_live *session_table_copy(struct session_table *t, const char *target, size_t *out_n);

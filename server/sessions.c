@@ -293,34 +293,35 @@ static int change_grant(void *arg, json_t *doc, struct err *e)
 	return 0;
 }
 
-static void send_grant(struct server *server, const char *target, const char *session, json_t *grant)
-{
-	json_auto_t *message = json_pack("{s:s, s:s, s:O}", "type", "grant", "session", session, "grant", grant);
-	if (message)
-		control_send_anythread(server->control, target, message);
-}
-
-static int rejudge_one(struct server *server, const struct session_live *row, struct err *e)
+/* told: the grant that the agent has; NULL: the record's. ERR_DENIED: it may not go on and is ended. */
+static int judge_live(struct server *server, const char *id, const json_t *told, struct err *e)
 {
 	json_auto_t *doc = NULL;
 	json_auto_t *grant = NULL;
-	int rc = record_get_blocking(server, row->id, &doc, NULL, e);
+	int rc = record_get_blocking(server, id, &doc, NULL, e);
 	if (rc || record_ended(doc))
 		return rc == ERR_NOT_FOUND ? 0 : rc;
-	struct err why;
-	rc = session_judge_again_blocking(server, doc, NULL, &grant, &why);
+	rc = session_judge_again_blocking(server, doc, NULL, &grant, e);
 	if (rc == ERR_DENIED) {
-		char text[sizeof why.text];
-		snprintf(text, sizeof text, "policy no longer allows the session: %.200s", why.text);
-		sessions_end_blocking(server, row->id, 4007, text, "policy", &why);
-		return 0; /* what failed there, the sweep repeats */
+		char text[sizeof e->text];
+		struct err why;
+		snprintf(text, sizeof text, "policy no longer allows the session: %.200s", e->text);
+		sessions_end_blocking(server, id, 4007, text, "policy", &why); /* what fails there, the sweep repeats */
 	}
 	if (rc)
-		return err_set(e, rc, "%s", why.text);
-	if (json_equal(grant, json_object_get(doc, "grant")))
-		return 0;
-	send_grant(server, row->target, row->id, grant); /* first the agent: less may be allowed than before */
-	return record_change_blocking(server, row->id, change_grant, grant, NULL, e);
+		return rc;
+	const json_t *recorded = json_object_get(doc, "grant");
+	if (!json_equal(grant, told ? told : recorded))
+		session_send_grant(server, record_text(doc, "target"), id, grant); /* first: it may allow less */
+	return json_equal(grant, recorded) ? 0 : record_change_blocking(server, id, change_grant, grant, NULL, e);
+}
+
+int session_judge_started_blocking(struct server *server, const char *id, const json_t *offered, struct err *e)
+{
+	int rc = judge_live(server, id, offered, e);
+	if (rc && rc != ERR_DENIED)
+		atomic_store(&server->sessions->rejudge_owed, true);
+	return rc == ERR_DENIED ? rc : 0;
 }
 
 void sessions_rejudge_blocking(struct server *server)
@@ -330,9 +331,14 @@ void sessions_rejudge_blocking(struct server *server)
 	struct err e = { 0 };
 	struct session_live *rows = session_table_copy(s->live, NULL, &n);
 	atomic_store(&s->rejudge_owed, false);
-	for (size_t i = 0; i < n; i++)
-		if (rows[i].end_code == 0 && rejudge_one(server, &rows[i], &e))
-			failed++;
+	for (size_t i = 0; i < n; i++) {
+		struct err why;
+		int rc = rows[i].end_code == 0 ? judge_live(server, rows[i].id, NULL, &why) : 0;
+		if (rc == 0 || rc == ERR_DENIED)
+			continue;
+		e = why;
+		failed++;
+	}
 	free(rows);
 	if (failed) {
 		atomic_store(&s->rejudge_owed, true);
@@ -362,11 +368,18 @@ void sessions_on_attached_blocking(struct server *server, const char *session, e
 	struct session_live row;
 	audit_leg(server, "session.attach", session, role, "remote_address", remote_address);
 	/* Ended between the decision and the relay's taking the leg in: nobody else would close it. */
-	if (session_table_get(server->sessions->live, session, &row) && row.end_code == 0)
+	bool live = session_table_get(server->sessions->live, session, &row);
+	if (live && row.end_code == 0)
 		return;
 	struct err e;
 	json_auto_t *doc = NULL;
-	if (record_get_blocking(server, session, &doc, NULL, &e) == 0 && record_ended(doc))
+	int rc = live ? 0 : record_get_blocking(server, session, &doc, NULL, &e);
+	if (live)
+		relay_end_anythread(server->relay, session, row.end_code, row.end_text);
+	else if (rc)
+		relay_end_anythread(server->relay, session, rc == ERR_NOT_FOUND ? 4404 : 4503,
+				    "the session could not be looked up");
+	else if (record_ended(doc))
 		relay_end_anythread(server->relay, session, record_end_code(doc), record_end_text(doc));
 }
 
@@ -411,91 +424,4 @@ void sessions_on_client_bye_blocking(struct server *server, const char *session)
 	if (rc && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", session }, { "error", e.text }),
 			 "the session's end could not be written, trying again");
-}
-
-/* ---- what control tells ---- */
-
-struct agent_view {
-	const json_t *running;
-	int64_t mono_ms;
-	bool runs;
-};
-
-static void mark_agent_view(struct session_live *row, void *arg)
-{
-	struct agent_view *view = arg;
-	view->runs = false;
-	for (size_t i = 0; i < json_array_size(view->running); i++)
-		view->runs |= strcmp(json_string_value(json_array_get(view->running, i)), row->id) == 0;
-	row->accepted |= view->runs;
-	row->missing_mono_ms = view->runs ? 0 : view->mono_ms;
-}
-
-/* Ids the agent runs and this node does not know as live: ended, unknown, somebody else's, or another node's. */
-static void answer_stray(struct server *server, const char *target, const char *id)
-{
-	json_auto_t *doc = NULL;
-	struct err e;
-	int rc = record_get_blocking(server, id, &doc, NULL, &e);
-	if (rc && rc != ERR_NOT_FOUND)
-		return; /* not known now; the agent asks again with its next hello */
-	bool theirs = rc == 0 && strcmp(record_text(doc, "target"), target) == 0;
-	if (theirs && !record_ended(doc))
-		return;
-	json_auto_t *message = json_pack("{s:s, s:s, s:i, s:s}", "type", "terminate", "session", id, "code",
-					 theirs ? (int)record_end_code(doc) : 4404, "text",
-					 theirs ? record_end_text(doc) : "no such session of this target");
-	if (message)
-		control_send_anythread(server->control, target, message);
-}
-
-void sessions_on_agent_blocking(struct server *server, const char *target, const json_t *running)
-{
-	struct sessions *s = server->sessions;
-	struct agent_view view = { .running = running, .mono_ms = clock_mono_ms() };
-	size_t n;
-	struct session_live *rows = session_table_copy(s->live, target, &n);
-	for (size_t i = 0; i < n; i++) {
-		json_auto_t *doc = NULL;
-		struct err e;
-		view.runs = false;
-		session_table_change(s->live, rows[i].id, mark_agent_view, &view);
-		if (view.runs && record_get_blocking(server, rows[i].id, &doc, NULL, &e) == 0 && !record_ended(doc))
-			send_grant(server, target, rows[i].id, json_object_get(doc, "grant"));
-	}
-	for (size_t i = 0; i < json_array_size(running); i++) {
-		const char *id = json_string_value(json_array_get(running, i));
-		struct session_live row;
-		if (!session_table_get(s->live, id, &row) || strcmp(row.target, target) != 0 || row.end_code)
-			answer_stray(server, target, id);
-	}
-	free(rows);
-}
-
-static void forget_missing(struct session_live *row, void *arg)
-{
-	(void)arg;
-	row->missing_mono_ms = 0;
-}
-
-void sessions_on_agent_gone_anythread(struct sessions *s, const char *target)
-{
-	size_t n;
-	struct session_live *rows = session_table_copy(s->live, target, &n);
-	for (size_t i = 0; i < n; i++)
-		session_table_change(s->live, rows[i].id, forget_missing, NULL);
-	free(rows);
-}
-
-static void mark_accepted(struct session_live *row, void *arg)
-{
-	if (strcmp(row->target, arg) != 0)
-		return;
-	row->accepted = true;
-	row->missing_mono_ms = 0;
-}
-
-void sessions_on_accepted_anythread(struct sessions *s, const char *session, const char *target)
-{
-	session_table_change(s->live, session, mark_accepted, (void *)(uintptr_t)target);
 }

@@ -30,6 +30,14 @@ int targets_get_blocking(struct server *server, const char *id, json_t **out_doc
 	return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%s'", id) : rc;
 }
 
+int targets_check_version(const char *version, struct err *e)
+{
+	for (const char *c = version; *c; c++)
+		if (*c <= ' ' || *c >= 0x7f)
+			return err_set(e, ERR_INVALID, "version: expected visible ASCII");
+	return 0;
+}
+
 /* ---- enrolment ---- */
 
 static int check_tags(const json_t *tags, struct err *e)
@@ -165,6 +173,8 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 	int rc = check_key("identity_key", identity_key, e);
 	if (rc == 0)
 		rc = check_key("link_key", link_key, e);
+	if (rc == 0)
+		rc = targets_check_version(version, e);
 	if (rc == 0)
 		rc = take_token(server, token, &enrollment, e);
 	if (rc)

@@ -12,6 +12,8 @@ struct server;
 /* Document of collection "targets": {id, tags, identity_key, link_key, ssh_host_keys, version, connected_since,
  * last_seen, node, enrolled_at}. */
 int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
+/* What an agent says it is: visible ASCII, since people read it on terminals. */
+int targets_check_version(const char *version, struct err *e);
 /* A one-time token for POST /v1/targets. */
 int targets_enrollment_blocking(struct server *server, const char *id, const json_t *tags, int64_t lifetime_ms,
 				const char *by, char out_token[64], int64_t *out_expires_ms, struct err *e);

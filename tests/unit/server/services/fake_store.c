@@ -46,6 +46,17 @@ void fake_store_fail_after(int puts, int appends)
 	appends_left = appends;
 }
 
+static const char *then_collection;
+static void (*then_call)(void *arg);
+static void *then_arg;
+
+void fake_store_then(const char *collection, void (*then)(void *arg), void *arg)
+{
+	then_collection = collection;
+	then_call = then;
+	then_arg = arg;
+}
+
 void fake_store_heal(void)
 {
 	away = false;
@@ -123,6 +134,11 @@ int store_put_blocking(struct store *store, const char *collection, const char *
 		json_object_set_new(n->indexes, indexes->name, json_string(indexes->value));
 	if (out_version)
 		*out_version = n->version;
+	if (then_call && strcmp(collection, then_collection) == 0) {
+		void (*call_now)(void *arg) = then_call;
+		then_call = NULL;
+		call_now(then_arg);
+	}
 	return 0;
 }
 

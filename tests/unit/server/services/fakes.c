@@ -26,6 +26,11 @@ void relay_end_anythread(struct relay *relay, const char *session, unsigned clos
 	json_object_set_new(ends, session, json_integer(close_code));
 }
 
+void fake_relay_reset_ends(void)
+{
+	json_object_clear(ends);
+}
+
 unsigned fake_relay_ended(const char *session)
 {
 	return (unsigned)json_integer_value(json_object_get(ends, session));

@@ -13,10 +13,13 @@ void fake_store_reset(void);
 void fake_store_away(void);                        /* nothing works */
 void fake_store_fail_after(int puts, int appends); /* so many writes of sessions, of logs still work; -1: all */
 void fake_store_heal(void);
+/* Once, after the next write to that collection. */
+void fake_store_then(const char *collection, void (*then)(void *arg), void *arg);
 
 void fake_io_reset(void);
 /* The relay's last end of that session: 0 none. */
 unsigned fake_relay_ended(const char *session);
+void fake_relay_reset_ends(void);
 void fake_relay_set(const char *session, const struct relay_info *info); /* NULL: never here */
 /* The newest message of that type to a connection, new reference; NULL: none. */
 json_t *fake_ws_last(wsconn_id conn, const char *type);

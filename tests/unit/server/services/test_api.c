@@ -250,6 +250,26 @@ static void test_a_selector_takes_the_least_loaded_connected_target(void **state
 	world_down(w);
 }
 
+static void test_a_selector_tells_nothing_to_those_who_may_not(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char body[512];
+	static const char *const roles[] = { "web", "nobody" };
+	char words[2][512];
+	for (int i = 0; i < 2; i++) {
+		snprintf(body, sizeof body, "{'selector':{'role':'%s'},'kind':'tcp','allow':['a:1'],'client_key':'%s'}",
+			 roles[i], w->client_key);
+		struct answer a = call(w, "POST", "/v1/sessions", "", "mallory", body);
+		assert_int_equal(a.status, 404);
+		snprintf(words[i], sizeof words[i], "%s", text_at(a.json, "detail"));
+		answer_free(&a);
+	}
+	assert_string_equal(words[0], words[1]);
+	assert_int_equal(audited(w, "denied", "subject", "mallory"), 1);
+	world_down(w);
+}
+
 static void test_lists_are_filtered_and_paged(void **state)
 {
 	(void)state;
@@ -443,6 +463,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_idempotency_key_gives_the_same_session_and_a_new_token),
 		cmocka_unit_test(test_an_offline_target_says_when_it_was_seen),
 		cmocka_unit_test(test_a_selector_takes_the_least_loaded_connected_target),
+		cmocka_unit_test(test_a_selector_tells_nothing_to_those_who_may_not),
 		cmocka_unit_test(test_lists_are_filtered_and_paged),
 		cmocka_unit_test(test_attach_and_delete_with_the_session_token),
 		cmocka_unit_test(test_terminate_is_for_owners_and_operators),

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "ident/key.h"
+#include "server/targets.h"
 
 #define OPENED                                                                                                         \
 	"{'type':'stream-opened','seq':%d,'session':'%s','stream':1,'kind':'tcp','endpoint':'127.0.0.1:5432','at_ms':" \
@@ -241,6 +242,28 @@ static void test_hello_reconciles_what_runs(void **state)
 	world_down(w);
 }
 
+static void test_what_an_agent_says_of_itself_is_plain(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char text[2048];
+	snprintf(text, sizeof text,
+		 "{'type':'hello','version':'1','ssh_host_keys':['%s a comment','ssh-rsa AAAA\\n* ssh-rsa BBBB'],"
+		 "'sessions':[]}",
+		 w->ssh_key);
+	say(w, "web-1", 7, text);
+	json_t *doc = NULL;
+	struct err e;
+	assert_int_equal(targets_get_blocking(&w->server, "web-1", &doc, &e), 0);
+	json_t *keys = json_object_get(doc, "ssh_host_keys");
+	assert_int_equal(json_array_size(keys), 1);
+	assert_string_equal(json_string_value(json_array_get(keys, 0)), w->ssh_key);
+	json_decref(doc);
+	say(w, "web-1", 8, "{'type':'hello','version':'1\\u001b[2J','ssh_host_keys':[],'sessions':[]}");
+	assert_int_equal(fake_ws_closed(8), 4008);
+	world_down(w);
+}
+
 #define HELLO "{'type':'hello','version':'1','ssh_host_keys':[],'sessions':[]}"
 
 static void test_an_agent_that_was_replaced_says_nothing_more(void **state)
@@ -283,6 +306,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_agent_cannot_speak_for_another_targets_session),
 		cmocka_unit_test(test_session_closed_ends_the_session),
 		cmocka_unit_test(test_hello_reconciles_what_runs),
+		cmocka_unit_test(test_what_an_agent_says_of_itself_is_plain),
 		cmocka_unit_test(test_an_agent_that_was_replaced_says_nothing_more),
 	};
 	return RUN_CASES(tests);

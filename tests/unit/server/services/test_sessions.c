@@ -340,6 +340,104 @@ static void test_a_deleted_target_takes_its_sessions_along(void **state)
 	down(&r);
 }
 
+static void forbid_tcp(void *arg)
+{
+	struct world *w = arg;
+	put_policy(w, "late",
+		   "{'Sid':'late','Effect':'Deny','Principal':'*','Action':['tunnel:OpenTcp'],'Resource':['*']}");
+	sessions_rejudge_blocking(&w->server);
+}
+
+static void shrink_tcp(void *arg)
+{
+	struct world *w = arg;
+	put_policy(w, "late",
+		   "{'Sid':'late','Effect':'Deny','Principal':'*','Action':['tunnel:OpenTcp'],'Resource':['*'],"
+		   "'Condition':{'StringEquals':{'tunnel:Host':'db.internal'}}}");
+	sessions_rejudge_blocking(&w->server);
+}
+
+static void test_a_policy_that_changes_during_the_start_counts(void **state)
+{
+	(void)state;
+	char body[512];
+	struct world *w = world_up();
+	enrol(w, "web-1", "");
+	hello(w, "web-1", 7, "");
+	snprintf(body, sizeof body,
+		 "{'target':'web-1','kind':'tcp','allow':[" TCP ",'db.internal:5432'],'client_key':'%s'}",
+		 w->client_key);
+	fake_store_then("sessions", shrink_tcp, w);
+	struct answer a = call(w, "POST", "/v1/sessions", "", "alice", body);
+	assert_int_equal(a.status, 201);
+	answer_free(&a);
+	json_t *grant = fake_ws_last(7, "grant");
+	assert_int_equal(json_array_size(json_object_get(json_object_get(grant, "grant"), "tcp")), 1);
+	json_decref(grant);
+	put_policy(w, "late",
+		   "{'Sid':'none','Effect':'Allow','Principal':{'User':['bob']},'Action':['*'],'Resource':['*']}");
+	fake_store_then("sessions", forbid_tcp, w);
+	a = call(w, "POST", "/v1/sessions", "", "alice", body);
+	assert_int_equal(a.status, 403);
+	answer_free(&a);
+	assert_int_equal(fake_ws_count(7, "terminate"), 2);
+	assert_int_equal(sessions_count_anythread(w->server.sessions, NULL), 0);
+	world_down(w);
+}
+
+static void test_a_lost_offer_is_made_again(void **state)
+{
+	(void)state;
+	char text[256];
+	struct running r = up_with_session();
+	control_on_closed_blocking(&r.w->server, 7, "web-1", "lost");
+	hello(r.w, "web-1", 8, "");
+	json_t *offer = fake_ws_last(8, "offer");
+	assert_string_equal(text_at(offer, "session"), r.id);
+	assert_string_equal(text_at(offer, "token"), r.target_token);
+	json_decref(offer);
+	snprintf(text, sizeof text, "{'type':'accepted','session':'%s'}", r.id);
+	say(r.w, "web-1", 8, text);
+	sweep_in(r.w, 11000);
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	hello(r.w, "web-1", 9, ""); /* it ran there and does no more: what it carried is lost */
+	assert_int_equal(fake_ws_count(9, "offer"), 0);
+	sweep_in(r.w, 11000);
+	assert_ended(&r, 4013);
+	down(&r);
+}
+
+static void test_a_refused_attach_is_in_the_audit_log(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct running r = up_with_session();
+	put_policy(r.w, "late",
+		   "{'Sid':'late','Effect':'Deny','Principal':'*','Action':['tunnel:ResumeSession'],'Resource':['*']}");
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4403);
+	assert_int_equal(audited(r.w, "denied", "action", "tunnel:ResumeSession"), 1);
+	down(&r);
+}
+
+static void test_a_leg_of_an_ended_session_does_not_stay(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	fake_store_away();
+	sessions_on_client_bye_blocking(&r.w->server, r.id); /* owed; the leg below was let in before */
+	fake_store_heal();
+	fake_relay_reset_ends();
+	sessions_on_attached_blocking(&r.w->server, r.id, LEG_TARGET, "192.0.2.9");
+	assert_int_equal(fake_relay_ended(r.id), 4000);
+	sweep_in(r.w, 0);
+	fake_store_away();
+	fake_relay_reset_ends();
+	sessions_on_attached_blocking(&r.w->server, r.id, LEG_TARGET, "192.0.2.9");
+	assert_int_equal(fake_relay_ended(r.id), 4503);
+	fake_store_heal();
+	down(&r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +456,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_policy_change_shrinks_the_grant_and_then_ends_the_session),
 		cmocka_unit_test(test_an_unanswered_judgement_is_repeated),
 		cmocka_unit_test(test_a_deleted_target_takes_its_sessions_along),
+		cmocka_unit_test(test_a_policy_that_changes_during_the_start_counts),
+		cmocka_unit_test(test_a_lost_offer_is_made_again),
+		cmocka_unit_test(test_a_refused_attach_is_in_the_audit_log),
+		cmocka_unit_test(test_a_leg_of_an_ended_session_does_not_stay),
 	};
 	return RUN_CASES(tests);
 }
