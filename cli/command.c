@@ -15,6 +15,17 @@ const struct arg_row common_rows[] = {
 	{ .name = NULL },
 };
 
+void make_plain(char *text)
+{
+	for (unsigned char *c = (unsigned char *)text; *c; c++) {
+		bool c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080 to U+009F steer terminals too */
+		if (c1)
+			*c++ = '?';
+		if (c1 || (*c < 0x20 && *c != '\n') || *c == 0x7f)
+			*c = '?';
+	}
+}
+
 void complain(const char *fmt, ...)
 {
 	char text[1024];
@@ -22,6 +33,7 @@ void complain(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
+	make_plain(text);
 	fprintf(stderr, "tunnel-cli: %s\n", text);
 }
 

@@ -50,6 +50,8 @@ extern const struct command command_start_session, command_list_sessions, comman
 	command_read_audit, command_whoami, command_pass_fd;
 
 /* Prints "tunnel-cli: <text>" on stderr. */
+/* Text from elsewhere must not steer the terminal: control characters become "?" (newlines stay). */
+void make_plain(char *text);
 void complain(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* The exit code for a local failure. */
 int exit_for_err(const struct err *e);

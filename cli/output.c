@@ -1,5 +1,7 @@
 #include "cli/output.h"
 
+#include "cli/command.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -12,6 +14,7 @@ static void put_clean(char *out, size_t size, const char *text)
 	for (; *text && n + 1 < size; text++)
 		out[n++] = (unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text;
 	out[n] = '\0';
+	make_plain(out); /* what is left: C1 controls */
 }
 
 static void cell_text(const json_t *v, char *out, size_t size)

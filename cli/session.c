@@ -24,6 +24,7 @@ void session_tell(const struct session *s, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
+	make_plain(text);
 	/* ssh may hold the terminal in raw mode: return to column 0 by hand. */
 	fprintf(stderr, isatty(STDERR_FILENO) ? "\rtunnel: %s\r\n" : "tunnel: %s\n", text);
 }
