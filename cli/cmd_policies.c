@@ -20,7 +20,7 @@ static int list_policies(const void *options, int argc, char **argv)
 		complain("list-policies takes no arguments");
 		return EXIT_CODE_USAGE;
 	}
-	return query_list(options, "/v1/policies", NULL, "policies", policy_columns);
+	return query_list(options, "/v1/policies", NULL, "policies", NULL, policy_columns);
 }
 
 const struct command command_list_policies = {

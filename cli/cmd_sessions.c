@@ -6,6 +6,7 @@
 #include "base/text.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct list_options {
 	struct common_options common;
@@ -24,6 +25,12 @@ static const struct column session_columns[] = {
 	{ "PRINCIPAL", "principal" }, { "LOGIN", "login" },   { "STARTED", "created_at" }, { NULL, NULL },
 };
 
+static bool goes_on(const json_t *session)
+{
+	const char *state = json_string_value(json_object_get(session, "state"));
+	return !state || strcmp(state, "ended") != 0;
+}
+
 static int list_sessions(const void *options, int argc, char **argv)
 {
 	(void)argv;
@@ -35,7 +42,7 @@ static int list_sessions(const void *options, int argc, char **argv)
 	const struct query_param params[] = {
 		{ "principal", o->principal }, { "state", o->state }, { "target", o->target }, { NULL, NULL }
 	};
-	return query_list(&o->common, "/v1/sessions", params, "sessions", session_columns);
+	return query_list(&o->common, "/v1/sessions", params, "sessions", o->state ? NULL : goes_on, session_columns);
 }
 
 const struct command command_list_sessions = {

@@ -43,7 +43,7 @@ static int list_targets(const void *options, int argc, char **argv)
 		snprintf(names[i], sizeof names[i], "tag.%.*s", (int)(equals - o->tags.at[i]), o->tags.at[i]);
 		params[i] = (struct query_param){ names[i], equals + 1 };
 	}
-	return query_list(&o->common, "/v1/targets", params, "targets", target_columns);
+	return query_list(&o->common, "/v1/targets", params, "targets", NULL, target_columns);
 }
 
 const struct command command_list_targets = {

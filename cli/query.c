@@ -50,7 +50,7 @@ static void page_path(const char *path, const struct query_param *params, const 
 }
 
 static int collect_pages(struct client *c, const char *path, const struct query_param *params, const char *member,
-			 json_t *all)
+			 query_keep *keep, json_t *all)
 {
 	char cursor[768] = "";
 	do {
@@ -60,7 +60,10 @@ static int collect_pages(struct client *c, const char *path, const struct query_
 		int code = client_call(c, "GET", full, NULL, &page);
 		if (code != EXIT_CODE_OK)
 			return code;
-		json_array_extend(all, json_object_get(page, member));
+		size_t i;
+		json_t *row;
+		json_array_foreach(json_object_get(page, member), i, row) if (!keep || keep(row))
+			json_array_append(all, row);
 		const char *next = json_string_value(json_object_get(page, "next_cursor"));
 		snprintf(cursor, sizeof cursor, "%s", next ? next : "");
 		json_decref(page);
@@ -69,14 +72,14 @@ static int collect_pages(struct client *c, const char *path, const struct query_
 }
 
 int query_list(const struct common_options *common, const char *path, const struct query_param *params,
-	       const char *member, const struct column *columns)
+	       const char *member, query_keep *keep, const struct column *columns)
 {
 	struct client c;
 	int code = client_open(&c, common);
 	if (code != EXIT_CODE_OK)
 		return code;
 	json_t *all = json_array();
-	code = collect_pages(&c, path, params, member, all);
+	code = collect_pages(&c, path, params, member, keep, all);
 	client_close(&c);
 	if (code == EXIT_CODE_OK && common->output == OUTPUT_JSON)
 		output_json(all);

@@ -12,9 +12,10 @@ struct query_param {
 /* path?name=value&…, percent-encoded. params end with name NULL, sorted by name (SigV4 signs them in that order); may
  * be NULL. */
 void query_path(const char *path, const struct query_param *params, char *out, size_t size);
-/* All pages of a list; prints a table or a JSON array. Returns the exit code. */
+/* All pages of a list; prints a table or a JSON array of those that keep (NULL: all). Returns the exit code. */
+typedef bool query_keep(const json_t *row);
 int query_list(const struct common_options *common, const char *path, const struct query_param *params,
-	       const char *member, const struct column *columns);
+	       const char *member, query_keep *keep, const struct column *columns);
 /* METHOD prefix + the one argument (what: its name for complaints; NULL: the call takes none); prints the answer, if
  * any. */
 int query_one(const struct common_options *common, const char *method, const char *prefix, const char *what, int argc,
