@@ -150,10 +150,11 @@ static void stop(struct server *v, struct events **events)
 	metrics_free(&v->metrics);
 }
 
-static void told(const char *what, int rc, const struct err *e)
+static bool told(const char *what, int rc, const struct err *e)
 {
 	if (rc != 0)
 		log_error("reload: %s: %s; the old one stays in use", what, e->text);
+	return rc == 0;
 }
 
 static void reload(struct server *v, const char *config_path)
@@ -162,20 +163,23 @@ static void reload(struct server *v, const char *config_path)
 	struct settings fresh;
 	notify("RELOADING=1");
 	int rc = settings_load(config_path, &fresh, &e);
-	told("config", rc, &e);
+	bool all = told("config", rc, &e);
 	if (rc == 0) {
 		log_set_level((enum log_level)fresh.log_level);
 		settings_free(&fresh);
 	}
 	rc = reactors_reload_tls(v->reactors, &e);
-	told("certificate", rc, &e);
+	all &= told("certificate", rc, &e);
 	rc = auth_reload(v->auth, &e);
-	told("auth", rc, &e);
+	all &= told("auth", rc, &e);
 	rc = policies_reload_blocking(v->policies, &e);
-	told("policies", rc, &e);
+	all &= told("policies", rc, &e);
 	if (rc == 0)
 		sessions_rejudge_blocking(v);
-	log_info("reloaded");
+	if (all)
+		log_info("reloaded");
+	else
+		log_warn("reloaded in part");
 	notify("READY=1");
 }
 
