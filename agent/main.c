@@ -133,7 +133,7 @@ static int enroll(const struct arguments *a, struct settings *s)
 		rc = enroll_run(s, a->server, token, &e);
 	secret_free_text(&token);
 	if (!rc && a->ca_file && !configured)
-		fprintf(stderr, "tunnel-agent: %s needs ca_file = \"%s\"; too\n",
+		fprintf(stderr, "tunnel-agent: %s needs it as well: ca_file = \"%s\";\n",
 			a->config ? a->config : AGENT_CONFIG_DEFAULT, a->ca_file);
 	return rc ? complain(e.text) : EXIT_SUCCESS;
 }
