@@ -38,7 +38,7 @@ static int load(void **state)
 		buf_free(&text);
 	}
 	closedir(dir);
-	assert_int_equal(s->n, 4);
+	assert_int_equal(s->n, 5);
 	*state = s;
 	return 0;
 }
@@ -157,6 +157,17 @@ static void test_break_glass(void **state)
 	CHECK(rows);
 }
 
+static void test_administrators(void **state)
+{
+	static const struct row rows[] = {
+		{ "ada", "[\"administrators\"]", "tunnel:PutPolicy", "policy/x", "{}", "Everything", POLICY_ALLOW },
+		{ "ada", "[\"administrators\"]", "tunnel:OpenSsh", "target/x", "{\"tunnel:Login\":\"root\"}",
+		  "NoRootWithoutIncident", POLICY_DENY },
+		{ "administrators", "[]", "tunnel:PutPolicy", "policy/x", "{}", NULL, POLICY_NO_MATCH },
+	};
+	CHECK(rows);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -164,6 +175,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_dba, load, unload),
 		cmocka_unit_test_setup_teardown(test_auditors, load, unload),
 		cmocka_unit_test_setup_teardown(test_break_glass, load, unload),
+		cmocka_unit_test_setup_teardown(test_administrators, load, unload),
 	};
 	return RUN_CASES(tests);
 }
