@@ -380,7 +380,7 @@ static int ssh_answer(const struct start *s, const json_t *doc, json_t **out, st
 	char certificate[SSHCERT_TEXT];
 	int64_t lifetime_ms = s->server->settings->ssh_certificate_ms;
 	int64_t left_ms = record_int(doc, "expires_ms") - clock_wall_ms();
-	int rc = sshca_sign_user(s->server->sshca, s->session, record_text(doc, "login"),
+	int rc = sshca_sign_user(s->server->sshca, s->session, record_text(doc, "target"), record_text(doc, "login"),
 				 record_text(doc, "ssh_public_key"), left_ms < lifetime_ms ? left_ms : lifetime_ms,
 				 certificate, e);
 	if (rc)

@@ -1,9 +1,10 @@
 /* One Ed25519 key signs both kinds of certificate. A user certificate is for one session: its key id is the session id
- * (sshd logs it), its only principal the login that policy granted, and it starts a minute early for clocks that run
- * behind. The key is only read after start, so signing needs no lock. */
+ * (sshd logs it), its principals are the login that policy granted, alone and with the target's name, and it starts a
+ * minute early for clocks that run behind. The key is only read after start, so signing needs no lock. */
 #include "server/sshca.h"
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/secret.h"
 
 #include <stdlib.h>
@@ -61,19 +62,19 @@ const char *sshca_public(const struct sshca *ca)
 	return ca->public_text;
 }
 
-static int sign(struct sshca *ca, enum sshcert_type type, const char *key_id, const char *principal,
-		const char *public_key, int64_t lifetime_ms, char out[SSHCERT_TEXT], struct err *e)
+static int sign(struct sshca *ca, enum sshcert_type type, const char *key_id, const char *const *principals,
+		size_t principal_count, const char *public_key, int64_t lifetime_ms, char out[SSHCERT_TEXT],
+		struct err *e)
 {
 	char key[SSHCERT_KEY_TEXT];
 	int rc = sshkey_check_public(public_key, key, e);
 	if (rc)
 		return rc;
-	const char *const principals[] = { principal };
 	int64_t now_s = clock_wall_ms() / 1000;
 	struct sshcert cert = { .type = type,
 				.key_id = key_id,
 				.principals = principals,
-				.principal_count = 1,
+				.principal_count = principal_count,
 				.valid_after_s = now_s - CLOCK_SKEW_S,
 				.valid_before_s = now_s + lifetime_ms / 1000,
 				.permit_port_forwarding = type == SSHCERT_USER,
@@ -82,14 +83,17 @@ static int sign(struct sshca *ca, enum sshcert_type type, const char *key_id, co
 	return sshcert_sign(ca->key, &cert, key, out, e);
 }
 
-int sshca_sign_user(struct sshca *ca, const char *session, const char *login, const char *public_key,
-		    int64_t lifetime_ms, char out[SSHCERT_TEXT], struct err *e)
+int sshca_sign_user(struct sshca *ca, const char *session, const char *target, const char *login,
+		    const char *public_key, int64_t lifetime_ms, char out[SSHCERT_TEXT], struct err *e)
 {
-	return sign(ca, SSHCERT_USER, session, login, public_key, lifetime_ms, out, e);
+	char there[LIMIT_LOGIN + LIMIT_ID + 2];
+	snprintf(there, sizeof there, "%s@%s", login, target);
+	const char *const principals[] = { login, there };
+	return sign(ca, SSHCERT_USER, session, principals, 2, public_key, lifetime_ms, out, e);
 }
 
 int sshca_sign_host(struct sshca *ca, const char *target, const char *public_key, int64_t lifetime_ms,
 		    char out[SSHCERT_TEXT], struct err *e)
 {
-	return sign(ca, SSHCERT_HOST, target, target, public_key, lifetime_ms, out, e);
+	return sign(ca, SSHCERT_HOST, target, &target, 1, public_key, lifetime_ms, out, e);
 }

@@ -12,8 +12,10 @@ struct sshca;
 int sshca_open(const char *key_path, struct sshca **out_ca, struct err *e);
 void sshca_close(struct sshca **ca);
 const char *sshca_public(const struct sshca *ca); /* "ssh-ed25519 AAAA…" */
-int sshca_sign_user(struct sshca *ca, const char *session, const char *login, const char *public_key,
-		    int64_t lifetime_ms, char out[SSHCERT_TEXT], struct err *e);
+/* Its principals are login and login@target: an sshd that only takes the second takes no certificate that was made for
+ * another target. */
+int sshca_sign_user(struct sshca *ca, const char *session, const char *target, const char *login,
+		    const char *public_key, int64_t lifetime_ms, char out[SSHCERT_TEXT], struct err *e);
 int sshca_sign_host(struct sshca *ca, const char *target, const char *public_key, int64_t lifetime_ms,
 		    char out[SSHCERT_TEXT], struct err *e);
 

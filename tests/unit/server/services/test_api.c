@@ -84,6 +84,8 @@ static void test_start_names_each_mistake(void **state)
 		{ "{'kind':'tcp','client_key':'K','allow':['a:1']}", "either target or selector" },
 		{ "{'target':'a','selector':{'b':'c'},'kind':'tcp','client_key':'K','allow':['a:1']}", "either" },
 		{ "{'target':'../x','kind':'tcp','client_key':'K','allow':['a:1']}", "body.target" },
+		{ "{'target':'a','kind':'tcp','client_key':'K','allow':['0.0.0.0:1']}", "no address of a host" },
+		{ "{'target':'a','kind':'tcp','client_key':'K','allow':['[::]:1']}", "no address of a host" },
 		{ "{'selector':{},'kind':'tcp','client_key':'K','allow':['a:1']}", "body.selector" },
 		{ "{'target':'a','kind':'udp','client_key':'K'}", "body.kind" },
 		{ "{'target':'a','kind':'tcp','client_key':'K'}", "body.allow" },
@@ -155,6 +157,14 @@ static void test_ssh_gets_a_certificate_for_the_login(void **state)
 	struct answer a = call(w, "POST", "/v1/sessions", "", "alice", body);
 	assert_int_equal(a.status, 201);
 	assert_non_null(strstr(text_at(a.json, "ssh.certificate"), "ssh-ed25519-cert-v01@openssh.com "));
+	const char *base64 = strchr(text_at(a.json, "ssh.certificate"), ' ') + 1;
+	unsigned char blob[4096] = { 0 };
+	assert_true(EVP_DecodeBlock(blob, (const unsigned char *)base64, (int)strlen(base64)) > 0);
+	static const char principals[] = "\0\0\0\x06"
+					 "deploy"
+					 "\0\0\0\x0c"
+					 "deploy@web-1";
+	assert_non_null(memmem(blob, sizeof blob, principals, sizeof principals - 1));
 	assert_string_equal(text_at(a.json, "ssh.host_alias"), "web-1");
 	json_t *keys = json_object_get(json_object_get(a.json, "ssh"), "host_keys");
 	assert_string_equal(json_string_value(json_array_get(keys, 0)), w->ssh_key);
