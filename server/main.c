@@ -171,6 +171,7 @@ static int with_settings(const struct arguments *a)
 		return fail(&e);
 	int code = 0;
 	if (a->action == CHECK_CONFIG) {
+		log_init("tunnel-server", LOG_LEVEL_WARN, LOG_FORMAT_PLAIN); /* what plugins say when all is well */
 		code = check(&s);
 	} else if (a->action == PRINT_CONFIG) {
 		printed = &s;

@@ -174,8 +174,9 @@ static int perform(CURL *curl, const struct http_request *r, const struct url *u
 			rc = err_set(e, ERR_LIMIT, "%s %s: the answer is longer than %u bytes", r->method, url->host,
 				     LIMIT_HTTP_RESPONSE);
 		else if (done != CURLE_OK)
-			rc = err_set(e, error_code(done), "%s:%u: %s", url->host, url->port,
-				     words[0] ? words : curl_easy_strerror(done));
+			rc = err_set(e, error_code(done), "%s:%u: %s%s", url->host, url->port,
+				     words[0] ? words : curl_easy_strerror(done),
+				     done == CURLE_PEER_FAILED_VERIFICATION ? " (ca_file names the CAs to trust)" : "");
 		else
 			rc = read_response(curl, &body, out, e);
 	}
