@@ -216,8 +216,12 @@ static void on_closed(struct endpoint *ep, struct leg *leg, const struct leg_end
 		return;
 	}
 	/* With a newer leg of our own on its way, "replaced" is what we asked for. */
-	bool replaced_by_us = end->code == 4001 && !was_next && ep->next;
-	if (leg_code_is_final(end->code) && !replaced_by_us) {
+	if (end->code == 4001 && !was_next && ep->next) {
+		leg_free(&ep->leg);
+		link_epoch_lost(ep->link, clock_mono_ms());
+		return;
+	}
+	if (leg_code_is_final(end->code)) {
 		refuse_finally(ep, end->code, end->http_status, text);
 		return;
 	}
@@ -235,8 +239,12 @@ static void on_closed(struct endpoint *ep, struct leg *leg, const struct leg_end
 		return;
 	}
 	leg_free(&ep->next);
-	endpoint_trouble(ep, text);
-	schedule(ep);
+	if (!ep->leg && ep->state == ENDPOINT_UP) /* the older one made way for it already */
+		endpoint_lost(ep, text);
+	else
+		endpoint_trouble(ep, text);
+	if (!ep->freed)
+		schedule(ep);
 }
 
 const struct leg_callbacks path_leg_callbacks = { on_attached, on_paired, on_unpaired, on_bytes, on_closed };
