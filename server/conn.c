@@ -3,9 +3,10 @@
  * ops of its subprotocol. Four things of lws shape this file:
  *  - It keeps the parsed head only until the callback that announces it returns; so the head is copied out whole. lws
  *    decodes the path and query, so they are encoded again for whoever signs them.
- *  - In the state "transaction going on" it does not read and does not stop being told that it could, so reading is
- *    switched off while a request is worked on. A paused HTTP connection is not written to either, so it is switched
- *    on again for the answer.
+ *  - In the state "transaction going on" 4.1 does not read and does not stop being told that it could; later ones read
+ *    and end the connection. So reading is switched off while a request is worked on. A paused HTTP connection is
+ *    not told that it can be written to either; so the answer is written unasked, and reading is switched on when that
+ *    was all or when the socket is full.
  *  - On WebSockets it turns in a circle for ever when reading is switched off while decrypted bytes of the same TLS
  *    record are still to come. So reading stops only at a record's end; what comes until then is held here.
  *  - Before 4.3.9 a request with an unknown Upgrade value runs on with its head freed (CVE-2025-11677); so the upgrade
@@ -154,6 +155,17 @@ int conn_write_http(struct conn *c, const uint8_t *data, size_t len, bool final)
 	if (p != block + LWS_PRE)
 		free(p - LWS_PRE);
 	return n < 0 ? -1 : 0;
+}
+
+bool conn_can_write(struct conn *c)
+{
+	return !lws_send_pipe_choked(wsi_of(c));
+}
+
+enum conn_result conn_next_request(struct conn *c)
+{
+	conn_resume(c);
+	return lws_http_transaction_completed(wsi_of(c)) ? CONN_CLOSE : CONN_OK;
 }
 
 bool conn_has_unread(struct conn *c)
@@ -453,14 +465,13 @@ static int http_head_arrived(struct lws *wsi, struct conn *c, const char *uri)
 	return http_on_head(c, &head) == CONN_OK ? 0 : -1;
 }
 
-static int http_writable(struct lws *wsi, struct conn *c)
+static int http_writable(struct conn *c)
 {
 	switch (http_on_writable(c)) {
 	case HTTP_WRITE_MORE:
 		return 0;
 	case HTTP_WRITE_NEXT_REQUEST:
-		conn_resume(c);
-		return lws_http_transaction_completed(wsi) ? -1 : 0;
+		return conn_next_request(c) == CONN_OK ? 0 : -1;
 	case HTTP_WRITE_CLOSE:
 		break;
 	}
@@ -491,7 +502,7 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
 	case LWS_CALLBACK_HTTP_BODY_COMPLETION:
 		return c && c->http && http_on_body_end(c) == CONN_OK ? 0 : -1;
 	case LWS_CALLBACK_HTTP_WRITEABLE:
-		return c && c->http ? http_writable(wsi, c) : 0;
+		return c && c->http ? http_writable(c) : 0;
 	case LWS_CALLBACK_RAW_ADOPT: /* a CONNECT request */
 	case LWS_CALLBACK_RAW_CONNECTED:
 	case LWS_CALLBACK_RAW_RX:

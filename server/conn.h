@@ -84,6 +84,10 @@ void conn_close(struct conn *c, unsigned code, const char *reason);
 void conn_close_deadline(struct conn *c);
 /* Without ceremony, soon. */
 void conn_kill(struct conn *c);
+/* Does the socket take bytes at once? */
+bool conn_can_write(struct conn *c);
+/* An HTTP answer is written; reading goes on. */
+enum conn_result conn_next_request(struct conn *c);
 /* Has the peer sent something, or its end, that was not read yet? */
 bool conn_has_unread(struct conn *c);
 /* Plain bytes of an HTTP answer; only before an upgrade. */

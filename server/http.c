@@ -22,7 +22,7 @@
 
 struct http_times http_times = { LIMIT_HTTP_HEADER_TIME_MS, LIMIT_HTTP_BODY_TIME_MS, 75000 };
 
-enum http_state { HTTP_HEAD, HTTP_BODY, HTTP_WORKING, HTTP_ANSWERING, HTTP_LINGERING };
+enum http_state { HTTP_HEAD, HTTP_BODY, HTTP_WORKING, HTTP_ANSWERING, HTTP_ANSWERED, HTTP_LINGERING };
 
 struct http {
 	enum http_state state;
@@ -171,7 +171,18 @@ static enum conn_result answer(struct conn *c, const struct api_response *r)
 	h->state = HTTP_ANSWERING;
 	/* A client that does not read its answer does not keep it here for ever. */
 	c->deadline_ms = clock_mono_ms() + http_times.body_ms;
-	conn_resume(c); /* lws writes nothing to a paused HTTP connection */
+	/* Written at once as far as the socket takes it: the transport says that it could be written to only while it
+	 * reads, and a request sent ahead may then end the connection before the answer is out. */
+	enum http_write wrote = HTTP_WRITE_MORE;
+	while (wrote == HTTP_WRITE_MORE && h->state == HTTP_ANSWERING && conn_can_write(c))
+		wrote = http_on_writable(c);
+	if (wrote == HTTP_WRITE_NEXT_REQUEST)
+		return conn_next_request(c);
+	if (wrote == HTTP_WRITE_CLOSE && h->out)
+		return CONN_CLOSE; /* it cannot be written to any more, and will not be told that it can */
+	if (wrote == HTTP_WRITE_CLOSE)
+		h->state = HTTP_ANSWERED;
+	conn_resume(c);
 	conn_want_write(c);
 	return CONN_OK;
 }
@@ -325,6 +336,8 @@ enum conn_result http_on_body_end(struct conn *c)
 enum http_write http_on_writable(struct conn *c)
 {
 	struct http *h = c->http;
+	if (h->state == HTTP_ANSWERED)
+		return HTTP_WRITE_CLOSE;
 	if (h->state != HTTP_ANSWERING)
 		return HTTP_WRITE_MORE;
 	size_t n = h->out_len - h->out_sent;

@@ -43,9 +43,36 @@ static const struct key_alg algs[] = {
 };
 #define ALGS (sizeof algs / sizeof *algs)
 
+/* libjwt 1.17 on OpenSSL knows the names PS256… and then verifies nothing of that kind. So it is asked to verify a
+ * token of {"alg":"PS256","typ":"JWT"} and {}, made with a key that is used for nothing else. */
+static int pss_verifies(void)
+{
+	static const char pem[] = "-----BEGIN PUBLIC KEY-----\n"
+				  "MIIBIDALBgkqhkiG9w0BAQoDggEPADCCAQoCggEBANxCmRZS0vtBgTXiQePnVl29\n"
+				  "CN18YiItGBjenKXHXjAHW6w5Vm/GDwcLwBVr9f39bCLEFz6pOyNxbiByGN8XzJbT\n"
+				  "T/o5BkfXHGiuF5Edomh+OvlCs5Yu9zJXaY/J5wSk47K025Uz1NgDQA23M/wqU2+I\n"
+				  "ne73ilyOtCqSAiQPNug6mHregbLpSyluMsS9xn8NsdCzcQQd4Gu3777pG7jQTpQc\n"
+				  "ogubTfL3OmhpgDm6h6RdSVgikm9foYXPB60yOwMlDrBNTIQkPyJQHSOb5GzKHX8a\n"
+				  "8ONtUXrYEiMKonI2x72UXwruVStEgNijIMXgTJH+ykCukTFAX5IfUA1fIhw+CokC\n"
+				  "AwEAAQ==\n"
+				  "-----END PUBLIC KEY-----\n";
+	static const char token[] =
+		"eyJhbGciOiJQUzI1NiIsInR5cCI6IkpXVCJ9.e30.0i1e6T4EVR0bVvxAaUYUmMSEvV8BpHfI9E5LPFIA0bsVPP22NXsHkJtYBFk7"
+		"ILUEO90UvzKB9OuaJXs2lPJDp-"
+		"booeYVpvP12IxH7OYCl6Ddv1WT6JbhOcdIBLhc9QJFRM3JvKvsdsPQjOHCTe2xGV1pYjA3XdFPI1Nh"
+		"lsRz5YvFnuoVCmltT0igjmfDsWwOgLpml4BwTmPFnhoIuIwnFiq867_cjUBBzbIgwtW1vz-"
+		"2YZVrLDpDRAOp0MZeHP9Y9xiN0kKVjrDX"
+		"q06qM8buzEUDFIebA-oSqONntF1wu95SJ8KWroQu9MhHA902ZgOq5DKkfr4fGp4W8yo6vX7fbA";
+	jwt_t *jwt = NULL;
+	int ok = jwt_decode(&jwt, token, (const unsigned char *)pem, (int)sizeof pem - 1) == 0;
+	jwt_free(jwt);
+	ERR_clear_error();
+	return ok;
+}
+
 static int alg_is_installed(const struct key_alg *alg)
 {
-	return jwt_str_alg(alg->name) != JWT_ALG_INVAL;
+	return jwt_str_alg(alg->name) != JWT_ALG_INVAL && (!alg->pss || pss_verifies());
 }
 
 const struct key_alg *key_alg_find(const char *name, size_t n, char *err, size_t err_len)

@@ -6,10 +6,12 @@
 #include <pthread.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define REQUEST_MAX 65536
+#define CURL_BAD_ARGUMENT 43
 
 struct listener {
 	struct fixture f;
@@ -114,9 +116,9 @@ static void listener_end(struct listener *l)
 	end(&l->f);
 }
 
-/* Runs curl; out: the body and the status. */
-static void run_curl(const struct listener *l, const char *scope, const char *secret, const char *options,
-		     const char *target, char out[1024])
+/* Runs curl; out: the body and the status. Returns curl's exit code. */
+static int run_curl(const struct listener *l, const char *scope, const char *secret, const char *options,
+		    const char *target, char out[1024])
 {
 	char command[1024];
 	snprintf(command, sizeof command,
@@ -127,7 +129,8 @@ static void run_curl(const struct listener *l, const char *scope, const char *se
 	assert_non_null(pipe);
 	size_t n = fread(out, 1, 1023, pipe);
 	out[n] = '\0';
-	pclose(pipe);
+	int status = pclose(pipe);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 static void test_requests_of_curl_verify(void **state)
@@ -143,6 +146,7 @@ static void test_requests_of_curl_verify(void **state)
 		{ "", "/v1/targets?limit=5&flag&empty=" },
 		{ "", "/v1/policies/a%20b" },
 		{ "", "/v1/policies/a~b_c-d.e" },
+		{ "", "/v1//policies/../x/./y" },
 		{ "--path-as-is", "/v1//policies/../x/./y" },
 		{ "-X POST -H 'Content-Type: application/json' -d '{\"principal\":\"alice\"}'",
 		  "/v1/policies:simulate" },
@@ -157,7 +161,10 @@ static void test_requests_of_curl_verify(void **state)
 	char out[1024];
 	listener_begin(&l);
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		run_curl(&l, "default:tunnel", EXAMPLE_SECRET, cases[i].options, cases[i].target, out);
+		int code = run_curl(&l, "default:tunnel", EXAMPLE_SECRET, cases[i].options, cases[i].target, out);
+		/* curl from some 8.x on sends nothing then: "Cannot use sigv4 authentication with path-as-is flag". */
+		if (code == CURL_BAD_ARGUMENT && strcmp(cases[i].options, "--path-as-is") == 0)
+			continue;
 		if (strcmp(out, " [200]") != 0)
 			fail_msg("curl %s %s: %s", cases[i].options, cases[i].target, out);
 	}
