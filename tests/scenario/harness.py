@@ -99,7 +99,7 @@ class Proc:
 def make_ca(folder):
     """ca.pem, server.pem, server.key for localhost in folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    now = datetime.datetime.utcnow()
+    now = datetime.datetime.now(datetime.timezone.utc)
 
     def build(name, key, issuer, issuer_key, ca):
         b = (
