@@ -1,9 +1,27 @@
 #include "cli/listener.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define NO_FILES_WAIT_MS 100
+
+static void on_connection(uv_poll_t *poll, int status, int events);
+
+static void on_again(uv_timer_t *timer)
+{
+	struct listener *l = timer->data;
+	uv_poll_start(&l->poll, UV_READABLE, on_connection);
+}
+
+/* A connection that cannot be taken stays in the queue and would wake the loop for ever. */
+static void wait_for_files(struct listener *l)
+{
+	uv_poll_stop(&l->poll);
+	uv_timer_start(&l->again, on_again, NO_FILES_WAIT_MS, 0);
+}
 
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
@@ -11,8 +29,11 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 	(void)status, (void)events;
 	for (;;) {
 		int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), one = 1;
-		if (fd < 0)
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+				wait_for_files(l);
 			return;
+		}
 		struct err e = { 0 };
 		uint32_t stream;
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* fails on a unix socket: fine */
@@ -30,7 +51,8 @@ int listener_start(struct listener *l, struct session *s, int fd, struct err *e)
 		close(fd);
 		return err_set(e, ERR_IO, "%s: %s", l->label, uv_strerror(rc));
 	}
-	l->poll.data = l;
+	uv_timer_init(&s->loop, &l->again);
+	l->poll.data = l->again.data = l;
 	l->active = true;
 	uv_poll_start(&l->poll, UV_READABLE, on_connection);
 	return 0;
@@ -48,4 +70,5 @@ void listener_stop(struct listener *l)
 		return;
 	l->active = false;
 	uv_close((uv_handle_t *)&l->poll, on_closed);
+	uv_close((uv_handle_t *)&l->again, NULL);
 }

@@ -6,6 +6,7 @@
 
 struct listener {
 	uv_poll_t poll;
+	uv_timer_t again; /* runs while there are no descriptors for more connections */
 	struct session *session;
 	struct link_dest dest;
 	char label[300]; /* for complaints */

@@ -2,8 +2,9 @@
  * ready, one chunk a wake-up, so that many streams share the loop evenly. Regular files and /dev/null, which epoll
  * refuses, count as always ready and get a chunk a turn.
  *
- * Sockets are used with MSG_DONTWAIT. Pipes and terminals have no such thing: they are set non-blocking, which other
- * holders of the same open file see too, so it is undone before closing. */
+ * libuv sets what it watches non-blocking. Other holders of the same open file, such as the shell on the same terminal,
+ * see that too, so it is undone before closing; where both directions are the same open file, by the one that closes
+ * last. */
 #include "endpoint/internal.h"
 
 #include "base/limits.h"
@@ -25,6 +26,8 @@ struct side {
 	uv_poll_t poll;
 	bool watched; /* poll is a live handle; else always ready */
 	bool socket, made_nonblocking;
+	dev_t device; /* with inode: which file it is */
+	ino_t inode;
 	int events; /* asked of poll */
 };
 
@@ -86,7 +89,7 @@ void pump_eof(struct pump *p)
 static void on_poll_closed(uv_handle_t *h)
 {
 	struct pump *p = h->data;
-	if (--p->handles == 0)
+	if (--p->handles == 0 && p->done) /* both directions may be over before the stream is */
 		free(p);
 }
 
@@ -103,7 +106,18 @@ void pump_close_fds(int in_fd, int out_fd)
 		close_fd(out_fd);
 }
 
-static void close_side(struct side *s)
+static void make_blocking(struct side *s, struct side *other)
+{
+	if (other->fd >= 0 && other->device == s->device && other->inode == s->inode) {
+		other->made_nonblocking = true;
+		return;
+	}
+	int flags = fcntl(s->fd, F_GETFL);
+	if (flags >= 0)
+		(void)fcntl(s->fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+static void close_side(struct pump *p, struct side *s)
 {
 	if (s->fd < 0)
 		return;
@@ -112,11 +126,8 @@ static void close_side(struct side *s)
 		uv_close((uv_handle_t *)&s->poll, on_poll_closed);
 		s->watched = false;
 	}
-	if (s->made_nonblocking) {
-		int flags = fcntl(s->fd, F_GETFL);
-		if (flags >= 0)
-			(void)fcntl(s->fd, F_SETFL, flags & ~O_NONBLOCK);
-	}
+	if (s->made_nonblocking)
+		make_blocking(s, s == &p->in ? &p->out : &p->in);
 	close(s->fd);
 	s->fd = -1;
 }
@@ -129,8 +140,8 @@ static void close_both(struct pump *p, bool abort)
 		(void)setsockopt(p->out.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 	if (p->shared)
 		p->out.fd = -1;
-	close_side(&p->in);
-	close_side(&p->out);
+	close_side(p, &p->in);
+	close_side(p, &p->out);
 }
 
 static void retire(struct pump *p)
@@ -187,6 +198,9 @@ static int set_up_side(struct pump *p, struct side *s, int fd, struct err *e)
 	if (fstat(fd, &st) != 0)
 		return err_set_errno(e, ERR_INVALID, errno, "stream %u: descriptor %d", p->id, fd);
 	s->socket = S_ISSOCK(st.st_mode);
+	s->device = st.st_dev;
+	s->inode = st.st_ino;
+	int flags = fcntl(fd, F_GETFL);
 	int rc = uv_poll_init(p->ep->loop, &s->poll, fd);
 	if (rc != 0 && rc != UV_EPERM)
 		return err_set(e, ERR_IO, "stream %u: watch descriptor %d: %s", p->id, fd, uv_strerror(rc));
@@ -196,9 +210,7 @@ static int set_up_side(struct pump *p, struct side *s, int fd, struct err *e)
 		s->poll.data = p;
 		p->handles++;
 	}
-	int flags = s->watched && !s->socket ? fcntl(fd, F_GETFL) : -1;
-	if (flags >= 0 && !(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0)
-		s->made_nonblocking = true;
+	s->made_nonblocking = s->watched && flags >= 0 && !(flags & O_NONBLOCK);
 	return 0;
 }
 
@@ -284,7 +296,7 @@ static void pass_eof_on(struct pump *p)
 	if (p->out.socket)
 		(void)shutdown(p->out.fd, SHUT_WR);
 	else if (!p->shared)
-		close_side(&p->out);
+		close_side(p, &p->out);
 	link_stream_eof_done(p->ep->link, p->id);
 }
 
@@ -324,7 +336,8 @@ static bool pump_in(struct pump *p)
 		return true;
 	ssize_t n = read_some(&p->in, read_bytes, room < PUMP_CHUNK ? room : PUMP_CHUNK);
 	if (n > 0) {
-		link_stream_write(link, p->id, read_bytes, (size_t)n);
+		if (link_stream_write(link, p->id, read_bytes, (size_t)n) != (size_t)n)
+			return fail(p, ENOMEM, "read");
 		p->bytes_out += (uint64_t)n;
 		if (p->in.watched)
 			p->readable = false;
@@ -336,7 +349,7 @@ static bool pump_in(struct pump *p)
 		p->in_done = true;
 		link_stream_finish(link, p->id);
 		if (!p->shared)
-			close_side(&p->in);
+			close_side(p, &p->in);
 	} else {
 		return fail(p, errno, "read");
 	}
