@@ -554,6 +554,7 @@ async def case_replaced(s):
     await c2.send(b"from the newer")
     assert await take(t, 14) == b"from the newer"
     assert await take(c2, 12) == b"to the newer"
+    await s.line("attached s-1 client", 2)
     order = [x for x in s.lines if x.startswith(("attached s-1 client", "detached s-1 client"))]
     assert [x.split()[0] for x in order] == ["attached", "detached", "attached"], order
     # The replaced connection's end is no second detach.
