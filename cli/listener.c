@@ -1,12 +1,15 @@
 #include "cli/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define NO_FILES_WAIT_MS 100
+#define RESERVED_FILES 8 /* for the session's own legs: connections must not take what carries them */
 
 static void on_connection(uv_poll_t *poll, int status, int events);
 
@@ -23,11 +26,24 @@ static void wait_for_files(struct listener *l)
 	uv_timer_start(&l->again, on_again, NO_FILES_WAIT_MS, 0);
 }
 
+static bool files_left(void)
+{
+	struct rlimit limit;
+	int lowest = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0); /* free descriptors begin here */
+	if (lowest >= 0)
+		close(lowest);
+	return lowest >= 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)lowest + RESERVED_FILES < limit.rlim_cur;
+}
+
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
 	struct listener *l = poll->data;
 	(void)status, (void)events;
 	for (;;) {
+		if (!files_left()) {
+			wait_for_files(l);
+			return;
+		}
 		int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), one = 1;
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
