@@ -227,6 +227,11 @@ static void on_turn(uv_idle_t *idle)
 	struct endpoint *ep = idle->data;
 	uv_idle_stop(idle);
 	take_events(ep);
+	if (!ep->freed && !ep->ending && !ep->ended && ep->unpaired) {
+		ep->unpaired = false;
+		link_epoch_lost(ep->link, clock_mono_ms());
+		endpoint_lost(ep, "the other end is away");
+	}
 	if (!ep->freed && !ep->ending && !ep->ended) {
 		if (ep->broken[0]) {
 			char why[sizeof ep->broken];

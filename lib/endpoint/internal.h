@@ -35,6 +35,7 @@ struct endpoint {
 	enum endpoint_state state;
 	int64_t lost_at;
 	char trouble[256]; /* why the last attempt failed */
+	bool unpaired;     /* the relay said so in this turn */
 	char broken[256];  /* why the present epoch cannot go on; "" */
 
 	/* path.c */

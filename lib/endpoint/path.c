@@ -157,6 +157,7 @@ static void on_attached(struct endpoint *ep, struct leg *leg)
 	ep->leg = leg;
 	ep->want_new = false;
 	ep->broken[0] = '\0';
+	ep->unpaired = false;
 	link_epoch_lost(ep->link, clock_mono_ms());
 }
 
@@ -166,6 +167,11 @@ static void on_paired(struct endpoint *ep, struct leg *leg)
 	if (leg != ep->leg || ep->ending)
 		return;
 	ep->broken[0] = '\0';
+	if (ep->unpaired)
+		endpoint_lost(ep, "the other end is away");
+	ep->unpaired = false;
+	if (ep->freed)
+		return;
 	if (link_epoch_start(ep->link, clock_mono_ms(), &e) == 0)
 		(void)leg_ready(leg); /* fails only when the leg is closing, which is told by its own callback */
 	else
@@ -177,8 +183,8 @@ static void on_unpaired(struct endpoint *ep, struct leg *leg)
 {
 	if (leg != ep->leg || ep->ending)
 		return;
-	link_epoch_lost(ep->link, clock_mono_ms());
-	endpoint_lost(ep, "the other end is away");
+	/* Acted on in the turn, behind what the other end said last: it may have been goodbye. */
+	ep->unpaired = true;
 	endpoint_turn_soon(ep);
 }
 

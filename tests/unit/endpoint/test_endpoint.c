@@ -36,7 +36,7 @@ static void test_streams_both_ways_and_a_clean_end(void **state)
 	assert_int_equal(h->target.end.link_code, LINK_OK);
 	assert_string_equal(h->target.end.text, "done");
 	assert_int_equal(h->client.losts + h->target.losts, 0);
-	assert_int_equal(harness_stat(h, "bye"), 1000);
+	HARNESS_UNTIL(h, harness_stat(h, "bye") == 1000); /* the relay counts it after it has answered */
 	assert_int_equal(endpoint_get_state(h->client.ep), ENDPOINT_OVER);
 }
 
