@@ -31,7 +31,7 @@ OURS = LIB | {"tunnel", "server", "agent", "cli", "plugins"}
 
 # Library header -> where it may be used.
 ONLY = {
-    "libwebsockets.h": r"server/conn\.c",
+    "libwebsockets.h": r"server/conn(_head)?\.c",
     "dlfcn.h": r"server/plugin_[a-z]+\.c",
     "sqlite3.h": r"plugins/store-sqlite/.*",
     "hiredis/": r"plugins/store-redis/.*",
