@@ -1,7 +1,8 @@
 /* A worker is alive while its socket answers; nothing else is trusted, no pid, no table on disk. When a channel breaks
  * the socket is tried again, and only a refused connection means that the worker is gone. Then its exit record speaks
  * for it, or, without one, the supervisor reports that it died. Reports reach the spool's disk before the worker may
- * forget them and before its files are removed. */
+ * forget them and before its files are removed: when the spool does not take one, nothing behind it is taken either,
+ * and the worker is asked again later. */
 #include "agent/sessions.h"
 
 #include "agent/allow.h"
@@ -27,15 +28,17 @@
 #include <unistd.h>
 
 #define CLOSE_INTERNAL 4010 /* PROTOCOL.md, section 3 */
+#define AGAIN_MS 2000       /* until a worker or a spool that could not be reached is tried again */
 
 struct session {
 	struct list node;
 	struct sessions *owner;
 	char id[LIMIT_ID + 1];
 	struct channel *channel;
-	bool greeted; /* its worker has said hello on this channel */
-	bool offered; /* an offer waits for the worker's hello */
-	bool ended;   /* its session-closed is in the spool */
+	bool greeted;  /* its worker has said hello on this channel */
+	bool offered;  /* an offer waits for the worker's hello */
+	bool ended;    /* its session-closed is in the spool */
+	bool troubled; /* it was logged that its reports cannot be kept */
 	uint64_t acked;
 	char problem[256]; /* why the worker could not start, in its own words */
 };
@@ -48,6 +51,7 @@ struct sessions {
 	struct allow *allow;
 	struct list all;
 	size_t count;
+	uv_timer_t *again; /* active while a session has no channel */
 	struct sessions_callbacks callbacks;
 	void *user;
 };
@@ -98,15 +102,37 @@ static int take_report(struct session *one, const json_t *wrapped, struct err *e
 	return rc;
 }
 
-static void report_death(struct session *one)
+static int report_death(struct session *one, struct err *e)
 {
-	struct err e = { 0 };
 	json_auto_t *wrapped = json_pack("{s:I, s:{s:s, s:s, s:i, s:s}}", "n",
 					 (json_int_t)spool_last_number(one->owner->spool, one->id) + 1, "body", "type",
 					 "session-closed", "session", one->id, "code", CLOSE_INTERNAL, "text",
 					 "the agent's worker for this session died");
-	if (!wrapped || take_report(one, wrapped, &e))
-		log_error("session %s: cannot report its end: %s", one->id, e.text);
+	return wrapped ? take_report(one, wrapped, e) : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+/* 0: they are in the spool, or never will be. */
+static int take_exit_record(struct session *one, const json_t *reports, struct err *e)
+{
+	for (size_t i = 0; i < json_array_size(reports); i++) {
+		int rc = take_report(one, json_array_get(reports, i), e);
+		if (rc && rc != ERR_PROTOCOL)
+			return rc;
+		if (rc)
+			log_error("session %s: report lost: %s", one->id, e->text);
+	}
+	return 0;
+}
+
+static void on_again(uv_timer_t *timer);
+
+static void try_again_later(struct session *one, const struct err *e)
+{
+	if (!one->troubled)
+		log_error("session %s: %s; trying again", one->id, e->text);
+	one->troubled = true;
+	if (!uv_is_active((uv_handle_t *)one->owner->again))
+		uv_timer_start(one->owner->again, on_again, AGAIN_MS, 0);
 }
 
 static void on_dead(struct session *one)
@@ -116,41 +142,50 @@ static void on_dead(struct session *one)
 	struct err e = { 0 };
 	int rc = exits_read(s->settings->runtime_dir, one->id, &reports, &e);
 	if (rc == 0) {
-		for (size_t i = 0; i < json_array_size(reports); i++)
-			if (take_report(one, json_array_get(reports, i), &e))
-				log_error("session %s: report lost: %s", one->id, e.text);
+		rc = take_exit_record(one, reports, &e);
 		json_decref(reports);
 	} else if (one->offered) {
+		one->offered = false;
+		one->ended = true;
+		rc = 0;
 		s->callbacks.refused(s->user, one->id, LINK_INTERNAL,
 				     *one->problem ? one->problem : "the agent could not start a worker");
 	} else if (!one->ended) {
 		log_error("session %s: its worker died without an exit record", one->id);
-		report_death(one);
-	}
-	rc = spool_sync(s->spool, &e);
-	if (rc) {
-		log_error("session %s: %s; its files stay for the next start", one->id, e.text);
+		rc = report_death(one, &e);
 	} else {
-		exits_remove(s->settings->runtime_dir, one->id);
-		spool_forget(s->spool, one->id);
-		log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", one->id }), "worker gone");
+		rc = 0;
 	}
+	if (rc == 0)
+		rc = spool_sync(s->spool, &e);
+	if (rc) {
+		try_again_later(one, &e);
+		return;
+	}
+	exits_remove(s->settings->runtime_dir, one->id);
+	spool_forget(s->spool, one->id);
+	log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", one->id }), "worker gone");
 	drop(one);
 }
 
-static int connect_worker(const char *runtime_dir, const char *id)
+/* A descriptor; ERR_NOT_FOUND: nobody is there; other errors tell nothing about the worker. Never waits: the queue of a
+ * worker that stands still may be full. */
+static int connect_worker(const char *runtime_dir, const char *id, struct err *e)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char path[EXITS_PATH];
-	if (exits_path(runtime_dir, id, "sock", path, NULL) || strlen(path) >= sizeof address.sun_path)
-		return -1;
+	int rc = exits_path(runtime_dir, id, "sock", path, e);
+	if (rc || strlen(path) >= sizeof address.sun_path)
+		return err_set(e, ERR_NOT_FOUND, "%s: too long for a socket's name", path);
 	strcpy(address.sun_path, path);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
+		return fd;
+	bool gone = fd >= 0 && (errno == ECONNREFUSED || errno == ENOENT);
+	rc = err_set_errno(e, gone ? ERR_NOT_FOUND : ERR_IO, errno, "%s", path);
+	if (fd >= 0)
 		close(fd);
-		fd = -1;
-	}
-	return fd;
+	return rc;
 }
 
 static void on_message(void *user, json_t *message)
@@ -167,30 +202,65 @@ static void on_message(void *user, json_t *message)
 		const char *text = json_string_value(json_object_get(message, "text"));
 		snprintf(one->problem, sizeof one->problem, "%s", text ? text : "");
 	} else if (type && strcmp(type, "report") == 0) {
-		if (take_report(one, message, &e))
+		int rc = take_report(one, message, &e);
+		if (rc == ERR_PROTOCOL) {
 			log_error("session %s: report not kept: %s", one->id, e.text);
+		} else if (rc) {
+			/* What follows it must not be acknowledged before it. The worker repeats them all. */
+			channel_free(&one->channel);
+			try_again_later(one, &e);
+		} else {
+			one->troubled = false;
+		}
 	}
 }
 
 static int attach(struct session *one, int fd, struct err *e);
 
+/* To the worker's socket, or its end, or another try later. */
+static void reach_worker(struct session *one)
+{
+	struct err e = { 0 };
+	int fd = connect_worker(one->owner->settings->runtime_dir, one->id, &e);
+	if (fd == ERR_NOT_FOUND)
+		on_dead(one);
+	else if (fd < 0 || attach(one, fd, &e) != 0)
+		try_again_later(one, &e);
+}
+
+static void on_again(uv_timer_t *timer)
+{
+	struct sessions *s = timer->data;
+	LIST_EACH_SAFE(node, after, &s->all)
+	{
+		struct session *one = LIST_ENTRY(node, struct session, node);
+		if (!one->channel)
+			reach_worker(one);
+	}
+}
+
 static void on_channel_closed(void *user, const char *why)
 {
 	struct session *one = user;
-	struct err e = { 0 };
 	bool spoke = one->greeted;
 	log_debug("session %s: worker's channel: %s", one->id, why);
 	channel_free(&one->channel);
 	one->greeted = false;
-	int fd = spoke ? connect_worker(one->owner->settings->runtime_dir, one->id) : -1;
-	if (fd >= 0 && attach(one, fd, &e) == 0)
-		return;
-	on_dead(one);
+	if (spoke) {
+		reach_worker(one);
+	} else if (one->offered) {
+		on_dead(one);
+	} else {
+		struct err e = { 0 };
+		err_set(&e, ERR_CLOSED, "its worker does not answer: %s", why);
+		try_again_later(one, &e);
+	}
 }
 
 static int attach(struct session *one, int fd, struct err *e)
 {
 	static const struct channel_callbacks callbacks = { .message = on_message, .closed = on_channel_closed };
+	one->acked = 0; /* what it was told last may have been lost */
 	return channel_new(one->owner->loop, fd, &callbacks, one, &one->channel, e);
 }
 
@@ -208,15 +278,13 @@ static bool id_of_file(const char *name, char out[LIMIT_ID + 1])
 
 static void adopt(struct sessions *s, const char *id)
 {
-	struct err e = { 0 };
 	struct session *one = find(s, id) ? NULL : add(s, id);
 	if (!one)
 		return;
-	int fd = connect_worker(s->settings->runtime_dir, id);
-	if (fd >= 0 && attach(one, fd, &e) == 0)
+	reach_worker(one);
+	one = find(s, id);
+	if (one && one->channel)
 		log_with(LOG_LEVEL_INFO, FIELDS({ "session", id }), "worker adopted");
-	else
-		on_dead(one);
 }
 
 static int adopt_all(struct sessions *s, struct err *e)
@@ -258,6 +326,13 @@ int sessions_new(uv_loop_t *loop, const struct settings *settings, const char *t
 	list_init(&s->all);
 	s->loop = loop, s->settings = settings, s->target = target, s->spool = spool;
 	s->callbacks = *callbacks, s->user = user;
+	s->again = malloc(sizeof *s->again);
+	if (!s->again) {
+		free(s);
+		return err_set(e, ERR_NOMEM, "out of memory");
+	}
+	uv_timer_init(loop, s->again);
+	s->again->data = s;
 	int rc = allow_parse(settings->allow.at, settings->allow.n, &s->allow, e);
 	if (!rc)
 		rc = check_runtime_dir(settings->runtime_dir, e);
@@ -270,6 +345,11 @@ int sessions_new(uv_loop_t *loop, const struct settings *settings, const char *t
 	return rc;
 }
 
+static void on_timer_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
 void sessions_free(struct sessions **sessions)
 {
 	struct sessions *s = *sessions;
@@ -278,6 +358,7 @@ void sessions_free(struct sessions **sessions)
 		return;
 	LIST_EACH_SAFE(node, after, &s->all)
 	drop(LIST_ENTRY(node, struct session, node));
+	uv_close((uv_handle_t *)s->again, on_timer_closed);
 	allow_free(&s->allow);
 	free(s);
 }

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from harness import CLI, LIMIT, LineReader, TcpServer, echo_until_eof, wait_for
-import socket
 
 
 @pytest.fixture
@@ -26,15 +26,15 @@ def is_nonblocking(fd):
     return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
 
 
-def epoll_count(pid, kind):
-    """How many descriptors of that kind the process has."""
+def descriptors(pid, name):
+    """How many descriptors of that file the process has."""
     links = []
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         try:
             links.append(os.readlink(fd))
         except FileNotFoundError:
             pass
-    return sum(1 for link in links if kind in link)
+    return sum(1 for link in links if name in link)
 
 
 def test_target_ends_first_and_a_terminal_later(stack, terminal):
@@ -44,7 +44,7 @@ def test_target_ends_first_and_a_terminal_later(stack, terminal):
     p = stack.cli_popen("start-session", "--target", "web-1", "--to", f"127.0.0.1:{server.port}", stdin=theirs, stdout=theirs)
     assert b"hello" in os.read(ours, 100)
     name = os.ttyname(theirs)
-    wait_for(lambda: epoll_count(p.pid, name) == 1, "the output to be closed")
+    wait_for(lambda: descriptors(p.pid, name) == 1, "the output to be closed")
     assert is_nonblocking(theirs), "the input still is the same terminal"
     os.write(ours, b"\x04")
     assert p.wait(LIMIT) == 0, p.stderr.read()
@@ -65,9 +65,9 @@ def test_input_ends_first(stack, terminal):
         "start-session", "--target", "web-1", "--to", f"127.0.0.1:{TcpServer(server).port}", stdin=theirs, stdout=theirs
     )
     name = os.ttyname(theirs)
-    wait_for(lambda: epoll_count(p.pid, name) == 2, "the stream to begin")
+    wait_for(lambda: descriptors(p.pid, name) == 2, "the stream to begin")
     os.write(ours, b"\x04")
-    wait_for(lambda: epoll_count(p.pid, name) == 1, "the input to be closed")
+    wait_for(lambda: descriptors(p.pid, name) == 1, "the input to be closed")
     assert is_nonblocking(theirs), "a terminal that is stopped must not stop the session"
     go.set()
     assert p.wait(LIMIT) == 0, p.stderr.read()

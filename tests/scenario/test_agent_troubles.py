@@ -1,0 +1,89 @@
+"""The agent's disk is full, a worker stands still: what was to be reported is reported later, and nobody waits for it."""
+
+import os
+import resource
+import signal
+import socket
+
+from harness import AGENT, LIMIT, Proc, TcpServer, echo_until_eof, wait_for
+
+
+def talk(port, data):
+    with socket.create_connection(("127.0.0.1", port), LIMIT) as s:
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: s.recv(65536), b""))
+
+
+def start_limited(agent):
+    """The supervisor anew, in a way that a file over its limit is an error and not a signal."""
+    agent.proc.stop()
+    env = agent.stack.env()
+    agent.proc = Proc(["sh", "-c", f"trap '' XFSZ; exec {AGENT} --config {agent.folder}/agent.conf"], agent.folder / "log", env=env)
+    agent.stack.procs.append(agent.proc)
+    agent.stack.wait_connected(agent.target)
+
+
+def streams_reported(stack):
+    records = stack.audit()
+    return tuple(sum(r["event"] == event for r in records) for event in ("stream.open", "stream.close"))
+
+
+def test_reports_survive_a_full_disk(stack):
+    agent = stack.agents["web-1"]
+    start_limited(agent)
+    p, (port,) = stack.forward("web-1", f"127.0.0.1:{TcpServer(echo_until_eof).port}")
+    assert talk(port, b"one") == b"one"
+    wait_for(lambda: streams_reported(stack) == (1, 1), "the first stream to be reported", every=0.1)
+
+    spool = agent.folder / "state" / "reports"
+    room = spool.stat().st_size + 100  # for no whole report, but for an acknowledgement
+    resource.prlimit(agent.proc.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    assert talk(port, b"two") == b"two"
+    agent.proc.wait_log("supervisor gone")  # by the worker: the supervisor's own log is over the limit as well
+    assert talk(port, b"three") == b"three"
+    assert streams_reported(stack) == (1, 1)
+
+    resource.prlimit(agent.proc.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    wait_for(lambda: streams_reported(stack) == (3, 3), "all streams to be reported", every=0.1)
+    p.send_signal(signal.SIGINT)
+    assert p.wait(LIMIT) == 0
+
+
+def test_an_end_survives_a_full_disk(stack):
+    agent = stack.agents["web-1"]
+    start_limited(agent)
+    p, (port,) = stack.forward("web-1", f"127.0.0.1:{TcpServer(echo_until_eof).port}")
+    assert talk(port, b"one") == b"one"
+    resource.prlimit(agent.proc.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    assert talk(port, b"two") == b"two"
+    worker = set(stack.worker_pids()) - {agent.proc.pid}
+    p.send_signal(signal.SIGINT)
+    assert p.wait(LIMIT) == 0
+    wait_for(lambda: not worker & set(stack.worker_pids()), "the worker to be gone")
+    resource.prlimit(agent.proc.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    wait_for(lambda: streams_reported(stack) == (2, 2), "its last words to be reported", every=0.1)
+    wait_for(lambda: not list((agent.folder / "run").glob("s-*")), "the runtime folder to be empty")
+
+
+def test_a_worker_that_stands_still_keeps_nobody(stack):
+    """Its queue of connections fills up with those of dead supervisors; a new one connects all the same."""
+    agent = stack.agents["web-1"]
+    p, (port,) = stack.forward("web-1", f"127.0.0.1:{TcpServer(echo_until_eof).port}")
+    assert talk(port, b"one") == b"one"
+    (worker,) = set(stack.worker_pids()) - {agent.proc.pid}
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for _ in range(8):
+            agent.proc.kill()
+            agent.proc.p.wait()
+            agent.restart()
+            agent.proc.wait_log("connected")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert talk(port, b"two") == b"two"
+    wait_for(lambda: streams_reported(stack) == (2, 2), "both streams to be reported", every=0.1)
+    assert [s["state"] for s in stack.json("list-sessions")] == ["active"]
+    p.send_signal(signal.SIGINT)
+    assert p.wait(LIMIT) == 0
+    wait_for(lambda: not list((agent.folder / "run").glob("s-*")), "the runtime folder to be empty")
