@@ -47,6 +47,14 @@ static uint64_t moved(const struct harness *h)
 	return s.bytes_in + s.bytes_out;
 }
 
+/* Where the relay pairs anew before it has seen the old leg go, nobody is told of a loss: epochs count, not states. */
+static uint64_t epochs(const struct harness *h)
+{
+	struct link_stats s;
+	endpoint_get_stats(h->client.ep, &s);
+	return s.epochs;
+}
+
 /* Cuts after every so many bytes, in turn the client's, the target's and both legs. */
 static void test_equal_bytes_through_many_cuts(void **state)
 {
@@ -59,18 +67,18 @@ static void test_equal_bytes_through_many_cuts(void **state)
 	for (unsigned i = 0; i < APPS; i++)
 		id[i] = harness_open_app(h, &app[i], TOTAL, i * 77);
 	for (unsigned i = 0; i < CUTS; i++) {
-		uint64_t mark = moved(h) + 2 * APPS * (uint64_t)TOTAL / (CUTS + 4);
+		uint64_t mark = (i + 1) * 2 * APPS * (uint64_t)TOTAL / (CUTS + 4);
 		HARNESS_UNTIL(h, moved(h) >= mark);
-		unsigned ups = h->client.ups;
+		uint64_t before = epochs(h);
 		harness_tell(h, "cut %s", who[i % 3]);
-		HARNESS_UNTIL(h, h->client.ups > ups);
+		HARNESS_UNTIL(h, epochs(h) > before);
 	}
 	for (unsigned i = 0; i < APPS; i++) {
 		HARNESS_UNTIL(h, app[i].done);
 		app_join(&app[i]);
 		expect_clean_close(h, id[i], TOTAL);
 	}
-	assert_true(h->client.losts >= CUTS);
+	assert_true(h->client.losts >= CUTS / 3);
 	assert_int_equal(h->client.ups, h->client.losts + 1);
 	assert_int_equal(harness_stat(h, "attaches"), 0);
 }
@@ -147,9 +155,9 @@ static void test_other_codes_are_tried_again(void **state)
 	harness_start_both(h);
 	uint32_t id = harness_open_app(h, &app, 4000000, 1);
 	for (unsigned i = 0; i < sizeof codes / sizeof codes[0]; i++) {
-		unsigned ups = h->client.ups;
+		uint64_t before = epochs(h);
 		harness_tell(h, "close %s %u", i % 2 ? "client" : "target", codes[i]);
-		HARNESS_UNTIL(h, h->client.ups > ups);
+		HARNESS_UNTIL(h, epochs(h) > before);
 	}
 	HARNESS_UNTIL(h, app.done);
 	app_join(&app);
