@@ -337,7 +337,7 @@ static void test_target_ends_it(void **state)
 	h->client.free_when_over = true;
 	harness_start_both(h);
 	uint32_t id = harness_open_app(h, &app, 1u << 30, 1);
-	HARNESS_UNTIL(h, moved(h) > 100000);
+	HARNESS_UNTIL(h, moved(h) > 100000 && h->target.asked == 1);
 	endpoint_end(h->target.ep, LINK_TERMINATED, "the agent stops");
 	HARNESS_UNTIL(h, h->client.over && h->target.over);
 	assert_null(h->client.ep);
