@@ -294,6 +294,15 @@ static int send_close(struct lws *wsi, struct conn *c)
 	return 0;
 }
 
+/* lws takes only a pong for a sign of life. */
+static void count_as_alive(struct conn *c, int64_t now)
+{
+	if (now - c->valid_ms < 1000)
+		return;
+	c->valid_ms = now;
+	lws_validity_confirmed(wsi_of(c));
+}
+
 static int give(struct conn *c, bool binary, const uint8_t *data, size_t len, bool last)
 {
 	return c->ops->on_data(c, binary, data, len, last) == CONN_CLOSE && !c->closing ? -1 : 0;
@@ -303,6 +312,7 @@ static int ws_receive(struct lws *wsi, struct conn *c, const uint8_t *data, size
 {
 	if (c->closing)
 		return 0;
+	count_as_alive(c, clock_mono_ms()); /* its pong may wait behind much else on a slow line */
 	bool last = lws_is_final_fragment(wsi) && lws_remaining_packet_payload(wsi) == 0;
 	bool binary = lws_frame_is_binary(wsi);
 	int rc = 0;
@@ -386,11 +396,8 @@ static void tick_one(struct conn *c, int64_t now)
 	}
 	if (!c->open)
 		return;
-	if (c->paused && now - c->valid_ms >= 1000) {
-		/* While it is not read, its pongs are not seen. */
-		c->valid_ms = now;
-		lws_validity_confirmed(wsi);
-	}
+	if (c->paused) /* while it is not read, its pongs are not seen */
+		count_as_alive(c, now);
 	c->ops->on_tick(c, now);
 }
 

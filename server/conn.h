@@ -69,7 +69,7 @@ struct conn {
 	char close_reason[120]; /* a close frame has room for 123 bytes */
 	unsigned peer_code;     /* of the peer's close frame */
 	int64_t deadline_ms;    /* monotonic; killed then. 0: none */
-	int64_t valid_ms;       /* when the transport last heard that a paused peer counts as alive */
+	int64_t valid_ms;       /* when the transport last heard that the peer is alive */
 };
 
 void conn_want_write(struct conn *c);

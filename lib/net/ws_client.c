@@ -143,8 +143,8 @@ static void on_piece(struct ws_client *ws, const struct ws_piece *p)
 			ws->callbacks.binary(ws->user, p->data, p->len);
 		break;
 	case WS_PING:
-		/* A peer that only pings and never reads must not fill our memory: one that waits is enough. */
-		if (open && conn_unsent(&ws->conn) < WS_ROOM_HIGH)
+		/* A peer that only pings and never reads must not fill our memory. A full queue is no reason yet. */
+		if (open && conn_unsent(&ws->conn) < 2 * WS_ROOM_HIGH)
 			(void)ws_encode(&ws->conn.out, WS_PONG, true, true, p->data, p->len);
 		ws_end_turn_soon(ws);
 		break;

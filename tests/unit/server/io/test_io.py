@@ -743,14 +743,20 @@ def test_slow_reader_gets_everything():
 
 
 async def case_heartbeat(s):
-    """A peer that is silent to pings is dropped within about 15 s; one that answers stays."""
+    """A peer that is silent to pings is dropped within about 15 s; one that answers, or sends other things, stays."""
+    busy = mute_leg(s, "s-3", "client")
+    await s.line("attached s-3 client")
     mute = mute_leg(s, "s-1", "client")
     await s.line("attached s-1 client")
     ws = await attached(await s.leg("s-2", "client"))
     start = time.monotonic()
-    await s.line("detached s-1 client")
+    dropped = asyncio.create_task(s.line("detached s-1 client"))
+    while not (await asyncio.wait([dropped], timeout=1))[0]:
+        busy.sendall(b"\x82\x81\0\0\0\0x")  # a binary message of one byte, its pong far behind
     assert time.monotonic() - start < 20
+    assert not [x for x in s.lines if x.startswith("detached s-3")]
     mute.close()
+    busy.close()
     await ws.send('{"type":"ready","epoch":77}')
     assert (await text(ws))["code"] == 4008
 
