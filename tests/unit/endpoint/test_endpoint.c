@@ -1,6 +1,8 @@
 /* Sessions through cuts, moves and ends. */
 #include "harness.h"
 
+#include <arpa/inet.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void expect_clean_close(struct harness *h, uint32_t id, uint64_t total)
@@ -194,10 +196,19 @@ static void test_moved_without_an_address_asks_a_server(void **state)
 static void test_no_move_from_tls_to_plain_text(void **state)
 {
 	struct harness *h = *state;
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof a;
+	int trap = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	assert_int_equal(bind(trap, (struct sockaddr *)&a, len), 0);
+	assert_int_equal(listen(trap, 8), 0);
+	getsockname(trap, (struct sockaddr *)&a, &len);
 	harness_start_both(h);
-	harness_tell(h, "close both 4009 http://localhost:1");
-	HARNESS_UNTIL(h, h->client.ups == 2 && h->target.ups == 2);
+	harness_tell(h, "close both 4009 http://localhost:%u", ntohs(a.sin_port));
+	HARNESS_UNTIL(h, (accept(trap, NULL, NULL) >= 0) || (h->client.ups == 2 && h->target.ups == 2));
+	assert_int_equal(h->client.ups, 2); /* not one connection to where the token could be read */
+	assert_int_equal(accept(trap, NULL, NULL), -1);
 	assert_int_equal(harness_stat(h, "attaches"), 2);
+	close(trap);
 }
 
 static void test_a_dead_relay_is_replaced(void **state)
