@@ -129,8 +129,11 @@ void conn_resume(struct conn *c)
 	c->paused = false;
 	if (!c->held.first)
 		start_reading(c);
-	/* Gives what is held; and what lies decrypted in the TLS layer makes no socket event, being writable does. */
-	lws_callback_on_writable(wsi_of(c));
+	/* Gives what is held; and what lies decrypted in the TLS layer makes no socket event, being writable does. Not
+	 * so for HTTP: when the request's rest comes first and it is paused again, lws is told for ever that it could
+	 * write. */
+	if (c->ops)
+		lws_callback_on_writable(wsi_of(c));
 }
 
 int conn_write(struct conn *c, bool binary, uint8_t *data, size_t len)

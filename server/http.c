@@ -374,6 +374,9 @@ enum conn_result http_on_tick(struct conn *c, int64_t now_mono_ms, bool can_writ
 	/* Bytes that come while an answer waits to be read stay unread in the socket and keep the loop turning. */
 	if (h->state == HTTP_ANSWERING && !h->body_follows && conn_has_unread(c))
 		return CONN_CLOSE;
+	/* A server that goes away does not wait for requests that nobody has begun. */
+	if (h->state == HTTP_HEAD && !h->first && atomic_load(&c->server->draining) && !conn_has_unread(c))
+		return CONN_CLOSE;
 	if (c->deadline_ms == 0 || now_mono_ms < c->deadline_ms)
 		return CONN_OK;
 	bool in_head = h->state == HTTP_HEAD && h->first;

@@ -47,7 +47,7 @@ static void obey(struct server *server, const char *line)
 	else if (strcmp(word, "forget") == 0)
 		relay_forget_anythread(server->relay, session);
 	else if (strcmp(word, "drain") == 0)
-		relay_drain_anythread(server->relay);
+		atomic_store(&server->draining, true), relay_drain_anythread(server->relay);
 	else if (strcmp(word, "connections") == 0)
 		say("connections %zu", reactors_connections_anythread(server->reactors));
 	else if (strcmp(word, "reload") == 0)

@@ -312,6 +312,32 @@ def test_http_busy():
         assert answer(a)[0] == 200 and answer(b)[0] == 200
 
 
+def test_http_works_in_silence():
+    """A body that comes right with its head, one that comes later, a second request: nothing turns while a job runs."""
+    head = b"POST /sleep?ms=%d HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+    with Server() as s, s.raw() as one, s.raw() as two, s.raw() as three:
+        three.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in three.recv(65536)
+        before = s.cpu()
+        one.sendall(head % 1500 + b"hello")
+        two.sendall(head % 1500)
+        three.sendall(head % 1500 + b"hello")
+        s.wait_line("working", 2)
+        two.sendall(b"hello")
+        s.wait_line("worked", 3)
+        assert s.cpu() - before < 0.5, "the loop turned while a job ran"
+        for c in (one, two, three):
+            assert b" 200 " in c.recv(65536)
+
+
+def test_http_idle_connection_does_not_hold_a_drain():
+    with Server() as s, s.raw() as c:
+        c.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in c.recv(65536)
+        s.tell("drain")
+        assert c.recv(1) == b""
+
+
 def test_http_client_gone_while_working():
     with Server() as s:
         for _ in range(5):
