@@ -222,7 +222,8 @@ static void leave(struct leg *leg)
 	struct leg *peer = p->legs[!leg->role];
 	leg->in = false;
 	p->legs[leg->role] = NULL;
-	p->detached_ms = clock_mono_ms();
+	if (!p->detached_ms) /* the grace is not longer for an end that comes and goes alone */
+		p->detached_ms = clock_mono_ms();
 	if (p->paired) {
 		p->paired = false;
 		conn_queue_clear(&peer->out, true);

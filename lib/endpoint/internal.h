@@ -44,6 +44,7 @@ struct endpoint {
 	struct attach_job *job;
 	struct backoff backoff;
 	bool want_new;      /* the leg is not good enough: attach another */
+	bool overtaken;     /* beside this leg another was dialled: it may have taken the role's place, and be lost */
 	bool ask;           /* the next attempt asks a server first */
 	int64_t not_before; /* a server asked us to wait until then */
 	size_t server_turn;

@@ -44,8 +44,10 @@ static void refuse_finally(struct endpoint *ep, unsigned code, int status, const
 static void dial(struct endpoint *ep)
 {
 	struct err e;
-	if (leg_open(ep, ep->relay_url, &ep->next, &e) == 0)
+	if (leg_open(ep, ep->relay_url, &ep->next, &e) == 0) {
+		ep->overtaken = ep->leg != NULL;
 		return;
+	}
 	ep->next = NULL;
 	ep->ask = true;
 	endpoint_trouble(ep, e.text);
@@ -155,7 +157,7 @@ static void on_attached(struct endpoint *ep, struct leg *leg)
 	ep->next = NULL;
 	leg_free(&ep->leg);
 	ep->leg = leg;
-	ep->want_new = false;
+	ep->want_new = ep->overtaken = false;
 	ep->broken[0] = '\0';
 	ep->unpaired = false;
 	link_epoch_lost(ep->link, clock_mono_ms());
@@ -227,7 +229,8 @@ static void on_closed(struct endpoint *ep, struct leg *leg, const struct leg_end
 		link_epoch_lost(ep->link, clock_mono_ms());
 		return;
 	}
-	if (leg_code_is_final(end->code)) {
+	bool by_us = end->code == 4001 && !was_next && ep->overtaken;
+	if (leg_code_is_final(end->code) && !by_us) {
 		refuse_finally(ep, end->code, end->http_status, text);
 		return;
 	}

@@ -124,6 +124,27 @@ static void test_network_change_makes_before_it_breaks(void **state)
 	assert_true(harness_stat(h, "most") >= 2);
 }
 
+/* The newer leg took the older one's place and was lost; the word of it comes late. */
+static void test_replaced_by_a_leg_that_was_lost(void **state)
+{
+	struct harness *h = *state;
+	struct app app;
+	harness_start_both(h);
+	uint32_t id = harness_open_app(h, &app, 2000000, 1);
+	harness_tell(h, "answer 503");
+	harness_tell(h, "refuse 1 503");
+	endpoint_network_changed(h->client.ep);
+	HARNESS_UNTIL(h, harness_stat(h, "attaches") > 0);
+	harness_tell(h, "close client 4001");
+	HARNESS_UNTIL(h, h->client.losts == 1 || h->client.over);
+	assert_false(h->client.over);
+	harness_tell(h, "answer 200 A");
+	HARNESS_UNTIL(h, h->client.ups == 2);
+	HARNESS_UNTIL(h, app.done);
+	app_join(&app);
+	expect_clean_close(h, id, 2000000);
+}
+
 static void test_final_codes_end_it(void **state)
 {
 	static const unsigned codes[] = { 1000, 4000, 4001, 4003, 4004, 4005, 4006,
@@ -413,6 +434,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_equal_bytes_through_many_cuts, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_black_hole_is_left, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_network_change_makes_before_it_breaks, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_replaced_by_a_leg_that_was_lost, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_final_codes_end_it, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_other_codes_are_tried_again, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_moves_where_the_relay_says, harness_setup, harness_teardown),

@@ -30,8 +30,8 @@ static void info(struct server *server, const char *session)
 {
 	struct relay_info i = { 0 };
 	bool known = relay_info_anythread(server->relay, session, &i);
-	say("info %d client=%d target=%d up=%llu down=%llu", known, i.client, i.target, (unsigned long long)i.bytes_up,
-	    (unsigned long long)i.bytes_down);
+	say("info %d client=%d target=%d up=%llu down=%llu detached=%lld", known, i.client, i.target,
+	    (unsigned long long)i.bytes_up, (unsigned long long)i.bytes_down, (long long)i.detached_mono_ms);
 }
 
 static void obey(struct server *server, const char *line)

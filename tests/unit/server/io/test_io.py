@@ -629,6 +629,32 @@ async def case_refused(s):
     assert "client=0" in s.ask("info s-3", "info")
 
 
+async def case_detached_since(s):
+    """An end that comes and goes alone does not move the moment since when not both are there."""
+    def since():
+        return int(s.ask("info s-1", "info").split("detached=")[1])
+
+    c, t = await pair(s)
+    assert since() == 0
+    await t.close()
+    await s.line("detached s-1 target")
+    first = since()
+    assert first > 0
+    for i in range(2):
+        await asyncio.sleep(0.01)
+        await c.close()
+        await s.line("detached s-1 client", i + 1)
+        c = await attached(await s.leg("s-1", "client"))
+        assert since() == first
+    await attached(await s.leg("s-1", "target"))
+    assert since() == 0
+
+
+def test_detached_since():
+    with Server(reactors=2) as s:
+        asyncio.run(case_detached_since(s))
+
+
 def test_leg_refused():
     with Server() as s:
         asyncio.run(case_refused(s))
