@@ -1,9 +1,6 @@
 /* One end of a session. What happens on legs and descriptors only leaves marks; the turn, an idle handle that is active
  * while there are marks, does the work: events of the link, streams, output, timers. So everything that one round of
- * the loop brought is answered by one batch, and no callback of the user's runs inside a call of the user's.
- *
- * The end has three steps: `ending` (BYE and the leg's close are on their way out), `ended` (the reason is fixed), and
- * the over callback. Each is taken once. */
+ * the loop brought is answered by one batch, and no callback of the user's runs inside a call of the user's. */
 #include "endpoint/internal.h"
 
 #include "base/clock.h"
@@ -17,7 +14,6 @@
 #include <string.h>
 
 #define GIVE_UP_MS (15 * 60 * 1000)
-#define LAST_WORDS_MS 2000 /* for BYE and close to leave */
 
 static void on_turn(uv_idle_t *idle);
 
@@ -34,82 +30,13 @@ static void tell_state(struct endpoint *ep, enum endpoint_state state, int64_t o
 		ep->callbacks.state(ep->user, state, outage_ms, text);
 }
 
-/* The end. */
-
-void endpoint_finish(struct endpoint *ep, const struct endpoint_end *end)
-{
-	if (ep->ended || ep->freed)
-		return;
-	ep->ended = true;
-	ep->end = *end;
-	ep->state = ENDPOINT_OVER;
-	path_stop(ep);
-	uv_timer_stop(&ep->link_timer);
-	uv_timer_stop(&ep->give_up_timer);
-	endpoint_turn_soon(ep);
-}
-
-/* BYE first, then the leg's close; without a leg there is nobody to tell. */
-static void begin_end(struct endpoint *ep, unsigned code, const char *text)
-{
-	ep->end = (struct endpoint_end){ .link_code = code };
-	snprintf(ep->end.text, sizeof ep->end.text, "%s", text && *text ? text : link_code_name(code));
-	ep->ending = true;
-	leg_free(&ep->next);
-	attach_cancel(&ep->job);
-	uv_timer_stop(&ep->retry_timer);
-	if (!ep->leg)
-		endpoint_finish(ep, &ep->end);
-	else
-		uv_timer_start(&ep->give_up_timer, ep->give_up_timer.timer_cb, LAST_WORDS_MS, 0);
-	endpoint_turn_soon(ep);
-}
-
 static void on_give_up(uv_timer_t *timer)
 {
 	struct endpoint *ep = timer->data;
 	struct endpoint_end end = { .link_code = LINK_TIMEOUT };
 	snprintf(end.text, sizeof end.text, "not connected for %lld s%s%.200s", (long long)(ep->give_up_ms / 1000),
 		 ep->trouble[0] ? "; last: " : "", ep->trouble);
-	endpoint_finish(ep, ep->ending ? &ep->end : &end);
-}
-
-static void tell_over(struct endpoint *ep)
-{
-	if (ep->over_told || ep->freed)
-		return;
-	ep->over_told = true;
-	secret_free_text(&ep->token);
-	struct endpoint_end end = ep->end;
-	ep->callbacks.over(ep->user, &end);
-}
-
-static unsigned end_code_of_streams(const struct endpoint *ep)
-{
-	return ep->end.close_code || ep->end.http_status ? LINK_TERMINATED : ep->end.link_code;
-}
-
-static void say_last_words(struct endpoint *ep)
-{
-	if (leg_is_paired(ep->leg))
-		leg_fill(ep->leg, clock_mono_ms());
-	if (leg_is_paired(ep->leg) && link_has_output(ep->link))
-		return; /* the leg says when it takes more */
-	ep->close_sent = true;
-	/* The client's 1000 ends the session. The target's end only goes: its session may have another end. */
-	leg_close(ep->leg, ep->role == LINK_CLIENT ? 1000 : 1001, "");
-}
-
-static void turn_of_end(struct endpoint *ep)
-{
-	unsigned code = end_code_of_streams(ep);
-	pumps_end(ep, code == LINK_OK ? LINK_TERMINATED : code, ep->end.text);
-	if (ep->freed)
-		return;
-	if (ep->ended)
-		tell_over(ep);
-	else if (!ep->close_sent)
-		say_last_words(ep);
+	endpoint_finish(ep, &end);
 }
 
 /* States. */
@@ -189,7 +116,7 @@ static void on_event(struct endpoint *ep, const struct link_event *ev)
 		on_stream_asked(ep, ev);
 		break;
 	case LINK_EVENT_OVER:
-		begin_end(ep, ev->code, ev->text);
+		ending_begin(ep, ev->code, ev->text);
 		break;
 	default:
 		on_stream_event(ep, ev);
@@ -245,7 +172,7 @@ static void on_turn(uv_idle_t *idle)
 	if (ep->freed)
 		return;
 	if (ep->ending || ep->ended) {
-		turn_of_end(ep);
+		ending_turn(ep);
 		return;
 	}
 	if (leg_is_paired(ep->leg))
@@ -445,7 +372,15 @@ void endpoint_end(struct endpoint *ep, unsigned code, const char *text)
 	if (is_over(ep))
 		return;
 	link_bye(ep->link, code, text);
-	begin_end(ep, code, text);
+	ending_begin(ep, code, text);
+}
+
+void endpoint_detach(struct endpoint *ep)
+{
+	if (is_over(ep))
+		return;
+	ep->detaching = true;
+	ending_begin(ep, LINK_OK, "detached");
 }
 
 void endpoint_network_changed(struct endpoint *ep)

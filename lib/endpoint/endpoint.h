@@ -55,6 +55,9 @@ struct endpoint_callbacks {
 	 * a failed attach. bytes_in were written to the descriptor, bytes_out read from it. */
 	void (*stream_closed)(void *user, uint32_t stream, unsigned code, const char *text, uint64_t bytes_in,
 			      uint64_t bytes_out);
+	/* The relay's notice: unless something changes, the session ends at at_ms (Unix time) with that close code
+	 * (4004 expired, 4005 idle, 4006 detached). May come again, also with other numbers. May be NULL. */
+	void (*notice)(void *user, unsigned code, int64_t at_ms, const char *reason);
 	/* Exactly once, last. The endpoint may be freed inside. */
 	void (*over)(void *user, const struct endpoint_end *end);
 };
@@ -69,9 +72,13 @@ int endpoint_open_stream(struct endpoint *ep, const struct link_dest *dest, int 
 int endpoint_attach_fd(struct endpoint *ep, uint32_t stream, int in_fd, int out_fd, struct err *e);
 void endpoint_refuse(struct endpoint *ep, uint32_t stream, unsigned code, const char *text);
 void endpoint_reset_stream(struct endpoint *ep, uint32_t stream, unsigned code, const char *text);
-/* Ends the session from this end: BYE, leg closed with 1000 (client) or dropped (target). over follows. */
+/* Ends the session from this end: BYE, leg closed with 1000 (client) or 1001 (target). A client without a leg that
+ * answers tells a server (DELETE), best effort. over follows, within 2 s. */
 void endpoint_end(struct endpoint *ep, unsigned code, const char *text);
-/* Network change or wake-up: a new leg is tried at once. */
+/* Leaves the session without ending it: leg closed with 1001, nothing said to the other end, which waits its grace.
+ * over follows with close_code 0, LINK_OK and "detached". */
+void endpoint_detach(struct endpoint *ep);
+/* Try a new leg now; the present one stays until the new one is attached. */
 void endpoint_network_changed(struct endpoint *ep);
 enum endpoint_state endpoint_get_state(const struct endpoint *ep);
 void endpoint_get_stats(const struct endpoint *ep, struct link_stats *out);

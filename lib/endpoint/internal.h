@@ -1,7 +1,8 @@
 /* What the files of lib/endpoint share.
  *
- *   endpoint.c  birth, states, the turn, the end     path.c    which leg is tried when, and which one carries the link
- *   leg.c       one leg: WebSocket, its text messages   attach.c  asks a server where the session lives
+ *   endpoint.c  birth, states, the turn     ending.c  last words and the end
+ *   path.c      which leg is tried when, and which one carries the link
+ *   leg.c       one leg: WebSocket, its text messages   call.c  REST calls with the session's token
  *   pump.c      streams to and from file descriptors
  */
 #ifndef ENDPOINT_INTERNAL_H
@@ -15,7 +16,7 @@
 #define PUMP_BUCKETS 64u
 
 struct leg;
-struct attach_job;
+struct call;
 
 struct endpoint {
 	uv_loop_t *loop;
@@ -41,7 +42,6 @@ struct endpoint {
 	/* path.c */
 	struct leg *leg;  /* attached; carries the link when paired */
 	struct leg *next; /* on its way to replace it */
-	struct attach_job *job;
 	struct backoff backoff;
 	bool want_new;      /* the leg is not good enough: attach another */
 	bool overtaken;     /* beside this leg another was dialled: it may have taken the role's place, and be lost */
@@ -53,9 +53,11 @@ struct endpoint {
 
 	uv_idle_t turn;
 	uv_timer_t link_timer, retry_timer, give_up_timer;
-	bool ending;     /* BYE and close are on their way out; no stream moves any more */
-	bool close_sent; /* on the leg, behind BYE */
-	bool ended;      /* `end` is set; over is due or done */
+	struct call *call; /* to a server; one at a time */
+	bool ending;       /* the last words are on their way out; no stream moves any more */
+	bool detaching;    /* there are none: the session goes on without this end */
+	bool close_sent;   /* on the leg, behind BYE */
+	bool ended;        /* `end` is set; over is due or done */
 	bool over_told;
 	struct endpoint_end end;
 };
@@ -64,11 +66,17 @@ struct endpoint {
 void endpoint_turn_soon(struct endpoint *ep);
 void endpoint_lost(struct endpoint *ep, const char *why);
 void endpoint_trouble(struct endpoint *ep, const char *what); /* an attempt failed */
+
+/* ending.c */
+void ending_begin(struct endpoint *ep, unsigned code, const char *text);
+void ending_leg_closed(struct endpoint *ep, unsigned code); /* the leg's last words were said, or it broke */
+void ending_turn(struct endpoint *ep);
 void endpoint_finish(struct endpoint *ep, const struct endpoint_end *end);
 
 /* path.c */
 void path_start(struct endpoint *ep);
 void path_renew(struct endpoint *ep, bool at_once); /* a new leg is wanted beside the present one */
+void path_hush(struct endpoint *ep);                /* no more attempts; the leg stays for the last words */
 void path_stop(struct endpoint *ep);
 void path_up(struct endpoint *ep);
 void path_lose(struct endpoint *ep, const char *why); /* drops the leg, tries again */
@@ -85,6 +93,7 @@ struct leg_callbacks {
 	void (*paired)(struct endpoint *ep, struct leg *leg);
 	void (*unpaired)(struct endpoint *ep, struct leg *leg);
 	void (*bytes)(struct endpoint *ep, struct leg *leg, const void *data, size_t len);
+	void (*notice)(struct endpoint *ep, struct leg *leg, unsigned code, int64_t at_ms, const char *reason);
 	void (*closed)(struct endpoint *ep, struct leg *leg, const struct leg_end *end);
 };
 extern const struct leg_callbacks path_leg_callbacks;
@@ -102,17 +111,21 @@ void leg_probe(struct leg *leg);
 bool leg_code_is_final(unsigned code);
 const char *leg_code_text(unsigned code); /* PROTOCOL.md's sentence; NULL for an unknown one */
 
-/* attach.c */
-struct attach_answer {
+/* call.c */
+struct call_request {
+	const char *method, *suffix;    /* of the session's path: "/attach", "" */
+	const char *const *server_urls; /* NULL-terminated, asked in turn until one decides */
+	int64_t limit_ms;               /* for all of them */
+};
+struct call_answer {
 	int status;             /* 0: no answer came */
 	const char *relay_url;  /* of a 200 */
 	const char *text;       /* else words */
 	int64_t retry_after_ms; /* 0: nothing said */
 };
-int attach_start(struct endpoint *ep, const char *server_url,
-		 void (*done)(struct endpoint *ep, const struct attach_answer *answer), struct attach_job **out_job,
-		 struct err *e);
-void attach_cancel(struct attach_job **job);
+typedef void (*call_done)(struct endpoint *ep, const struct call_answer *answer);
+int call_start(struct endpoint *ep, const struct call_request *request, call_done done, struct err *e);
+void call_cancel(struct endpoint *ep); /* no done */
 
 /* pump.c */
 struct pump;

@@ -141,15 +141,35 @@ static void on_closing(struct leg *leg, json_t *message)
 	snprintf(leg->closing_url, sizeof leg->closing_url, "%s", url);
 }
 
+static void on_notice(struct leg *leg, json_t *message)
+{
+	int64_t code = 0, at_ms = 0;
+	const char *reason = "";
+	struct err e;
+	const struct json_field fields[] = {
+		{ .name = "code", .type = JSON_FIELD_INT, .required = true, .min = 1000, .max = 4999, .out = &code },
+		{ .name = "at_ms",
+		  .type = JSON_FIELD_INT,
+		  .required = true,
+		  .min = 0,
+		  .max = INT64_MAX,
+		  .out = &at_ms },
+		{ .name = "reason", .type = JSON_FIELD_STRING, .out = &reason },
+		{ .name = NULL },
+	};
+	if (json_read(message, "notice", false, fields, &e) != 0)
+		give_up(leg, e.text);
+	else
+		path_leg_callbacks.notice(leg->ep, leg, (unsigned)code, at_ms, reason);
+}
+
 static const struct {
 	const char *type;
 	bool early; /* legal before `attached` */
 	void (*take)(struct leg *leg, json_t *message);
 } messages[] = {
-	{ "attached", true, on_attached },
-	{ "paired", false, on_paired },
-	{ "unpaired", false, on_unpaired },
-	{ "closing", true, on_closing },
+	{ "attached", true, on_attached }, { "paired", false, on_paired }, { "unpaired", false, on_unpaired },
+	{ "closing", true, on_closing },   { "notice", false, on_notice },
 };
 
 static void on_ws_text(void *user, const char *text, size_t len)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define STEADY_MS 5000 /* a leg that was attached for so long ends a row of failures */
+#define ATTACH_CALL_MS 5000
 #define RETRY_AFTER_MOST_MS 30000
 
 static void attempt(struct endpoint *ep);
@@ -25,7 +26,7 @@ static void on_retry_due(uv_timer_t *timer)
 /* Makes the next attempt when it is due, unless one is under way. */
 static void schedule(struct endpoint *ep)
 {
-	if (ep->freed || ep->ended || ep->ending || ep->next || ep->job || (ep->leg && !ep->want_new) ||
+	if (ep->freed || ep->ended || ep->ending || ep->next || ep->call || (ep->leg && !ep->want_new) ||
 	    uv_is_active((uv_handle_t *)&ep->retry_timer))
 		return;
 	int64_t delay = backoff_next_ms(&ep->backoff), wait = ep->not_before - clock_mono_ms();
@@ -74,7 +75,7 @@ static bool is_final_status(int status)
 	return status == 401 || status == 403 || status == 404 || status == 410;
 }
 
-static void on_answer(struct endpoint *ep, const struct attach_answer *a)
+static void on_answer(struct endpoint *ep, const struct call_answer *a)
 {
 	char text[300];
 	if (a->status == 200 && a->relay_url && take_relay_url(ep, a->relay_url)) {
@@ -106,8 +107,11 @@ static void attempt(struct endpoint *ep)
 	size_t n = 0;
 	while (ep->server_urls[n])
 		n++;
-	const char *server = ep->server_urls[ep->server_turn++ % n];
-	if (attach_start(ep, server, on_answer, &ep->job, &e) == 0)
+	const char *const server[] = { ep->server_urls[ep->server_turn++ % n], NULL };
+	const struct call_request request = {
+		.method = "POST", .suffix = "/attach", .server_urls = server, .limit_ms = ATTACH_CALL_MS
+	};
+	if (call_start(ep, &request, on_answer, &e) == 0)
 		return;
 	endpoint_trouble(ep, e.text);
 	schedule(ep);
@@ -124,7 +128,7 @@ void path_renew(struct endpoint *ep, bool at_once)
 	if (at_once) {
 		/* What is under way was begun on the old network. */
 		leg_free(&ep->next);
-		attach_cancel(&ep->job);
+		call_cancel(ep);
 		uv_timer_stop(&ep->retry_timer);
 		backoff_reset(&ep->backoff);
 		ep->not_before = 0;
@@ -135,12 +139,17 @@ void path_renew(struct endpoint *ep, bool at_once)
 	schedule(ep);
 }
 
-void path_stop(struct endpoint *ep)
+void path_hush(struct endpoint *ep)
 {
 	leg_free(&ep->next);
-	leg_free(&ep->leg);
-	attach_cancel(&ep->job);
+	call_cancel(ep);
 	uv_timer_stop(&ep->retry_timer);
+}
+
+void path_stop(struct endpoint *ep)
+{
+	path_hush(ep);
+	leg_free(&ep->leg);
 }
 
 void path_up(struct endpoint *ep)
@@ -220,7 +229,7 @@ static void on_closed(struct endpoint *ep, struct leg *leg, const struct leg_end
 	char text[300];
 	snprintf(text, sizeof text, "%s", end->text);
 	if (ep->ending) {
-		endpoint_finish(ep, &ep->end);
+		ending_leg_closed(ep, end->code);
 		return;
 	}
 	/* With a newer leg of our own on its way, "replaced" is what we asked for. */
@@ -256,4 +265,10 @@ static void on_closed(struct endpoint *ep, struct leg *leg, const struct leg_end
 		schedule(ep);
 }
 
-const struct leg_callbacks path_leg_callbacks = { on_attached, on_paired, on_unpaired, on_bytes, on_closed };
+static void on_notice(struct endpoint *ep, struct leg *leg, unsigned code, int64_t at_ms, const char *reason)
+{
+	if (leg == ep->leg && !ep->ending && ep->callbacks.notice)
+		ep->callbacks.notice(ep->user, code, at_ms, reason);
+}
+
+const struct leg_callbacks path_leg_callbacks = { on_attached, on_paired, on_unpaired, on_bytes, on_notice, on_closed };

@@ -156,6 +156,16 @@ static void on_stream_closed(void *user, uint32_t stream, unsigned code, const c
 	end->closed++;
 }
 
+static void on_notice(void *user, unsigned code, int64_t at_ms, const char *reason)
+{
+	struct end *end = user;
+	assert_int_equal(end->overs, 0);
+	end->notices++;
+	end->notice_code = code;
+	end->notice_at = at_ms;
+	snprintf(end->notice_reason, sizeof end->notice_reason, "%s", reason);
+}
+
 static void on_over(void *user, const struct endpoint_end *why)
 {
 	struct end *end = user;
@@ -169,7 +179,11 @@ static void on_over(void *user, const struct endpoint_end *why)
 
 void harness_start(struct harness *h, struct end *end, enum link_role role, const char *relay_url)
 {
-	static const struct endpoint_callbacks callbacks = { on_state, on_open, NULL, on_stream_closed, on_over };
+	static const struct endpoint_callbacks callbacks = { .state = on_state,
+							     .open = on_open,
+							     .stream_closed = on_stream_closed,
+							     .notice = on_notice,
+							     .over = on_over };
 	struct err e = { 0 };
 	bool client = role == LINK_CLIENT;
 	const char *servers[] = { h->no_servers ? NULL : h->url_rest, NULL };
@@ -266,7 +280,7 @@ static void *app_thread(void *arg)
 		struct pollfd p = { .fd = app->fd, .events = POLLIN };
 		if (app->written < app->total)
 			p.events |= POLLOUT;
-		if (poll(&p, 1, 30000) <= 0)
+		if (poll(&p, 1, 100000) <= 0)
 			break;
 		if (p.revents & POLLOUT)
 			app_write(app);

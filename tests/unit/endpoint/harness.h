@@ -29,6 +29,9 @@ struct end {
 	int64_t outage_ms;
 	char trouble[300], lost[300];
 	struct endpoint_end end;
+	unsigned notices, notice_code;
+	int64_t notice_at;
+	char notice_reason[300];
 	struct closed_stream streams[2 * STREAMS_MAX]; /* by id */
 	unsigned closed;
 	void (*on_open)(struct end *end, uint32_t stream, const struct link_dest *dest);
@@ -57,10 +60,10 @@ void harness_start_both(struct harness *h); /* until both are up */
 /* A command for the relay; its answer. */
 const char *harness_tell(struct harness *h, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 unsigned harness_stat(struct harness *h, const char *name);
-/* Runs the loop until the condition, at most 20 s. */
+/* Runs the loop until the condition, at most 60 s. */
 #define HARNESS_UNTIL(h, condition)                                                                                \
 	do {                                                                                                       \
-		int64_t until_ = clock_mono_ms() + 20000;                                                          \
+		int64_t until_ = clock_mono_ms() + 60000;                                                          \
 		while (!(condition)) {                                                                             \
 			if (clock_mono_ms() > until_)                                                              \
 				fail_msg("not in time: %s; client: %s / %s / %s", #condition, (h)->client.trouble, \

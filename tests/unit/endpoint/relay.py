@@ -10,7 +10,9 @@ address), REST. Then takes one command a line and answers each with one line:
   down / up          relay A stops listening and drops its legs / listens again
   refuse N STATUS    the next N upgrades are refused
   answer STATUS [URL]  what the attach call says from here on
-  stats              "legs=N attaches=N most=N bye=CODE": legs attached ever, attach calls, most legs of one role at once, last code of a client
+  delete STATUS      what DELETE of the session says from here on; 0: nothing, ever
+  stats              "legs=N attaches=N most=N bye=CODE deletes=N": legs attached ever, attach calls, most legs of one
+                     role at once, last code of a client, DELETE calls
 """
 import asyncio
 import json
@@ -24,10 +26,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.legacy.server import serve
 
 roles = {}
-count = {"legs": 0, "attaches": 0, "most": 0, "bye": 0}
+count = {"legs": 0, "attaches": 0, "most": 0, "bye": 0, "deletes": 0}
 alive = {"client": 0, "target": 0}
 refusals = [0, 0]
 answer = [200, "A"]
+deleted = [204]
 ports = {}
 epoch = 0
 
@@ -121,8 +124,16 @@ def url(name):
 
 async def http(reader, writer):
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    proven = "\r\ndpop: " in head and "authorization: bearer" in head
+    if head.startswith("delete /v1/sessions/s-1 ") and proven:
+        count["deletes"] += 1
+        if deleted[0] == 0:  # never answers
+            await reader.read()
+        writer.write(b"HTTP/1.1 %d x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % deleted[0])
+        writer.close()
+        return
     count["attaches"] += 1
-    ok = head.startswith("post /v1/sessions/s-1/attach ") and "\r\ndpop: " in head and "authorization: bearer" in head
+    ok = head.startswith("post /v1/sessions/s-1/attach ") and proven
     status, target = answer if ok else (400, "")
     body = {"relay_url": url(target)} if status == 200 else {"code": "test", "detail": "the test says %d" % status}
     text = json.dumps(body).encode()
@@ -170,6 +181,8 @@ async def command(words, servers):
         refusals[:] = [int(args[0]), int(args[1])]
     elif name == "answer":
         answer[:] = [int(args[0]), args[1] if len(args) > 1 else ""]
+    elif name == "delete":
+        deleted[0] = int(args[0])
     elif name == "stats":
         return " ".join("%s=%s" % item for item in count.items())
     else:

@@ -348,20 +348,6 @@ static void test_malformed_relay_messages_cost_a_leg_only(void **state)
 	assert_int_equal(h->client.ups, 1 + sizeof texts / sizeof texts[0]);
 }
 
-static void test_ending_while_away(void **state)
-{
-	struct harness *h = *state;
-	harness_start_both(h);
-	harness_tell(h, "answer 503");
-	harness_tell(h, "down");
-	HARNESS_UNTIL(h, !h->client.up);
-	endpoint_end(h->client.ep, LINK_OK, "enough");
-	endpoint_end(h->client.ep, LINK_OK, "again");
-	assert_false(h->client.over);
-	HARNESS_UNTIL(h, h->client.over);
-	assert_string_equal(h->client.end.text, "enough");
-}
-
 static void test_target_ends_it(void **state)
 {
 	struct harness *h = *state;
@@ -447,7 +433,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_gives_up_in_time, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_another_key_never_comes_up, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_malformed_relay_messages_cost_a_leg_only, harness_setup, harness_teardown),
-		cmocka_unit_test_setup_teardown(test_ending_while_away, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_target_ends_it, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_freed_at_any_moment, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_configurations_are_checked, harness_setup, harness_teardown),

@@ -333,7 +333,7 @@ static void test_a_reader_that_sleeps(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, slow), 0);
 	uint32_t id = open_stream(h, slow[0], slow[0]);
 	size_t sent = 0;
-	for (int idle = 0; idle < 100;) {
+	for (int idle = 0; idle < 100 || sent < 1000000;) {
 		ssize_t n = write(slow[1], bytes, sizeof bytes);
 		idle = n > 0 ? 0 : idle + 1;
 		sent += n > 0 ? (size_t)n : 0;
