@@ -12,7 +12,7 @@ wrong = []
 
 
 def said(*args, code=0):
-    r = subprocess.run(args, capture_output=True, text=True, timeout=60)
+    r = subprocess.run(args, capture_output=True, text=True, timeout=120)
     if r.returncode != code:
         wrong.append(f"{' '.join(args)} exits with {r.returncode}: {r.stderr}")
     return r.stdout + r.stderr

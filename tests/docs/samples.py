@@ -20,7 +20,7 @@ def sample(name):
 
 
 def run(*args, code=0, **env):
-    r = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=60, env={**os.environ, **env})
+    r = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=120, env={**os.environ, **env})
     assert r.returncode == code, f"{args} exits with {r.returncode}, not {code}: {r.stdout}{r.stderr}"
     return r.stdout + r.stderr
 

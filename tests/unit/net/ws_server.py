@@ -50,7 +50,7 @@ async def session(ws, path):
         await ws.close(4003, "an operator ended it – ü")
     elif path == "/ping":
         pong = await ws.ping(b"server asks")
-        await asyncio.wait_for(pong, 5)
+        await asyncio.wait_for(pong, 60)
         await ws.send("pong came")
         await ws.wait_closed()
     elif path == "/silent":

@@ -266,7 +266,7 @@ static void test_expired_rows_leave_the_file(void **state)
 		assert_int_equal(put(p, key, "{}", 2, 0, i % 100 == 0 ? 0 : 1), TUNNEL_OK);
 	}
 	sqlite3 *db = shell_open();
-	for (int64_t until = clock_mono_ms() + 20000; strcmp(out, "12") != 0;) {
+	for (int64_t until = clock_mono_ms() + 60000; strcmp(out, "12") != 0;) {
 		assert_true(clock_mono_ms() < until);
 		shell(db, "SELECT count(*) FROM _document", out, sizeof out);
 	}
@@ -282,9 +282,13 @@ static void test_a_held_database(void **state)
 	sqlite3 *db = shell_open();
 	shell(db, "BEGIN IMMEDIATE", NULL, 0);
 
-	int64_t start = clock_mono_ms();
-	assert_int_equal(put(p, "late", "1", 1, 60, 0), TUNNEL_TIMEOUT); /* before the busy timeout */
-	assert_true(clock_mono_ms() - start < 290);
+	int64_t took = 300;
+	for (int i = 0; i < 20 && took >= 290; i++) { /* once is proof; a busy machine may be slow */
+		int64_t start = clock_mono_ms();
+		assert_int_equal(put(p, "late", "1", 1, 60, 0), TUNNEL_TIMEOUT); /* before the busy timeout */
+		took = clock_mono_ms() - start;
+	}
+	assert_true(took < 290);
 	assert_non_null(strstr(words, "nothing was written"));
 	assert_int_equal(put(p, "refused", "1", 1, 10000, 0), TUNNEL_UNAVAILABLE);
 	assert_non_null(strstr(words, "another program holds the database"));

@@ -50,6 +50,10 @@ static void obey(struct server *server, const char *line)
 		atomic_store(&server->draining, true), relay_drain_anythread(server->relay);
 	else if (strcmp(word, "connections") == 0)
 		say("connections %zu", reactors_connections_anythread(server->reactors));
+	else if (strcmp(word, "queued") == 0)
+		say("queued %zu", pool_queued_anythread(server->pool));
+	else if (strcmp(word, "release") == 0)
+		hold_end();
 	else if (strcmp(word, "reload") == 0)
 		say("reload %d %s", reactors_reload_tls(server->reactors, &e), e.text);
 	else if (strcmp(word, "certificate") == 0)
@@ -80,6 +84,7 @@ int main(int argc, char **argv)
 	char line[256];
 	while (fgets(line, sizeof line, stdin))
 		obey(&server, line);
+	hold_end();
 	reactors_halt(server.reactors);
 	pool_stop(&server.pool);
 	relay_free(&server.relay);

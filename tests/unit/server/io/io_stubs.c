@@ -1,5 +1,5 @@
-/* Answers by the request's own words: GET /sleep?ms=300 sleeps, a leg's token "client" or "target" is its role, a token
- * "refuse-4404" is refused with that code, an agent's assertion is its target's name. */
+/* Answers by the request's own words: GET /sleep?ms=300 sleeps, /hold waits for hold_end, a leg's token "client" or
+ * "target" is its role, a token "refuse-4404" is refused with that code, an agent's assertion is its target's name. */
 #include "io_stubs.h"
 
 #include "base/log.h"
@@ -30,6 +30,26 @@ void say(const char *fmt, ...)
 	fflush(stdout);
 	pthread_mutex_unlock(&say_lock);
 	va_end(args);
+}
+
+static pthread_mutex_t hold_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t hold_over = PTHREAD_COND_INITIALIZER;
+static bool hold_ended;
+
+void hold_end(void)
+{
+	pthread_mutex_lock(&hold_lock);
+	hold_ended = true;
+	pthread_cond_broadcast(&hold_over);
+	pthread_mutex_unlock(&hold_lock);
+}
+
+static void hold(void)
+{
+	pthread_mutex_lock(&hold_lock);
+	while (!hold_ended)
+		pthread_cond_wait(&hold_over, &hold_lock);
+	pthread_mutex_unlock(&hold_lock);
 }
 
 static void sleep_ms(long ms)
@@ -90,6 +110,10 @@ void api_handle_blocking(struct server *server, const struct api_request *reques
 		say("working");
 		sleep_ms(number_in(request->query, "ms="));
 		say("worked");
+	}
+	if (strcmp(request->path, "/hold") == 0) {
+		say("working");
+		hold();
 	}
 	if (strcmp(request->path, "/big") == 0) {
 		size_t n = (size_t)number_in(request->query, "n=");

@@ -4,5 +4,7 @@
 
 /* Prints one line of what happened, for the test to wait for. Any thread. */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Lets go all requests for /hold, now and from here on. */
+void hold_end(void);
 
 #endif

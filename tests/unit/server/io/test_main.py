@@ -1,5 +1,6 @@
 """test_main.py TUNNEL_SERVER CASE: the program itself: command line, --dev, signals."""
 
+import faulthandler
 import os
 import re
 import signal
@@ -43,7 +44,7 @@ class Dev:
 
     def curl(self, path, *args):
         ca = os.path.join(self.state, "ca.pem")
-        r = subprocess.run(["curl", "-sS", "-m", "30", "--cacert", ca, *args, self.url + path], capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+        r = subprocess.run(["curl", "-sS", "-m", "60", "--cacert", ca, *args, self.url + path], capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
         assert r.returncode == 0, r.stderr
         return r.stdout
 
@@ -137,6 +138,7 @@ def test_configuration(folder):
 def main():
     cases = {k[5:]: v for k, v in globals().items() if k.startswith("test_")}
     for name in sys.argv[2:] or cases:
+        faulthandler.dump_traceback_later(240, exit=True)  # ctest would kill without a word
         with tempfile.TemporaryDirectory(prefix="tunnel-main-") as folder:
             cases[name](folder)
         print(f"{name}: ok")
