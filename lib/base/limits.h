@@ -69,6 +69,7 @@
 #define LIMIT_AGENT_SPOOL (16u * 1024 * 1024) /* bytes of reports that wait for the server: about 80,000 streams */
 #define LIMIT_AGENT_JOB (64u * 1024)          /* bytes of what a worker is told at its start; fits a socket's buffer */
 #define LIMIT_SERVER_URLS 16u                 /* server URLs that an agent remembers */
+#define LIMIT_GENERATION 999999               /* resumes of a session by other clients; part of a socket's name */
 
 /* files */
 #define LIMIT_SECRET_FILE (64u * 1024) /* bytes of a key or credentials file */
