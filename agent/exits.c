@@ -9,21 +9,21 @@
 #include <string.h>
 #include <unistd.h>
 
-int exits_path(const char *runtime_dir, const char *session, const char *suffix, char out[EXITS_PATH], struct err *e)
+int exits_path(const char *runtime_dir, const char *name, const char *suffix, char out[EXITS_PATH], struct err *e)
 {
-	int n = snprintf(out, EXITS_PATH, "%s/%s.%s", runtime_dir, session, suffix);
+	int n = snprintf(out, EXITS_PATH, "%s/%s.%s", runtime_dir, name, suffix);
 	if (n < 0 || n >= EXITS_PATH)
 		return err_set(e, ERR_LIMIT, "%.60s…: the path is too long", runtime_dir);
 	return 0;
 }
 
-int exits_write(const char *runtime_dir, const char *session, const json_t *reports, struct err *e)
+int exits_write(const char *runtime_dir, const char *name, const json_t *reports, struct err *e)
 {
 	char path[EXITS_PATH];
-	int rc = exits_path(runtime_dir, session, "exit", path, e);
+	int rc = exits_path(runtime_dir, name, "exit", path, e);
 	if (rc)
 		return rc;
-	json_auto_t *json = json_pack("{s:s, s:O}", "session", session, "reports", reports);
+	json_auto_t *json = json_pack("{s:s, s:O}", "worker", name, "reports", reports);
 	char *text = json ? json_text(json) : NULL;
 	if (!text)
 		return err_set(e, ERR_NOMEM, "out of memory");
@@ -32,7 +32,7 @@ int exits_write(const char *runtime_dir, const char *session, const json_t *repo
 	return rc;
 }
 
-int exits_read(const char *runtime_dir, const char *session, json_t **out_reports, struct err *e)
+int exits_read(const char *runtime_dir, const char *name, json_t **out_reports, struct err *e)
 {
 	char path[EXITS_PATH];
 	struct buf text;
@@ -41,7 +41,7 @@ int exits_read(const char *runtime_dir, const char *session, json_t **out_report
 		{ "reports", JSON_FIELD_ARRAY, true, 0, 0, (void *)&reports },
 		{ .name = NULL },
 	};
-	int rc = exits_path(runtime_dir, session, "exit", path, e);
+	int rc = exits_path(runtime_dir, name, "exit", path, e);
 	if (!rc)
 		rc = file_read(path, LIMIT_AGENT_SPOOL, &text, e);
 	if (rc)
@@ -56,11 +56,11 @@ int exits_read(const char *runtime_dir, const char *session, json_t **out_report
 	return rc;
 }
 
-void exits_remove(const char *runtime_dir, const char *session)
+void exits_remove(const char *runtime_dir, const char *name)
 {
 	static const char *const suffixes[] = { "sock", "sshd", "exit" };
 	char path[EXITS_PATH];
 	for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++)
-		if (exits_path(runtime_dir, session, suffixes[i], path, NULL) == 0)
+		if (exits_path(runtime_dir, name, suffixes[i], path, NULL) == 0)
 			unlink(path);
 }

@@ -1,5 +1,5 @@
-/* Files in the runtime folder, named after sessions. The exit record holds what a worker had to say and nobody had
- * acknowledged: waitpid cannot see a worker whose supervisor was replaced. */
+/* Files in the runtime folder, named after workers (agent/name.h). The exit record holds what a worker had to say and
+ * nobody had acknowledged: waitpid cannot see a worker whose supervisor was replaced. */
 #ifndef AGENT_EXITS_H
 #define AGENT_EXITS_H
 
@@ -9,12 +9,12 @@
 
 #define EXITS_PATH 512
 
-/* runtime_dir/session.suffix; suffix: "sock", "exit", "sshd". */
-int exits_path(const char *runtime_dir, const char *session, const char *suffix, char out[EXITS_PATH], struct err *e);
+/* runtime_dir/name.suffix; suffix: "sock", "exit", "sshd". */
+int exits_path(const char *runtime_dir, const char *name, const char *suffix, char out[EXITS_PATH], struct err *e);
 /* reports: array of {"n", "body"}. Durable when it returns 0. */
-int exits_write(const char *runtime_dir, const char *session, const json_t *reports, struct err *e);
+int exits_write(const char *runtime_dir, const char *name, const json_t *reports, struct err *e);
 /* ERR_NOT_FOUND: none. */
-int exits_read(const char *runtime_dir, const char *session, json_t **out_reports, struct err *e);
-void exits_remove(const char *runtime_dir, const char *session); /* all files of the session */
+int exits_read(const char *runtime_dir, const char *name, json_t **out_reports, struct err *e);
+void exits_remove(const char *runtime_dir, const char *name); /* all files of the worker */
 
 #endif

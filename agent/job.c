@@ -12,10 +12,11 @@
 
 int offer_parse(json_t *message, struct offer *out, struct err *e)
 {
-	struct offer o = { .principal = "" };
+	struct offer o = { .principal = "", .generation = 1 };
 	unsigned char pin[32];
 	const struct json_field fields[] = {
 		{ "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, (void *)&o.session },
+		{ "generation", JSON_FIELD_INT, false, 1, LIMIT_GENERATION, &o.generation },
 		{ "kind", JSON_FIELD_STRING, true, 1, 8, (void *)&o.kind },
 		{ "relay_url", JSON_FIELD_STRING, true, 1, 1024, (void *)&o.relay_url },
 		{ "token", JSON_FIELD_STRING, true, 16, 256, (void *)&o.token },
@@ -54,11 +55,11 @@ char *job_make(const struct offer *o, const struct settings *s, const char *targ
 				     "sshd_path", s->sshd_path, "ssh_forwarding", (int)s->ssh_forwarding,
 				     "connect_timeout_ms", (json_int_t)s->connect_timeout_ms, "log_level", s->log_level,
 				     "log_format", s->log_format, "allow", allow);
-	json_auto_t *json =
-		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:s, s:O, s:o}", "session", o->session, "kind",
-			  o->kind, "relay_url", o->relay_url, "token", o->token, "client_pin", o->client_pin,
-			  "principal", o->principal, "grant", o->grant, "expires_at_ms", (json_int_t)o->expires_at_ms,
-			  "target", target, "server_urls", server_urls, "settings", settings);
+	json_auto_t *json = json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:s, s:O, s:o}", "session",
+				      o->session, "generation", (json_int_t)o->generation, "kind", o->kind, "relay_url",
+				      o->relay_url, "token", o->token, "client_pin", o->client_pin, "principal",
+				      o->principal, "grant", o->grant, "expires_at_ms", (json_int_t)o->expires_at_ms,
+				      "target", target, "server_urls", server_urls, "settings", settings);
 	char *text = json ? json_text(json) : NULL;
 	if (json) {
 		char *copy = (char *)(uintptr_t)json_string_value(json_object_get(json, "token"));

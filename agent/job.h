@@ -12,6 +12,7 @@
 struct offer {
 	const char *session, *kind, *relay_url, *token, *client_pin, *principal; /* borrowed from the message */
 	json_t *grant;
+	int64_t generation; /* 1 unless another client resumed the session */
 	int64_t expires_at_ms;
 };
 

@@ -228,8 +228,8 @@ static void on_lookup(uv_getaddrinfo_t *lookup, int status, struct addrinfo *lis
 	try_next(d);
 }
 
-int reach_start(uv_loop_t *loop, const struct dial_options *options, reach_done *done, void *user, struct reach **out_dial,
-	       struct err *e)
+int reach_start(uv_loop_t *loop, const struct dial_options *options, reach_done *done, void *user,
+		struct reach **out_dial, struct err *e)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
 	char port[8];

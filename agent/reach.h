@@ -20,8 +20,8 @@ struct dial_options {
 /* Once. fd: connected and non-blocking, the callee's; else -1 with an enum link_code and a text for the peer. */
 typedef void reach_done(void *user, int fd, unsigned code, const char *text);
 
-int reach_start(uv_loop_t *loop, const struct dial_options *options, reach_done *done, void *user, struct reach **out_dial,
-	       struct err *e);
+int reach_start(uv_loop_t *loop, const struct dial_options *options, reach_done *done, void *user,
+		struct reach **out_dial, struct err *e);
 void reach_cancel(struct reach **dial); /* no callback any more; allow may go away afterwards */
 
 #endif

@@ -2,13 +2,17 @@
  * the socket is tried again, and only a refused connection means that the worker is gone. Then its exit record speaks
  * for it, or, without one, the supervisor reports that it died. Reports reach the spool's disk before the worker may
  * forget them and before its files are removed: when the spool does not take one, nothing behind it is taken either,
- * and the worker is asked again later. */
+ * and the worker is asked again later.
+ *
+ * A session that another client resumed has two workers for a moment: the one of the earlier generation is superseded.
+ * It is told so, reports its streams and leaves; it is the session's to nobody any more. */
 #include "agent/sessions.h"
 
 #include "agent/allow.h"
 #include "agent/channel.h"
 #include "agent/exits.h"
 #include "agent/grant.h"
+#include "agent/name.h"
 #include "agent/worker_spawn.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -33,12 +37,14 @@
 struct session {
 	struct list node;
 	struct sessions *owner;
-	char id[LIMIT_ID + 1];
+	char id[LIMIT_ID + 1], name[WORKER_NAME];
+	int64_t generation;
 	struct channel *channel;
-	bool greeted;  /* its worker has said hello on this channel */
-	bool offered;  /* an offer waits for the worker's hello */
-	bool ended;    /* its session-closed is in the spool */
-	bool troubled; /* it was logged that its reports cannot be kept */
+	bool greeted;    /* its worker has said hello on this channel */
+	bool offered;    /* an offer waits for the worker's hello */
+	bool ended;      /* its session-closed is in the spool */
+	bool superseded; /* there is a higher generation */
+	bool troubled;   /* it was logged that its reports cannot be kept */
 	uint64_t acked;
 	char problem[256]; /* why the worker could not start, in its own words */
 };
@@ -61,18 +67,31 @@ static struct session *find(const struct sessions *s, const char *id)
 	LIST_EACH(node, &s->all)
 	{
 		struct session *one = LIST_ENTRY(node, struct session, node);
-		if (strcmp(one->id, id) == 0)
+		if (strcmp(one->id, id) == 0 && !one->superseded)
 			return one;
 	}
 	return NULL;
 }
 
-static struct session *add(struct sessions *s, const char *id)
+static struct session *find_name(const struct sessions *s, const char *name)
+{
+	LIST_EACH(node, &s->all)
+	{
+		struct session *one = LIST_ENTRY(node, struct session, node);
+		if (strcmp(one->name, name) == 0)
+			return one;
+	}
+	return NULL;
+}
+
+static struct session *add(struct sessions *s, const char *id, int64_t generation)
 {
 	struct session *one = calloc(1, sizeof *one);
 	if (!one)
 		return NULL;
 	snprintf(one->id, sizeof one->id, "%s", id);
+	name_make(id, generation, one->name);
+	one->generation = generation;
 	one->owner = s;
 	list_append(&s->all, &one->node);
 	s->count++;
@@ -87,6 +106,12 @@ static void drop(struct session *one)
 	free(one);
 }
 
+static int64_t generation_of(const json_t *message)
+{
+	const json_t *generation = json_object_get(message, "generation");
+	return generation ? json_integer_value(generation) : 1;
+}
+
 /* One report of the session's worker into the spool. */
 static int take_report(struct session *one, const json_t *wrapped, struct err *e)
 {
@@ -94,20 +119,24 @@ static int take_report(struct session *one, const json_t *wrapped, struct err *e
 	const char *type = json_string_value(json_object_get(body, "type"));
 	const char *session = json_string_value(json_object_get(body, "session"));
 	json_int_t number = json_integer_value(json_object_get(wrapped, "n"));
-	if (!type || !session || strcmp(session, one->id) != 0 || number < 1)
+	if (!type || !session || strcmp(session, one->id) != 0 || generation_of(body) != one->generation || number < 1)
 		return err_set(e, ERR_PROTOCOL, "malformed report");
-	int rc = spool_add(one->owner->spool, one->id, (uint64_t)number, body, e);
-	if (!rc && strcmp(type, "session-closed") == 0)
+	bool closed = strcmp(type, "session-closed") == 0;
+	if (closed && one->superseded)
+		return 0; /* its session goes on */
+	int rc = spool_add(one->owner->spool, one->name, (uint64_t)number, body, e);
+	if (!rc && closed)
 		one->ended = true;
 	return rc;
 }
 
 static int report_death(struct session *one, struct err *e)
 {
-	json_auto_t *wrapped = json_pack("{s:I, s:{s:s, s:s, s:i, s:s}}", "n",
-					 (json_int_t)spool_last_number(one->owner->spool, one->id) + 1, "body", "type",
-					 "session-closed", "session", one->id, "code", CLOSE_INTERNAL, "text",
-					 "the agent's worker for this session died");
+	json_auto_t *wrapped =
+		json_pack("{s:I, s:{s:s, s:s, s:I, s:i, s:s}}", "n",
+			  (json_int_t)spool_last_number(one->owner->spool, one->name) + 1, "body", "type",
+			  "session-closed", "session", one->id, "generation", (json_int_t)one->generation, "code",
+			  CLOSE_INTERNAL, "text", "the agent's worker for this session died");
 	return wrapped ? take_report(one, wrapped, e) : err_set(e, ERR_NOMEM, "out of memory");
 }
 
@@ -140,17 +169,17 @@ static void on_dead(struct session *one)
 	struct sessions *s = one->owner;
 	json_t *reports = NULL;
 	struct err e = { 0 };
-	int rc = exits_read(s->settings->runtime_dir, one->id, &reports, &e);
+	int rc = exits_read(s->settings->runtime_dir, one->name, &reports, &e);
 	if (rc == 0) {
 		rc = take_exit_record(one, reports, &e);
 		json_decref(reports);
-	} else if (one->offered) {
+	} else if (one->offered && !one->superseded) {
 		one->offered = false;
 		one->ended = true;
 		rc = 0;
-		s->callbacks.refused(s->user, one->id, LINK_INTERNAL,
+		s->callbacks.refused(s->user, one->id, one->generation, LINK_INTERNAL,
 				     *one->problem ? one->problem : "the agent could not start a worker");
-	} else if (!one->ended) {
+	} else if (!one->ended && !one->superseded) {
 		log_error("session %s: its worker died without an exit record", one->id);
 		rc = report_death(one, &e);
 	} else {
@@ -162,19 +191,19 @@ static void on_dead(struct session *one)
 		try_again_later(one, &e);
 		return;
 	}
-	exits_remove(s->settings->runtime_dir, one->id);
-	spool_forget(s->spool, one->id);
+	exits_remove(s->settings->runtime_dir, one->name);
+	spool_forget(s->spool, one->name);
 	log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", one->id }), "worker gone");
 	drop(one);
 }
 
 /* A descriptor; ERR_NOT_FOUND: nobody is there; other errors tell nothing about the worker. Never waits: the queue of a
  * worker that stands still may be full. */
-static int connect_worker(const char *runtime_dir, const char *id, struct err *e)
+static int connect_worker(const char *runtime_dir, const char *name, struct err *e)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char path[EXITS_PATH];
-	int rc = exits_path(runtime_dir, id, "sock", path, e);
+	int rc = exits_path(runtime_dir, name, "sock", path, e);
 	if (rc || strlen(path) >= sizeof address.sun_path)
 		return err_set(e, ERR_NOT_FOUND, "%s: too long for a socket's name", path);
 	strcpy(address.sun_path, path);
@@ -195,8 +224,8 @@ static void on_message(void *user, json_t *message)
 	const char *type = json_string_value(json_object_get(message, "type"));
 	if (type && strcmp(type, "hello") == 0) {
 		one->greeted = true;
-		if (one->offered)
-			one->owner->callbacks.accepted(one->owner->user, one->id);
+		if (one->offered && !one->superseded)
+			one->owner->callbacks.accepted(one->owner->user, one->id, one->generation);
 		one->offered = false;
 	} else if (type && strcmp(type, "failed") == 0) {
 		const char *text = json_string_value(json_object_get(message, "text"));
@@ -217,11 +246,18 @@ static void on_message(void *user, json_t *message)
 
 static int attach(struct session *one, int fd, struct err *e);
 
+static void tell_superseded(struct session *one)
+{
+	json_auto_t *message = json_pack("{s:s}", "type", "superseded");
+	if (message)
+		channel_send(one->channel, message); /* a lost one is repeated when its channel is made anew */
+}
+
 /* To the worker's socket, or its end, or another try later. */
 static void reach_worker(struct session *one)
 {
 	struct err e = { 0 };
-	int fd = connect_worker(one->owner->settings->runtime_dir, one->id, &e);
+	int fd = connect_worker(one->owner->settings->runtime_dir, one->name, &e);
 	if (fd == ERR_NOT_FOUND)
 		on_dead(one);
 	else if (fd < 0 || attach(one, fd, &e) != 0)
@@ -261,28 +297,47 @@ static int attach(struct session *one, int fd, struct err *e)
 {
 	static const struct channel_callbacks callbacks = { .message = on_message, .closed = on_channel_closed };
 	one->acked = 0; /* what it was told last may have been lost */
-	return channel_new(one->owner->loop, fd, &callbacks, one, &one->channel, e);
+	int rc = channel_new(one->owner->loop, fd, &callbacks, one, &one->channel, e);
+	if (!rc && one->superseded)
+		tell_superseded(one);
+	return rc;
 }
 
-/* A session id from "<id>.sock" or "<id>.exit". */
-static bool id_of_file(const char *name, char out[LIMIT_ID + 1])
+/* A worker's name from "<name>.sock" or "<name>.exit". */
+static bool name_of_file(const char *file, char out[WORKER_NAME], char out_id[LIMIT_ID + 1], int64_t *out_generation)
 {
-	const char *dot = strrchr(name, '.');
-	size_t len = dot ? (size_t)(dot - name) : 0;
-	if (len == 0 || len > LIMIT_ID || (strcmp(dot, ".sock") != 0 && strcmp(dot, ".exit") != 0))
+	const char *dot = strrchr(file, '.');
+	size_t len = dot ? (size_t)(dot - file) : 0;
+	if (len == 0 || len >= WORKER_NAME || (strcmp(dot, ".sock") != 0 && strcmp(dot, ".exit") != 0))
 		return false;
-	memcpy(out, name, len);
+	memcpy(out, file, len);
 	out[len] = '\0';
-	return text_is_id(out);
+	return name_parse(out, out_id, out_generation);
 }
 
-static void adopt(struct sessions *s, const char *id)
+static void supersede(struct session *old)
 {
-	struct session *one = find(s, id) ? NULL : add(s, id);
+	if (old->superseded)
+		return;
+	old->superseded = true;
+	log_with(LOG_LEVEL_INFO, FIELDS({ "session", old->id }),
+		 "resumed by another client: the worker of generation %lld ends", (long long)old->generation);
+	if (old->channel)
+		tell_superseded(old);
+}
+
+static void adopt(struct sessions *s, const char *name, const char *id, int64_t generation)
+{
+	struct session *other = find(s, id);
+	struct session *one = find_name(s, name) ? NULL : add(s, id, generation);
 	if (!one)
 		return;
+	if (other && other->generation < generation)
+		supersede(other);
+	else if (other)
+		supersede(one);
 	reach_worker(one);
-	one = find(s, id);
+	one = find_name(s, name);
 	if (one && one->channel)
 		log_with(LOG_LEVEL_INFO, FIELDS({ "session", id }), "worker adopted");
 }
@@ -292,10 +347,11 @@ static int adopt_all(struct sessions *s, struct err *e)
 	DIR *dir = opendir(s->settings->runtime_dir);
 	if (!dir)
 		return err_set_errno(e, ERR_IO, errno, "runtime_dir: %s", s->settings->runtime_dir);
-	char id[LIMIT_ID + 1];
+	char name[WORKER_NAME], id[LIMIT_ID + 1];
+	int64_t generation;
 	for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-		if (id_of_file(entry->d_name, id))
-			adopt(s, id);
+		if (name_of_file(entry->d_name, name, id, &generation))
+			adopt(s, name, id, generation);
 	closedir(dir);
 	return 0;
 }
@@ -394,7 +450,7 @@ static int start(struct sessions *s, const struct offer *offer, json_t *server_u
 	secret_free_text(&job);
 	if (rc)
 		return rc;
-	struct session *one = add(s, offer->session);
+	struct session *one = add(s, offer->session, offer->generation);
 	if (!one) {
 		close(fd); /* the worker ends when it reads that */
 		return err_set(e, ERR_NOMEM, "out of memory");
@@ -406,19 +462,29 @@ static int start(struct sessions *s, const struct offer *offer, json_t *server_u
 	return rc;
 }
 
+/* The answer to the offer before may have been lost. */
+static void offer_again(struct sessions *s, struct session *one, int64_t generation)
+{
+	if (generation < one->generation)
+		log_debug("session %s: an offer of an earlier generation", one->id);
+	else if (one->ended)
+		s->callbacks.refused(s->user, one->id, generation, LINK_INTERNAL, "the session has ended here");
+	else if (one->greeted)
+		s->callbacks.accepted(s->user, one->id, generation);
+	else
+		one->offered = true;
+}
+
 void sessions_offer(struct sessions *s, const struct offer *offer, json_t *server_urls)
 {
 	struct err e = { 0 };
 	struct session *one = find(s, offer->session);
-	if (one) {
-		if (one->ended)
-			s->callbacks.refused(s->user, one->id, LINK_INTERNAL, "the session has ended here");
-		else if (one->greeted)
-			s->callbacks.accepted(s->user, one->id);
-		else
-			one->offered = true;
+	if (one && one->generation >= offer->generation) {
+		offer_again(s, one, offer->generation);
 		return;
 	}
+	if (one)
+		supersede(one);
 	int rc = judge(s, offer, &e);
 	if (!rc)
 		rc = start(s, offer, server_urls, &e);
@@ -435,7 +501,7 @@ void sessions_offer(struct sessions *s, const struct offer *offer, json_t *serve
 					    : LINK_INTERNAL;
 	log_with(LOG_LEVEL_WARN, FIELDS({ "session", offer->session }, { "principal", offer->principal }),
 		 "session refused: %s", e.text);
-	s->callbacks.refused(s->user, offer->session, code, e.text);
+	s->callbacks.refused(s->user, offer->session, offer->generation, code, e.text);
 }
 
 static void order(struct sessions *s, const char *session, json_t *message)
@@ -464,8 +530,9 @@ json_t *sessions_running(const struct sessions *s)
 	LIST_EACH(node, &s->all)
 	{
 		const struct session *one = LIST_ENTRY(node, const struct session, node);
-		if (!one->ended && !one->offered)
-			json_array_append_new(list, json_pack("{s:s}", "id", one->id));
+		if (!one->ended && !one->offered && !one->superseded)
+			json_array_append_new(list, json_pack("{s:s, s:I}", "id", one->id, "generation",
+							      (json_int_t)one->generation));
 	}
 	return list;
 }
@@ -475,7 +542,7 @@ void sessions_acknowledge(struct sessions *s)
 	LIST_EACH(node, &s->all)
 	{
 		struct session *one = LIST_ENTRY(node, struct session, node);
-		uint64_t last = spool_last_number(s->spool, one->id);
+		uint64_t last = spool_last_number(s->spool, one->name);
 		if (last <= one->acked || !one->channel)
 			continue;
 		json_auto_t *ack = json_pack("{s:s, s:I}", "type", "ack", "n", (json_int_t)last);

@@ -14,8 +14,9 @@
 struct sessions;
 
 struct sessions_callbacks {
-	void (*accepted)(void *user, const char *session);
-	void (*refused)(void *user, const char *session, unsigned code, const char *text); /* code: enum link_code */
+	void (*accepted)(void *user, const char *session, int64_t generation);
+	/* code: enum link_code */
+	void (*refused)(void *user, const char *session, int64_t generation, unsigned code, const char *text);
 };
 
 /* settings, target and spool must outlive it. Creates the runtime folder (0700) and adopts the workers it finds. */
@@ -23,11 +24,12 @@ int sessions_new(uv_loop_t *loop, const struct settings *settings, const char *t
 		 const struct sessions_callbacks *callbacks, void *user, struct sessions **out_sessions, struct err *e);
 void sessions_free(struct sessions **sessions); /* lets go of the workers; they live on */
 
-/* Answers by accepted or refused, now or later; also for one that runs already. */
+/* Answers by accepted or refused, now or later; also for one that runs already. A higher generation ends the worker of
+ * the lower one, a lower generation is ignored. */
 void sessions_offer(struct sessions *s, const struct offer *offer, json_t *server_urls);
 void sessions_grant(struct sessions *s, const char *session, json_t *grant);
 void sessions_terminate(struct sessions *s, const char *session, int64_t code, const char *text);
-/* [{"id"}], new reference */
+/* [{"id", "generation"}], new reference */
 json_t *sessions_running(const struct sessions *s);
 /* The spool has been synced: tells the workers which reports they may forget. */
 void sessions_acknowledge(struct sessions *s);

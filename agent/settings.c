@@ -109,10 +109,10 @@ static int check(const struct settings *s, struct err *e)
 			"sshd_path: %s is not there or cannot be run; install openssh-server, or take \"ssh\" out "
 			"of allow",
 			s->sshd_path);
-	/* Sockets are named after sessions: "/" + LIMIT_ID characters + ".sock" */
-	if (strlen(s->runtime_dir) + 1 + 24 + 5 >= sizeof((struct sockaddr_un *)0)->sun_path)
+	/* Sockets are named after workers: "/" + 24 characters of a session + "@999999" + ".sock" */
+	if (strlen(s->runtime_dir) + 1 + 24 + 7 + 5 >= sizeof((struct sockaddr_un *)0)->sun_path)
 		return err_set(e, ERR_INVALID,
-			       "runtime_dir: %s is too long for sockets in it; expected at most 77 characters",
+			       "runtime_dir: %s is too long for sockets in it; expected at most 70 characters",
 			       s->runtime_dir);
 	return 0;
 }

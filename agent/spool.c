@@ -5,6 +5,7 @@
  * the server take new reports for old ones. */
 #include "agent/spool.h"
 
+#include "agent/name.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -25,7 +26,7 @@
 struct entry {
 	struct list node;
 	uint64_t seq, number;
-	char session[LIMIT_ID + 1];
+	char session[WORKER_NAME];
 	char *message; /* with seq, as it is sent */
 	size_t len;
 };
@@ -107,7 +108,7 @@ static int replay_line(struct spool *s, const json_t *line, struct err *e)
 	if (forget)
 		json_object_del(s->numbers, forget);
 	drop_acked(s, number_of(line, "ack"));
-	if (!seq || !session || strlen(session) > LIMIT_ID || !json_is_object(body))
+	if (!seq || !session || strlen(session) >= WORKER_NAME || !json_is_object(body))
 		return 0;
 	if (seq >= s->next)
 		s->next = seq + 1;

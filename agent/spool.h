@@ -16,8 +16,9 @@ struct spool;
 int spool_open(const char *path, struct spool **out_spool, struct err *e);
 void spool_close(struct spool **spool);
 
-/* Writes the report of a session with the worker's number (from 1). 0: kept, or known already. It is durable after
- * spool_sync. ERR_LIMIT when LIMIT_AGENT_SPOOL is full; the end of a session is taken even then. */
+/* session is here a worker's name (agent/name.h): each worker counts from 1. Writes the report of a session with the
+ * worker's number (from 1). 0: kept, or known already. It is durable after spool_sync. ERR_LIMIT when LIMIT_AGENT_SPOOL
+ * is full; the end of a session is taken even then. */
 int spool_add(struct spool *spool, const char *session, uint64_t number, const json_t *report, struct err *e);
 int spool_sync(struct spool *spool, struct err *e);
 /* The worker's number of the session's newest report; 0: none known. */

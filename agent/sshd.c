@@ -8,6 +8,7 @@
 
 #include "agent/exits.h"
 #include "agent/hostkeys.h"
+#include "agent/name.h"
 #include "agent/sockpair.h"
 #include "agent/state.h"
 #include "base/buf.h"
@@ -29,7 +30,7 @@ struct sshd {
 	uv_pipe_t words; /* its stderr */
 	pid_t pid;       /* 0: reaped */
 	int status;
-	char session[65], stream[12];
+	char name[WORKER_NAME], stream[12];
 	sshd_gone *gone;
 	void *user;
 	char line[1024];
@@ -87,7 +88,7 @@ static int add_config(struct buf *b, const struct settings *s, const struct gran
 	return bad | buf_add_text(b, "\n");
 }
 
-int sshd_configure(const struct settings *settings, const char *session, const struct grant *grant, struct err *e)
+int sshd_configure(const struct settings *settings, const char *name, const struct grant *grant, struct err *e)
 {
 	char ca[STATE_PATH], key[STATE_PATH], cert[STATE_PATH], path[EXITS_PATH];
 	struct buf b = BUF_INIT(CONFIG_MAX);
@@ -97,7 +98,7 @@ int sshd_configure(const struct settings *settings, const char *session, const s
 	if ((rc = state_path(settings->state_dir, HOSTKEYS_CA, ca, e)) ||
 	    (rc = state_path(settings->state_dir, HOSTKEYS_KEY, key, e)) ||
 	    (rc = state_path(settings->state_dir, HOSTKEYS_CERT, cert, e)) ||
-	    (rc = exits_path(settings->runtime_dir, session, "sshd", path, e)))
+	    (rc = exits_path(settings->runtime_dir, name, "sshd", path, e)))
 		return rc;
 	if (access(ca, R_OK) != 0)
 		return err_set(e, ERR_UNAVAILABLE, "the server has not sent its SSH CA key");
@@ -136,8 +137,7 @@ static void log_line(struct sshd *s)
 {
 	s->line[s->len] = '\0';
 	if (s->len)
-		log_with(LOG_LEVEL_INFO, FIELDS({ "session", s->session }, { "stream", s->stream }), "sshd: %s",
-			 s->line);
+		log_with(LOG_LEVEL_INFO, FIELDS({ "session", s->name }, { "stream", s->stream }), "sshd: %s", s->line);
 	s->len = 0;
 }
 
@@ -214,10 +214,10 @@ void sshd_free(struct sshd **sshd)
 	uv_close((uv_handle_t *)&s->words, on_closed);
 }
 
-static pid_t launch(const struct settings *settings, const char *session, int socket, int words, struct err *e)
+static pid_t launch(const struct settings *settings, const char *name, int socket, int words, struct err *e)
 {
 	char config[EXITS_PATH], inetd[] = "-i", to_stderr[] = "-e", file[] = "-f";
-	int rc = exits_path(settings->runtime_dir, session, "sshd", config, e);
+	int rc = exits_path(settings->runtime_dir, name, "sshd", config, e);
 	if (rc)
 		return -1;
 	char *argv[] = { settings->sshd_path, inetd, to_stderr, file, config, NULL };
@@ -237,7 +237,7 @@ static int words_pipe(int out[2], struct err *e)
 	return 0;
 }
 
-int sshd_start(uv_loop_t *loop, const struct settings *settings, const char *session, uint32_t stream, sshd_gone *gone,
+int sshd_start(uv_loop_t *loop, const struct settings *settings, const char *name, uint32_t stream, sshd_gone *gone,
 	       void *user, struct sshd **out_sshd, int *out_fd, struct err *e)
 {
 	int fds[2] = { -1, -1 }, words[2] = { -1, -1 };
@@ -245,7 +245,7 @@ int sshd_start(uv_loop_t *loop, const struct settings *settings, const char *ses
 	int rc = s ? sockpair_loopback(fds, e) : err_set(e, ERR_NOMEM, "out of memory");
 	if (!rc)
 		rc = words_pipe(words, e);
-	if (!rc && (s->pid = launch(settings, session, fds[1], words[1], e)) < 0)
+	if (!rc && (s->pid = launch(settings, name, fds[1], words[1], e)) < 0)
 		rc = ERR_UNAVAILABLE;
 	if (fds[1] >= 0)
 		close(fds[1]);
@@ -260,7 +260,7 @@ int sshd_start(uv_loop_t *loop, const struct settings *settings, const char *ses
 		return rc;
 	}
 	s->gone = gone, s->user = user;
-	snprintf(s->session, sizeof s->session, "%s", session);
+	snprintf(s->name, sizeof s->name, "%s", name);
 	snprintf(s->stream, sizeof s->stream, "%u", stream);
 	uv_pipe_init(loop, &s->words, 0);
 	s->words.data = s;

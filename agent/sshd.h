@@ -9,16 +9,16 @@
 #include <sys/types.h>
 #include <uv.h>
 
-/* Writes the session's sshd configuration: only certificates of the control plane's CA, only the granted logins.
- * ERR_UNAVAILABLE when the control plane has not sent its CA key yet. */
-int sshd_configure(const struct settings *settings, const char *session, const struct grant *grant, struct err *e);
+/* Writes the sshd configuration of a worker (agent/name.h): only certificates of the control plane's CA, only the
+ * granted logins. ERR_UNAVAILABLE when the control plane has not sent its CA key yet. */
+int sshd_configure(const struct settings *settings, const char *name, const struct grant *grant, struct err *e);
 
 struct sshd;
 /* Called once, when sshd has exited and its last words are logged. */
 typedef void sshd_gone(void *user, struct sshd *sshd, int status);
 
 /* *out_fd: our end of its connection. */
-int sshd_start(uv_loop_t *loop, const struct settings *settings, const char *session, uint32_t stream, sshd_gone *gone,
+int sshd_start(uv_loop_t *loop, const struct settings *settings, const char *name, uint32_t stream, sshd_gone *gone,
 	       void *user, struct sshd **out_sshd, int *out_fd, struct err *e);
 /* After SIGCHLD. */
 void sshd_reap(struct sshd *sshd);

@@ -109,9 +109,10 @@ static void attach(struct stream *one, int fd)
 	one->open = true;
 	one->opened_ms = clock_mono_ms();
 	reports_add(s->config.reports,
-		    json_pack("{s:s, s:s, s:I, s:s, s:s, s:I}", "type", "stream-opened", "session", s->config.session,
-			      "stream", (json_int_t)one->id, "kind", one->dest.kind == LINK_KIND_SSH ? "ssh" : "tcp",
-			      "endpoint", one->endpoint, "at_ms", (json_int_t)clock_wall_ms()));
+		    json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:I}", "type", "stream-opened", "session",
+			      s->config.session, "generation", (json_int_t)s->config.generation, "stream",
+			      (json_int_t)one->id, "kind", one->dest.kind == LINK_KIND_SSH ? "ssh" : "tcp", "endpoint",
+			      one->endpoint, "at_ms", (json_int_t)clock_wall_ms()));
 	log_stream(one, LOG_LEVEL_DEBUG, "stream opened", "");
 }
 
@@ -119,10 +120,10 @@ static void report_closed(struct stream *one, const char *reason, uint64_t bytes
 {
 	struct streams *s = one->owner;
 	reports_add(s->config.reports,
-		    json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:s}", "type", "stream-closed", "session",
-			      s->config.session, "stream", (json_int_t)one->id, "bytes_in", (json_int_t)bytes_in,
-			      "bytes_out", (json_int_t)bytes_out, "duration_ms",
-			      (json_int_t)(clock_mono_ms() - one->opened_ms), "reason", reason));
+		    json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s}", "type", "stream-closed", "session",
+			      s->config.session, "generation", (json_int_t)s->config.generation, "stream",
+			      (json_int_t)one->id, "bytes_in", (json_int_t)bytes_in, "bytes_out", (json_int_t)bytes_out,
+			      "duration_ms", (json_int_t)(clock_mono_ms() - one->opened_ms), "reason", reason));
 	log_stream(one, LOG_LEVEL_DEBUG, "stream closed", reason);
 }
 
@@ -189,15 +190,15 @@ static void on_sshd_gone(void *user, struct sshd *sshd, int status)
 static int start_sshd(struct stream *one, int *out_fd, struct err *e)
 {
 	struct streams *s = one->owner;
-	int rc = s->configured ? 0 : sshd_configure(s->config.settings, s->config.session, &s->grant, e);
+	int rc = s->configured ? 0 : sshd_configure(s->config.settings, s->config.name, &s->grant, e);
 	if (rc)
 		return rc;
 	s->configured = true;
 	struct child *c = calloc(1, sizeof *c);
 	if (!c)
 		return err_set(e, ERR_NOMEM, "out of memory");
-	rc = sshd_start(s->config.loop, s->config.settings, s->config.session, one->id, on_sshd_gone, c, &c->sshd,
-			out_fd, e);
+	rc = sshd_start(s->config.loop, s->config.settings, s->config.name, one->id, on_sshd_gone, c, &c->sshd, out_fd,
+			e);
 	if (rc) {
 		free(c);
 		return rc;

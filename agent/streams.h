@@ -16,7 +16,8 @@ struct streams;
 
 struct streams_config {
 	uv_loop_t *loop;
-	const char *session;
+	const char *session, *name; /* name: the worker's, for its files */
+	int64_t generation;
 	const struct settings *settings; /* must outlive it, as must allow and reports */
 	const struct allow *allow;
 	struct reports *reports;

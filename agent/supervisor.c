@@ -326,15 +326,16 @@ static void on_turn(uv_prepare_t *turn)
 	send_reports(s);
 }
 
-static void on_accepted(void *user, const char *session)
+static void on_accepted(void *user, const char *session, int64_t generation)
 {
-	send_message(user, json_pack("{s:s, s:s}", "type", "accepted", "session", session));
+	send_message(user, json_pack("{s:s, s:s, s:I}", "type", "accepted", "session", session, "generation",
+				     (json_int_t)generation));
 }
 
-static void on_refused(void *user, const char *session, unsigned code, const char *text)
+static void on_refused(void *user, const char *session, int64_t generation, unsigned code, const char *text)
 {
-	send_message(user, json_pack("{s:s, s:s, s:i, s:s}", "type", "refused", "session", session, "code", (int)code,
-				     "text", text));
+	send_message(user, json_pack("{s:s, s:s, s:I, s:i, s:s}", "type", "refused", "session", session, "generation",
+				     (json_int_t)generation, "code", (int)code, "text", text));
 }
 
 /* --- life */

@@ -6,6 +6,7 @@
 #include "agent/channel.h"
 #include "agent/exits.h"
 #include "agent/job.h"
+#include "agent/name.h"
 #include "agent/reports.h"
 #include "agent/state.h"
 #include "agent/streams.h"
@@ -28,6 +29,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define RESUMED_ELSEWHERE "the session was resumed by another client"
+#define CLOSE_REPLACED 4001             /* PROTOCOL.md, section 3 */
 #define FAREWELL_MS 5000                /* for the supervisor to acknowledge the last reports */
 #define GIVE_UP_MS (24 * 3600 * 1000LL) /* the server decides sooner, if it can be reached */
 #define EXPIRY_CHECK_MS 30000           /* the wall clock may be set */
@@ -35,6 +38,7 @@
 struct worker {
 	uv_loop_t loop;
 	struct job job;
+	char name[WORKER_NAME];
 	struct allow *allow;
 	struct grant grant;
 	struct reports *reports;
@@ -46,7 +50,7 @@ struct worker {
 	int listener_fd;
 	uv_timer_t expiry, farewell;
 	uv_signal_t child, term;
-	bool over;
+	bool over, superseded;
 	unsigned end_code; /* set when the end was ordered from here: a close code of PROTOCOL.md, section 3 */
 	char end_text[256];
 };
@@ -96,6 +100,13 @@ static void on_terminate(struct worker *w, const json_t *message)
 		    text && *text ? text : "ended by the server");
 }
 
+/* A worker of a higher generation has the session now. Its end is not the session's end. */
+static void on_superseded(struct worker *w)
+{
+	w->superseded = true;
+	end_session(w, CLOSE_REPLACED, LINK_TERMINATED, RESUMED_ELSEWHERE);
+}
+
 static void on_message(void *user, json_t *message)
 {
 	struct worker *w = user;
@@ -110,6 +121,8 @@ static void on_message(void *user, json_t *message)
 		on_grant(w, message);
 	} else if (strcmp(type, "terminate") == 0 && !w->over) {
 		on_terminate(w, message);
+	} else if (strcmp(type, "superseded") == 0 && !w->over) {
+		on_superseded(w);
 	}
 }
 
@@ -134,8 +147,8 @@ static void take_supervisor(struct worker *w, int fd)
 	}
 	channel_free(&w->supervisor);
 	w->supervisor = channel;
-	json_auto_t *hello = json_pack("{s:s, s:s, s:I}", "type", "hello", "session", w->job.offer.session, "pid",
-				       (json_int_t)getpid());
+	json_auto_t *hello = json_pack("{s:s, s:s, s:I, s:I}", "type", "hello", "session", w->job.offer.session,
+				       "generation", (json_int_t)w->job.offer.generation, "pid", (json_int_t)getpid());
 	if (hello)
 		channel_send(channel, hello);
 	reports_attach(w->reports, channel);
@@ -154,13 +167,13 @@ static int listen_here(struct worker *w, struct err *e)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char path[EXITS_PATH];
-	int rc = exits_path(w->job.settings.runtime_dir, w->job.offer.session, "sock", path, e);
+	int rc = exits_path(w->job.settings.runtime_dir, w->name, "sock", path, e);
 	if (rc)
 		return rc;
 	if (strlen(path) >= sizeof address.sun_path)
 		return err_set(e, ERR_LIMIT, "%s: too long for a socket's name; choose a shorter runtime_dir", path);
 	strcpy(address.sun_path, path);
-	unlink(path); /* the supervisor starts one worker a session: what is there is a dead one's */
+	unlink(path); /* the supervisor starts one worker a name: what is there is a dead one's */
 	w->listener_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	mode_t old = umask(0177);
 	bool ok = w->listener_fd >= 0 && bind(w->listener_fd, (struct sockaddr *)&address, sizeof address) == 0 &&
@@ -249,11 +262,15 @@ static void on_over(void *user, const struct endpoint_end *end)
 	if (w->over)
 		return;
 	w->over = true;
-	streams_end(w->streams, text);
-	reports_add(w->reports, json_pack("{s:s, s:s, s:I, s:s}", "type", "session-closed", "session", session, "code",
-					  (json_int_t)code, "text", text));
+	/* Nobody but a worker of a higher generation can take this one's place: the relay may tell it first. */
+	w->superseded |= code == CLOSE_REPLACED;
+	streams_end(w->streams, w->superseded ? RESUMED_ELSEWHERE : text);
+	if (!w->superseded)
+		reports_add(w->reports, json_pack("{s:s, s:s, s:I, s:I, s:s}", "type", "session-closed", "session",
+						  session, "generation", (json_int_t)w->job.offer.generation, "code",
+						  (json_int_t)code, "text", text));
 	log_with(LOG_LEVEL_INFO, FIELDS({ "session", session }), "session over (%u): %s", code, text);
-	if (exits_write(w->job.settings.runtime_dir, session, reports_waiting(w->reports), &e))
+	if (exits_write(w->job.settings.runtime_dir, w->name, reports_waiting(w->reports), &e))
 		log_error("session %s: exit record: %s", session, e.text);
 	uv_timer_start(&w->farewell, on_farewell_over, FAREWELL_MS, 0);
 	leave_if_done(w);
@@ -364,6 +381,8 @@ static int start(struct worker *w, struct err *e)
 		rc = err_set(e, ERR_NOMEM, "out of memory");
 	const struct streams_config config = { .loop = &w->loop,
 					       .session = w->job.offer.session,
+					       .name = w->name,
+					       .generation = w->job.offer.generation,
 					       .settings = s,
 					       .allow = w->allow,
 					       .reports = w->reports };
@@ -429,6 +448,7 @@ int worker_main(void)
 	if (!rc) {
 		log_init("tunnel-agent", (enum log_level)w.job.settings.log_level,
 			 (enum log_format)w.job.settings.log_format);
+		name_make(w.job.offer.session, w.job.offer.generation, w.name);
 		rc = start(&w, &e);
 	}
 	if (rc) {
@@ -436,7 +456,7 @@ int worker_main(void)
 		say_failed(e.text);
 	} else {
 		uv_run(&w.loop, UV_RUN_DEFAULT);
-		if (exits_path(w.job.settings.runtime_dir, w.job.offer.session, "sock", path, NULL) == 0)
+		if (exits_path(w.job.settings.runtime_dir, w.name, "sock", path, NULL) == 0)
 			unlink(path);
 	}
 	close_all(&w);
