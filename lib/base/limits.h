@@ -11,10 +11,9 @@
 #define LIMIT_LINK_OUTPUT (128u * 1024) /* bytes of ciphertext waiting for the leg: short, so keystrokes pass */
 #define LIMIT_LINK_TEXT 200u            /* bytes of a reason text in REFUSED, RESET, BYE */
 #define LIMIT_LINK_HOST 253u            /* bytes of a host name in OPEN (RFC 1035) */
-#define LIMIT_LINK_TABLE                                                                                  \
-	(5u * LIMIT_LINK_STREAMS)    /* streams that live or whose end is not confirmed yet: several full \
-					tables a round trip, also from a peer that does not know max_streams */
-#define LIMIT_LINK_PONGS (8u * 1024) /* bytes of PONG numbers waiting for output, 8 each */
+#define LIMIT_LINK_TABLE                                                                               \
+	(5u * LIMIT_LINK_STREAMS) /* streams that live or whose end is not confirmed yet: several full \
+				     tables a round trip, also from a peer that does not know max_streams */
 
 /* legs and relay */
 #define LIMIT_RELAY_QUEUE (256u * 1024)     /* bytes a direction waiting in the relay; then its sender is not read */

@@ -167,10 +167,12 @@ static int on_ping(struct link *link, const struct frame_head *head, const uint8
 {
 	(void)head;
 	uint64_t number = frame_read_u64(body);
-	int rc = buf_add(&link->pongs, &number, sizeof(number));
-	return rc == ERR_LIMIT ? err_set(e, ERR_PROTOCOL, "too many PINGs without reading the answers")
-	       : rc != 0       ? err_set(e, rc, "out of memory")
-			       : 0;
+	if (number <= link->ping_in)
+		return err_set(e, ERR_PROTOCOL, "PING %llu after %llu", (unsigned long long)number,
+			       (unsigned long long)link->ping_in);
+	link->ping_in = number;
+	link->pong_due = true;
+	return 0;
 }
 
 static int on_pong(struct link *link, const struct frame_head *head, const uint8_t *body, struct err *e)
@@ -223,7 +225,7 @@ static void epoch_is_up(struct link *link)
 	link->epoch = EPOCH_UP;
 	link->outage_ms = link->epochs ? link->now - link->down_at : 0;
 	link->epochs++;
-	link->event_mask &= ~(unsigned)EVENT_STALLED;
+	live_up(link);
 	event_link(link, EVENT_UP);
 }
 

@@ -16,10 +16,11 @@
 #include "link/tls.h"
 
 /* milliseconds; PROTOCOL.md 4.4 */
-#define LINK_IDLE_PING_MS 15000
-#define LINK_IDLE_ANSWER_MS 15000
+#define LINK_IDLE_PING_MS 10000
 #define LINK_BUSY_PING_MS 1000
-#define LINK_BUSY_DEAD_MS 3000
+#define LINK_DEAD_MS 3000
+#define LINK_DEAD_DOUBLINGS 3   /* 24 s: what a record of 16 KiB takes at 700 bytes a second */
+#define LINK_LIVED_MS 60000     /* an epoch that was up for so long was not too slow for its limit */
 #define LINK_HANDSHAKE_MS 10000 /* from the start of an epoch to its last RESUME */
 #define LINK_ACK_DELAY_MS 20    /* an ACK that nobody waits for rides with other output for so long */
 
@@ -55,6 +56,7 @@ struct stream {
 	struct list control; /* link.control or link.lazy */
 	bool in_small;       /* which of the two queues data is in */
 	struct list data;    /* link.small or link.bulk; of a tombstone: link.unconfirmed or link.confirming */
+	uint64_t confirmer;  /* of a tombstone in link.confirming: the PING behind its last word */
 
 	uint32_t id;
 	enum stream_state state;
@@ -119,7 +121,8 @@ struct link {
 	struct buf greeting; /* HELLO and RESUME, not yet encrypted */
 	bool early;          /* RESUME was empty, so OPEN need not wait for the peer's */
 	bool hello_in;       /* in this epoch */
-	struct buf pongs;    /* numbers to be answered */
+	bool pong_due;       /* for ping_in, the newest PING of the peer */
+	uint64_t ping_in;
 	bool bye;
 	struct frame_reason bye_reason;
 
@@ -136,7 +139,7 @@ struct link {
 	struct list lazy;        /* have an ACK pending that may wait until lazy_at */
 	struct list small, bulk; /* have DATA or FIN to send */
 	unsigned small_run;
-	struct list unconfirmed, confirming; /* tombstones; confirming: the outstanding PING covers them */
+	struct list unconfirmed, confirming; /* tombstones; confirming: a PING went out behind them, oldest first */
 	struct list eventful;
 	unsigned event_mask;
 	struct stream *taken; /* its CLOSED was taken last; freed at the next look */
@@ -152,11 +155,14 @@ struct link {
 	uint64_t bytes_in, bytes_out; /* consumed, written */
 
 	/* time */
-	int64_t now, epoch_at, heard_at, outstanding_at, lazy_at, down_at;
+	int64_t now, epoch_at, up_at, heard_at, outstanding_at, lazy_at, down_at;
 	bool lazy_due, stalled_told;
-	bool ping_due, ping_out;
-	uint64_t ping_number;
-	int64_t ping_at, rtt_ms, outage_ms;
+	unsigned doublings; /* of the dead time, earned by epochs that stalled young */
+	bool ping_due;
+	uint64_t ping_number, ping_answered; /* of the newest PING; all up to ping_answered have their PONG */
+	int64_t ping_at;                     /* when the newest went out */
+	uint64_t timed_number;               /* the PING whose answer is timed, sent at timed_at */
+	int64_t timed_at, rtt_ms, outage_ms;
 	uint64_t epochs;
 };
 
@@ -174,9 +180,13 @@ static inline bool stream_is_live(const struct stream *s)
 {
 	return s->state == STREAM_OPENING || s->state == STREAM_ASKED || s->state == STREAM_OPEN;
 }
+static inline bool live_awaits_pong(const struct link *link)
+{
+	return link->ping_answered != link->ping_number;
+}
 static inline bool link_has_outstanding(const struct link *link)
 {
-	return link->flight > 0 || link->asking > 0;
+	return link->flight > 0 || link->asking > 0 || live_awaits_pong(link);
 }
 
 /* link.c */
@@ -223,6 +233,9 @@ void resume_complete(struct link *link);
 /* live.c */
 void live_outstanding(struct link *link); /* before something that must be answered is sent */
 void live_lazy(struct link *link);        /* a lazy ACK was queued */
+void live_up(struct link *link);
+void live_down(struct link *link);   /* the epoch was up and is over */
+void live_forget(struct link *link); /* nothing of the epoch is waited for any more */
 void live_ping_sent(struct link *link);
 int live_pong(struct link *link, uint64_t number, struct err *e);
 

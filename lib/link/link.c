@@ -59,7 +59,6 @@ int link_new(const struct link_config *config, struct link **out_link, struct er
 	link->rtt_ms = -1;
 	link->now = INT64_MIN;
 	set_up_lists(link);
-	buf_init(&link->pongs, LIMIT_LINK_PONGS);
 	buf_init(&link->greeting, 0);
 	rc = link_tls_identity_new(c.role == LINK_TARGET, c.key, c.peer_pin, &link->identity, e);
 	if (rc != 0) {
@@ -96,14 +95,14 @@ static void reset_stream_epoch(struct link *link, struct stream *s)
 static void drop_epoch(struct link *link)
 {
 	if (link->epoch == EPOCH_UP)
-		link->down_at = link->now;
+		live_down(link);
 	link->epoch = EPOCH_NONE;
 	link->event_mask &= ~(unsigned)(EVENT_STALLED | EVENT_UP);
 	link_tls_free(&link->tls);
 	buf_free(&link->greeting);
-	buf_free(&link->pongs);
-	link->hello_in = link->early = link->bye = false;
-	link->lazy_due = link->ping_due = link->ping_out = link->stalled_told = false;
+	link->hello_in = link->early = link->bye = link->pong_due = false;
+	link->ping_in = 0;
+	live_forget(link);
 	LIST_EACH(node, &link->streams)
 	reset_stream_epoch(link, LIST_ENTRY(node, struct stream, all));
 	while (!list_empty(&link->confirming)) {
@@ -116,7 +115,7 @@ static void drop_epoch(struct link *link)
 void link_break_epoch(struct link *link)
 {
 	if (link->epoch == EPOCH_UP)
-		link->down_at = link->now;
+		live_down(link);
 	link->epoch = EPOCH_BROKEN;
 }
 

@@ -168,27 +168,27 @@ static void emit_number(struct writer *w, enum frame_type type, uint64_t number)
 
 static void emit_pong(struct writer *w)
 {
-	uint64_t number;
-	memcpy(&number, buf_data(&w->link->pongs), sizeof(number));
-	buf_consume(&w->link->pongs, sizeof(number));
-	emit_number(w, FRAME_PONG, number);
+	w->link->pong_due = false;
+	emit_number(w, FRAME_PONG, w->link->ping_in);
 }
 
-/* One PING at a time. All control frames are out by now, so its answer confirms every tombstone there is. */
+/* For tombstones one PING at a time is enough; silence asks again each second. All control frames are out when a PING
+ * goes, so its answer confirms every tombstone there is. */
 static bool ping_is_due(const struct link *link)
 {
-	return !link->ping_out && (link->ping_due || !list_empty(&link->unconfirmed));
+	return link->ping_due || (!live_awaits_pong(link) && !list_empty(&link->unconfirmed));
 }
 
 static void emit_ping(struct writer *w)
 {
 	struct link *link = w->link;
+	live_ping_sent(link);
 	while (!list_empty(&link->unconfirmed)) {
 		struct list *node = link->unconfirmed.next;
 		list_remove(node);
 		list_append(&link->confirming, node);
+		LIST_ENTRY(node, struct stream, data)->confirmer = link->ping_number;
 	}
-	live_ping_sent(link);
 	emit_number(w, FRAME_PING, link->ping_number);
 }
 
@@ -261,14 +261,14 @@ static bool may_send_frames(const struct link *link)
 
 static bool has_frames(const struct link *link)
 {
-	return link->pongs.len || !list_empty(&link->control) || link->bye || ping_is_due(link) ||
+	return link->pong_due || !list_empty(&link->control) || link->bye || ping_is_due(link) ||
 	       !list_empty(&link->small) || !list_empty(&link->bulk);
 }
 
 static bool emit_frame(struct writer *w)
 {
 	struct link *link = w->link;
-	if (link->pongs.len) {
+	if (link->pong_due) {
 		emit_pong(w);
 	} else if (!list_empty(&link->control)) {
 		emit_control(w, first_control(&link->control));

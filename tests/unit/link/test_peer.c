@@ -365,10 +365,29 @@ static void bad_text(struct peer *p)
 	bytes[n - 1] = 0xff;
 	feed(p, bytes, n);
 }
-static void ping_flood(struct peer *p)
+static void ping_again(struct peer *p)
 {
-	for (unsigned i = 0; i < 2000 && p->rc == 0; i++)
-		send_number(p, FRAME_PING, 0, i);
+	send_number(p, FRAME_PING, 0, 5);
+	send_number(p, FRAME_PING, 0, 5);
+}
+static void ping_zero(struct peer *p)
+{
+	send_number(p, FRAME_PING, 0, 0);
+}
+static void pong_twice(struct peer *p)
+{
+	p->now += 10000;
+	link_tick(p->link, p->now);
+	hear(p);
+	send_number(p, FRAME_PONG, 0, p->link->ping_number);
+	send_number(p, FRAME_PONG, 0, p->link->ping_number);
+}
+static void pong_ahead(struct peer *p)
+{
+	p->now += 10000;
+	link_tick(p->link, p->now);
+	hear(p);
+	send_number(p, FRAME_PONG, 0, p->link->ping_number + 1);
 }
 static void open_flood(struct peer *p)
 {
@@ -403,7 +422,10 @@ static void test_frames(void **state)
 		{ "REFUSED by opener", refused_by_opener, "which the peer opened" },
 		{ "PONG alone", pong_alone, "PONG without its PING" },
 		{ "bad text", bad_text, "not UTF-8" },
-		{ "PING flood", ping_flood, "too many PINGs" },
+		{ "PONG twice", pong_twice, "PONG without its PING" },
+		{ "PONG ahead", pong_ahead, "PONG without its PING" },
+		{ "PING again", ping_again, "PING 5 after 5" },
+		{ "PING 0", ping_zero, "PING 0 after 0" },
 		{ "OPEN flood", open_flood, "not confirmed" },
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -608,6 +630,24 @@ static void test_reset_in_the_middle_of_data(void **state)
 	peer_free(&p);
 }
 
+/* However many there are, only the newest is remembered. */
+static void test_pings_that_were_not_answered_yet(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_TARGET);
+	for (unsigned i = 1; i <= 5000; i++)
+		send_number(&p, FRAME_PING, 0, i);
+	assert_int_equal(p.rc, 0);
+	assert_int_equal(frame_read_u64(expect_frame(&p, FRAME_PONG, 0)), 5000);
+	expect_no_frame(&p);
+	peer_start(&p); /* numbers are the epoch's */
+	send_hello(&p);
+	send_resume(&p, NULL, 0, false);
+	send_number(&p, FRAME_PING, 0, 1);
+	assert_int_equal(frame_read_u64(expect_frame(&p, FRAME_PONG, 0)), 1);
+	peer_free(&p);
+}
+
 static void test_too_many_streams_are_refused(void **state)
 {
 	(void)state;
@@ -678,6 +718,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_established_stream_that_the_peer_forgot),
 		cmocka_unit_test(test_frames_for_a_done_stream_are_ignored),
 		cmocka_unit_test(test_reset_in_the_middle_of_data),
+		cmocka_unit_test(test_pings_that_were_not_answered_yet),
 		cmocka_unit_test(test_too_many_streams_are_refused),
 		cmocka_unit_test(test_open_and_reset_leave_nothing),
 		cmocka_unit_test(test_garbage),
