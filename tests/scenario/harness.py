@@ -96,8 +96,8 @@ class Proc:
             raise AssertionError(f"{self.args[0]} did not stop on SIGTERM:\n{self.text()[-3000:]}")
 
 
-def make_ca(folder):
-    """ca.pem, server.pem, server.key for localhost in folder."""
+def make_ca(folder, address="127.0.0.1"):
+    """ca.pem, server.pem, server.key in folder, for localhost and an address."""
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.datetime.now(datetime.timezone.utc)
 
@@ -117,8 +117,7 @@ def make_ca(folder):
                 x509.SubjectAlternativeName(
                     [
                         x509.DNSName("localhost"),
-                        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-                        x509.IPAddress(ipaddress.ip_address("::1")),
+                        *(x509.IPAddress(ipaddress.ip_address(a)) for a in sorted({"127.0.0.1", "::1", address})),
                     ]
                 ),
                 critical=False,
@@ -162,18 +161,22 @@ class Agent:
 class Stack:
     """One server with its state, and what talks to it."""
 
-    def __init__(self, folder, reactors=2, policy=ALLOW_ALL, conf="", auth=None):
-        self.folder = Path(folder)
+    def __init__(self, folder, reactors=2, policy=ALLOW_ALL, conf="", auth=None, address="127.0.0.1"):
+        self.folder, self.address = Path(folder), address
         self.reactors, self.conf, self.auth = reactors, conf, auth
         self.procs, self.agents = [], {}
         self.port = free_port()
-        self.url = f"https://localhost:{self.port}"
+        self.url = f"https://{'localhost' if address == '127.0.0.1' else address}:{self.port}"
         self.relay_url = self.url
-        make_ca(self.folder / "tls")
+        make_ca(self.folder / "tls", address)
         (self.folder / "policies").mkdir()
         (self.folder / "policies" / "base.json").write_text(json.dumps(policy))
         self.key_id, self.secret = "KDEV", secrets.token_hex(20)
         self.server = None
+
+    def place(self, role, args):
+        """Where the processes of a role (server, agent, client) run; a subclass may put something before the arguments."""
+        return args
 
     # -- server
 
@@ -189,7 +192,7 @@ class Stack:
         auth = self.auth or f'{{ plugin = "auth-hmac"; credentials = "{self.folder}/hmac-credentials"; }}'
         (self.folder / "server.conf").write_text(
             f"""
-listen = "127.0.0.1:{self.port}";
+listen = "{self.address}:{self.port}";
 advertise_url = "{self.relay_url}";
 server_urls = [ "{self.url}" ];
 node = "node-1";
@@ -214,7 +217,7 @@ auth = ( {auth} );
         self.write_conf()
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
-        self.server = Proc([SERVER, "--config", self.folder / "server.conf"], self.folder / "server.log")
+        self.server = Proc(self.place("server", [SERVER, "--config", self.folder / "server.conf"]), self.folder / "server.log")
         self.procs.append(self.server)
 
         def up():
@@ -245,7 +248,7 @@ auth = ( {auth} );
 
     def cli(self, *args, input=None, check=True, limit=LIMIT, text=True, **env):
         r = subprocess.run(
-            [str(CLI), *map(str, args)], input=input, capture_output=True, text=text, timeout=limit, env=self.env(**env)
+            self.place("client", [str(CLI), *map(str, args)]), input=input, capture_output=True, text=text, timeout=limit, env=self.env(**env)
         )
         if check and r.returncode != 0:
             raise AssertionError(f"tunnel-cli {' '.join(map(str, args))} exited with {r.returncode}:\n{r.stderr}\n{self.tails()}")
@@ -255,7 +258,7 @@ auth = ( {auth} );
         kw.setdefault("stdin", subprocess.DEVNULL)
         kw.setdefault("stdout", subprocess.PIPE)
         kw.setdefault("stderr", subprocess.PIPE)
-        p = subprocess.Popen([str(CLI), *map(str, args)], env=self.env(), **kw)
+        p = subprocess.Popen(self.place("client", [str(CLI), *map(str, args)]), env=self.env(), **kw)
         self.procs.append(p)
         return p
 
@@ -295,11 +298,11 @@ log: {{ level = "debug"; }};
         )
         env = self.env()
         r = subprocess.run(
-            [str(AGENT), "enroll", "--config", str(folder / "agent.conf"), "--token-file", str(folder / "token")],
+            self.place("agent", [str(AGENT), "enroll", "--config", str(folder / "agent.conf"), "--token-file", str(folder / "token")]),
             capture_output=True, text=True, timeout=LIMIT, env=env,
         )
         assert r.returncode == 0, r.stderr + self.tails()
-        proc = Proc([AGENT, "--config", folder / "agent.conf"], folder / "log", env=env)
+        proc = Proc(self.place("agent", [AGENT, "--config", folder / "agent.conf"]), folder / "log", env=env)
         self.procs.append(proc)
         agent = self.agents[target] = Agent(self, target, folder, proc)
         if wait:
