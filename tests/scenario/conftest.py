@@ -1,5 +1,7 @@
+import faulthandler
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -39,6 +41,25 @@ def bare(folder):
         yield s
     finally:
         s.close()
+
+
+CASE_LIMIT = int(os.environ.get("TUNNEL_CASE_LIMIT", "400"))
+
+
+def on_case_limit(signum, frame):
+    with tempfile.TemporaryFile("w+") as f:
+        faulthandler.dump_traceback(f, all_threads=True)
+        f.seek(0)
+        raise AssertionError(f"not done after {CASE_LIMIT} s; this stood where it stands below, the threads here:\n{f.read()}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """A case that hangs fails, and tells where."""
+    signal.signal(signal.SIGALRM, on_case_limit)
+    signal.alarm(CASE_LIMIT)
+    yield
+    signal.alarm(0)
 
 
 @pytest.hookimpl(hookwrapper=True)

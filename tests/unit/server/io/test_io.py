@@ -188,6 +188,11 @@ async def pair(s, session="s-1", epoch=1, **kw):
     return c, t
 
 
+def run(coroutine):
+    """Past the limit the traceback says what the case waited for. (A loop that is stuck itself is faulthandler's.)"""
+    asyncio.run(asyncio.wait_for(coroutine, CASE_LIMIT - 10))
+
+
 def patiently(case, *times):
     """The case with growing times of the server's: a busy machine may be too slow for the first, never for the last."""
     for ms in times:
@@ -478,7 +483,7 @@ async def case_agent(s):
 
 def test_agent_messages():
     with Server(workers=3) as s:
-        asyncio.run(case_agent(s))
+        run(case_agent(s))
 
 
 async def case_agent_refused(s):
@@ -532,7 +537,7 @@ def test_agent_messages_in_one_record():
 
 def test_agent_refused():
     with Server() as s:
-        asyncio.run(case_agent_refused(s))
+        run(case_agent_refused(s))
 
 
 # ---- legs ----
@@ -578,12 +583,12 @@ async def case_pairing(s):
 
 def test_pairing_across_reactors():
     with Server(reactors=2) as s:
-        asyncio.run(case_pairing(s))
+        run(case_pairing(s))
 
 
 def test_pairing_on_one_reactor():
     with Server(reactors=1) as s:
-        asyncio.run(case_pairing(s))
+        run(case_pairing(s))
 
 
 async def case_replaced(s):
@@ -609,7 +614,45 @@ async def case_replaced(s):
 
 def test_replaced():
     with Server() as s:
-        asyncio.run(case_replaced(s))
+        run(case_replaced(s))
+
+
+async def case_renewed(s):
+    """A newer generation: both old legs go, late ones are not let in, and the new ones are paired with each other."""
+    text_2 = "the session was resumed by another client"
+    c, t = await pair(s)
+    s.tell("renew s-1 2")
+    for ws in (c, t):
+        while (m := await text(ws))["type"] != "closing":
+            pass
+        assert m == {"type": "closing", "code": 4001, "reason": text_2, "retry": False}, m
+        assert await closed(ws) == (4001, text_2)
+    c2 = await attached(await s.leg("s-1", "client-2"))
+    late = await s.leg("s-1", "target-1")
+    assert (await text(late))["code"] == 4001
+    assert await closed(late) == (4001, text_2)
+    await s.line("attached s-1 client", 2)
+    assert not [x for x in s.lines if x.startswith("attached s-1 target")][1:]
+    t2 = await attached(await s.leg("s-1", "target-2"))
+    await ready(c2, 2)
+    await ready(t2, 2)
+    # A newer leg that comes before the word of it has the same effect.
+    t3 = await attached(await s.leg("s-1", "target-3"))
+    assert (await closed(c2))[0] == 4001 and (await closed(t2))[0] == 4001
+    c3 = await attached(await s.leg("s-1", "client-3"))
+    await ready(c3, 3)
+    await ready(t3, 3)
+    # Let in just before: the session of which nobody was here yet.
+    s.tell("renew s-2 5")
+    late = await s.leg("s-2", "client-4")
+    assert (await text(late))["code"] == 4001
+    # The bye of one that was replaced is none.
+    assert not [x for x in s.lines if x.startswith("bye")]
+
+
+def test_renewed():
+    with Server(reactors=2) as s:
+        asyncio.run(case_renewed(s))
 
 
 async def case_refused(s):
@@ -670,12 +713,12 @@ async def case_detached_since(s):
 
 def test_detached_since():
     with Server(reactors=2) as s:
-        asyncio.run(case_detached_since(s))
+        run(case_detached_since(s))
 
 
 def test_leg_refused():
     with Server() as s:
-        asyncio.run(case_refused(s))
+        run(case_refused(s))
 
 
 async def case_drain(s):
@@ -695,7 +738,7 @@ async def case_drain(s):
 
 def test_drain():
     with Server() as s:
-        asyncio.run(case_drain(s))
+        run(case_drain(s))
 
 
 async def case_bulk(s):
@@ -726,12 +769,12 @@ async def case_bulk(s):
 
 def test_bulk_across_reactors():
     with Server(reactors=2) as s:
-        asyncio.run(case_bulk(s))
+        run(case_bulk(s))
 
 
 def test_bulk_on_one_reactor():
     with Server(reactors=1) as s:
-        asyncio.run(case_bulk(s))
+        run(case_bulk(s))
 
 
 def mute_leg(s, session, token):
@@ -786,7 +829,7 @@ async def case_back_pressure(s):
 
 def test_back_pressure():
     with Server(reactors=2) as s:
-        asyncio.run(case_back_pressure(s))
+        run(case_back_pressure(s))
 
 
 async def case_slow_reader(s):
@@ -810,7 +853,7 @@ async def case_slow_reader(s):
 
 def test_slow_reader_gets_everything():
     with Server(reactors=2) as s:
-        asyncio.run(case_slow_reader(s))
+        run(case_slow_reader(s))
 
 
 async def case_heartbeat(s):
@@ -834,7 +877,7 @@ async def case_heartbeat(s):
 
 def test_heartbeat():
     with Server() as s:
-        asyncio.run(case_heartbeat(s))
+        run(case_heartbeat(s))
 
 
 async def case_many_come_and_go(s):
@@ -865,7 +908,7 @@ async def case_many_come_and_go(s):
 
 def test_many_come_and_go():
     with Server(reactors=2) as s:
-        asyncio.run(case_many_come_and_go(s))
+        run(case_many_come_and_go(s))
 
 
 def test_certificate_reload():
