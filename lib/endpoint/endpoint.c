@@ -61,6 +61,7 @@ void endpoint_trouble(struct endpoint *ep, const char *what)
 
 static void on_up(struct endpoint *ep)
 {
+	ep->trouble[0] = '\0';
 	path_up(ep);
 	uv_timer_stop(&ep->give_up_timer);
 	if (ep->state != ENDPOINT_UP)
@@ -392,6 +393,11 @@ void endpoint_network_changed(struct endpoint *ep)
 enum endpoint_state endpoint_get_state(const struct endpoint *ep)
 {
 	return ep->state;
+}
+
+const char *endpoint_get_trouble(const struct endpoint *ep)
+{
+	return ep->trouble;
 }
 
 void endpoint_get_stats(const struct endpoint *ep, struct link_stats *out)

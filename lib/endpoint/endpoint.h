@@ -81,6 +81,8 @@ void endpoint_detach(struct endpoint *ep);
 /* Try a new leg now; the present one stays until the new one is attached. */
 void endpoint_network_changed(struct endpoint *ep);
 enum endpoint_state endpoint_get_state(const struct endpoint *ep);
+/* Words about the last failed attempt of this outage; "" before the first. */
+const char *endpoint_get_trouble(const struct endpoint *ep);
 void endpoint_get_stats(const struct endpoint *ep, struct link_stats *out);
 void endpoint_free(struct endpoint **ep); /* handles close in later turns of the loop; no callback any more */
 
