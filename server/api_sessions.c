@@ -11,6 +11,20 @@
 
 #include <string.h>
 
+/* Of StartSession and of a resumption. */
+static void answer_started(struct api_call *c, int rc, int status, struct session_started *started, const struct err *e)
+{
+	if (rc == 0)
+		api_answer(c, status, json_incref(started->answer));
+	else if (rc == ERR_CONFLICT && started->offline)
+		api_answer_problem(c, 409, "target-offline", json_incref(started->offline), "%s", e->text);
+	else if (rc == ERR_CLOSED)
+		api_answer_problem(c, 410, "session-ended", json_pack("{s:O?}", "end", started->ended), "%s", e->text);
+	else
+		api_answer_err(c, rc, e);
+	session_started_free(started);
+}
+
 void api_sessions_post(struct api_call *c)
 {
 	if (atomic_load(&c->server->draining)) {
@@ -24,27 +38,29 @@ void api_sessions_post(struct api_call *c)
 	struct session_started started;
 	struct err e;
 	int rc = session_start_blocking(c->server, &c->id, c->request->remote_address, body, &started, &e);
-	if (rc == 0)
-		api_answer(c, 201, json_incref(started.answer));
-	else if (rc == ERR_CONFLICT && started.offline)
-		api_answer_problem(c, 409, "target-offline", json_incref(started.offline), "%s", e.text);
-	else if (rc == ERR_CLOSED)
-		api_answer_problem(c, 410, "session-ended", json_pack("{s:O?}", "end", started.ended), "%s", e.text);
-	else
-		api_answer_err(c, rc, &e);
-	session_started_free(&started);
+	answer_started(c, rc, 201, &started, &e);
 }
 
-static bool is_own(const struct api_call *c, const json_t *doc)
+void api_sessions_resume(struct api_call *c)
 {
-	return strcmp(c->id.subject, record_text(doc, "principal")) == 0 &&
-	       strcmp(c->id.provider, record_text(doc, "provider")) == 0;
+	if (atomic_load(&c->server->draining)) {
+		api_answer_problem(c, 503, "busy", NULL, "this node is draining, ask again");
+		return;
+	}
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	json_auto_t *body = query ? api_body(c) : NULL;
+	if (!body)
+		return;
+	struct session_started started;
+	struct err e;
+	int rc = session_resume_blocking(c->server, &c->id, c->request->remote_address, c->param, body, &started, &e);
+	answer_started(c, rc, 200, &started, &e);
 }
 
 static int may_see(struct api_call *c, const json_t *doc, struct err *e)
 {
 	char resource[sizeof "session/" + LIMIT_ID];
-	if (is_own(c, doc))
+	if (record_is_of(doc, &c->id))
 		return 0;
 	json_auto_t *context = session_context(doc);
 	snprintf(resource, sizeof resource, "session/%s", record_text(doc, "id"));
@@ -183,7 +199,7 @@ void api_sessions_attach(struct api_call *c)
 	if (!record)
 		return;
 	if (d.role == LEG_CLIENT)
-		session_judge_attach_blocking(c->server, record, c->request->remote_address, &d);
+		session_judge_attach_blocking(c->server, record, NULL, c->request->remote_address, &d);
 	if (d.close_code) {
 		answer_refusal(c, &d, record);
 		return;
@@ -193,10 +209,11 @@ void api_sessions_attach(struct api_call *c)
 		   json_pack("{s:s}", "relay_url", here ? c->server->public_url : record_text(record, "relay_url")));
 }
 
-static void end(struct api_call *c, unsigned code, const char *text, const char *by)
+/* generation: of the token that asks for it; 0: an identity does. */
+static void end(struct api_call *c, int64_t generation, unsigned code, const char *text, const char *by)
 {
 	struct err e;
-	int rc = sessions_end_blocking(c->server, c->param, code, text, by, &e);
+	int rc = sessions_end_generation_blocking(c->server, c->param, generation, code, text, by, &e);
 	json_auto_t *doc = NULL;
 	struct err why;
 	if (rc == 0)
@@ -216,7 +233,7 @@ static void delete_by_token(struct api_call *c)
 	if (!record)
 		return;
 	if (d.role == LEG_CLIENT)
-		end(c, 4000, "the session was ended by its client", "client");
+		end(c, d.generation, 4000, "the session was ended by its client", "client");
 	else
 		api_answer_problem(c, 403, "forbidden", NULL, "only the client's token may end a session here");
 }
@@ -231,7 +248,7 @@ static void delete_by_identity(struct api_call *c)
 		api_answer_err(c, rc, &e);
 		return;
 	}
-	bool own = rc == 0 && is_own(c, doc);
+	bool own = rc == 0 && record_is_of(doc, &c->id);
 	json_auto_t *context = doc ? session_context(doc) : NULL;
 	snprintf(resource, sizeof resource, "session/%s", c->param);
 	if (!own && !api_require(c, "tunnel:TerminateSession", resource, context))
@@ -241,7 +258,7 @@ static void delete_by_identity(struct api_call *c)
 		return;
 	}
 	snprintf(text, sizeof text, own ? "ended by its owner %s" : "ended by operator %s", c->id.subject);
-	end(c, own ? 4000 : 4003, text, c->id.subject);
+	end(c, 0, own ? 4000 : 4003, text, c->id.subject);
 }
 
 void api_sessions_delete(struct api_call *c)

@@ -188,11 +188,17 @@ static int read_hello(struct message *m, const char **version, json_t **keys, js
 	if (rc == 0)
 		rc = targets_check_version(*version, &m->e);
 	for (size_t i = 0; rc == 0 && i < json_array_size(sessions); i++) {
-		const char *id = json_string_value(json_object_get(json_array_get(sessions, i), "id"));
-		if (!id || !text_is_id(id))
+		const char *id = NULL;
+		int64_t generation = 1;
+		const struct json_field one[] = { { "id", JSON_FIELD_STRING, true, 1, LIMIT_ID, &id },
+						  CONTROL_GENERATION(&generation),
+						  { .name = NULL } };
+		rc = json_read(json_array_get(sessions, i), "hello.sessions", false, one, &m->e);
+		if (rc == 0 && !text_is_id(id))
 			rc = err_set(&m->e, ERR_PROTOCOL, "hello.sessions[%zu].id: not a session id", i);
-		else
-			json_array_append_new(out_running, json_string(id));
+		if (rc == 0)
+			json_array_append_new(out_running,
+					      json_pack("{s:s, s:I}", "id", id, "generation", (json_int_t)generation));
 	}
 	return rc;
 }
@@ -277,11 +283,13 @@ static int on_hello(struct message *m)
 static int on_accepted(struct message *m)
 {
 	const char *session = NULL;
+	int64_t generation = 1;
 	const struct json_field fields[] = { { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &session },
+					     CONTROL_GENERATION(&generation),
 					     { .name = NULL } };
 	int rc = json_read(m->json, "accepted", false, fields, &m->e);
 	if (rc == 0)
-		sessions_on_accepted_anythread(m->server->sessions, session, m->target);
+		sessions_on_accepted_anythread(m->server->sessions, session, generation, m->target);
 	return rc;
 }
 

@@ -24,6 +24,12 @@ struct message {
 	struct err e;
 };
 
+/* Which generation of a session a message is about; absent: the first. */
+#define CONTROL_GENERATION(at)                                        \
+	{                                                             \
+		"generation", JSON_FIELD_INT, false, 1, INT64_MAX, at \
+	}
+
 /* Handlers of control_reports.c. 0; ERR_INVALID, ERR_PROTOCOL: the message is illegal; others: not now. */
 int control_on_refused(struct message *m);
 int control_on_stream_opened(struct message *m);

@@ -52,10 +52,11 @@ static void clean(const char *text, char out[256])
 		out[strlen(out) - 1] = '\0'; /* cut inside a character */
 }
 
-static int end_session(struct message *m, const char *session, unsigned code, const char *text)
+/* What it says of an earlier generation than the session's ends nothing. */
+static int end_session(struct message *m, const char *session, int64_t generation, unsigned code, const char *text)
 {
 	struct err e;
-	int rc = sessions_end_blocking(m->server, session, code, text, "agent", &e);
+	int rc = sessions_end_generation_blocking(m->server, session, generation, code, text, "agent", &e);
 	if (rc == 0 || rc == ERR_CONFLICT || rc == ERR_NOT_FOUND)
 		return 0;
 	return err_set(&m->e, rc, "%s", e.text);
@@ -64,10 +65,11 @@ static int end_session(struct message *m, const char *session, unsigned code, co
 int control_on_refused(struct message *m)
 {
 	const char *session = NULL, *text = "";
-	int64_t code = 0;
+	int64_t code = 0, generation = 1;
 	char words[256], reason[300];
 	json_auto_t *doc = NULL;
 	const struct json_field fields[] = { { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &session },
+					     CONTROL_GENERATION(&generation),
 					     { "code", JSON_FIELD_INT, true, 0, 65535, &code },
 					     { "text", JSON_FIELD_STRING, false, 0, 0, &text },
 					     { .name = NULL } };
@@ -79,14 +81,14 @@ int control_on_refused(struct message *m)
 	clean(text, words);
 	snprintf(reason, sizeof reason, "the target's agent refused the session: %s", words);
 	/* When the store is away the sweep ends it: the row is marked. */
-	rc = end_session(m, session, 4013, reason);
+	rc = end_session(m, session, generation, 4013, reason);
 	return rc == ERR_UNAVAILABLE || rc == ERR_TIMEOUT ? 0 : rc;
 }
 
 /* ---- reports ---- */
 
 struct report {
-	int64_t seq;
+	int64_t seq, generation;
 	const char *session;
 	json_t *record; /* NULL: the session is forgotten */
 };
@@ -130,6 +132,7 @@ static int audit_stream(struct message *m, const struct report *r, const char *e
 	json_object_set_new(fields, "target", json_string(m->target));
 	json_object_set_new(fields, "session", json_string(r->session));
 	json_object_set_new(fields, "principal", json_string(r->record ? record_text(r->record, "principal") : ""));
+	json_object_set_new(fields, "generation", json_integer(r->generation));
 	json_object_set_new(fields, "report", json_integer(r->seq));
 	return audit_append_blocking(m->server->audit, event, fields, &m->e);
 }
@@ -153,9 +156,10 @@ static int record_opened(struct message *m, const struct report *r)
 
 int control_on_stream_opened(struct message *m)
 {
-	struct stream_opened o = { .kind = "" };
+	struct stream_opened o = { .r.generation = 1, .kind = "" };
 	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &o.r.seq },
 					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &o.r.session },
+					     CONTROL_GENERATION(&o.r.generation),
 					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &o.stream },
 					     { "kind", JSON_FIELD_STRING, true, 1, 16, &o.kind },
 					     { "endpoint", JSON_FIELD_STRING, true, 0, 512, &o.endpoint },
@@ -184,9 +188,10 @@ static int record_closed(struct message *m, const struct report *r)
 
 int control_on_stream_closed(struct message *m)
 {
-	struct stream_closed c = { .reason = "" };
+	struct stream_closed c = { .r.generation = 1, .reason = "" };
 	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &c.r.seq },
 					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &c.r.session },
+					     CONTROL_GENERATION(&c.r.generation),
 					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &c.stream },
 					     { "bytes_in", JSON_FIELD_INT, true, 0, INT64_MAX, &c.bytes_in },
 					     { "bytes_out", JSON_FIELD_INT, true, 0, INT64_MAX, &c.bytes_out },
@@ -222,14 +227,16 @@ static int record_session_closed(struct message *m, const struct report *r)
 	const struct session_closed *c = (const struct session_closed *)(const void *)r;
 	char words[256];
 	clean(c->text, words);
-	return end_session(m, r->session, end_code_of(c->code), *words ? words : "the target's end closed the session");
+	return end_session(m, r->session, r->generation, end_code_of(c->code),
+			   *words ? words : "the target's end closed the session");
 }
 
 int control_on_session_closed(struct message *m)
 {
-	struct session_closed c = { .text = "" };
+	struct session_closed c = { .r.generation = 1, .text = "" };
 	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &c.r.seq },
 					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &c.r.session },
+					     CONTROL_GENERATION(&c.r.generation),
 					     { "code", JSON_FIELD_INT, true, 0, 65535, &c.code },
 					     { "text", JSON_FIELD_STRING, false, 0, 0, &c.text },
 					     { .name = NULL } };

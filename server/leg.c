@@ -157,6 +157,7 @@ static void judged(void *arg)
 		struct legconn *l = c->state;
 		const struct leg_init init = { .session = d->session[0] ? d->session : k->session,
 					       .role = d->role,
+					       .generation = d->generation,
 					       .id = c->id,
 					       .remote_address = c->remote,
 					       .ops = &transport,

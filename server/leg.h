@@ -22,14 +22,15 @@ struct leg_transport {
 struct leg_init {
 	const char *session;
 	enum leg_role role;
-	wsconn_id id; /* of the connection; its reactor is told to kick by it */
+	int64_t generation; /* of the token that let it in */
+	wsconn_id id;       /* of the connection; its reactor is told to kick by it */
 	const char *remote_address;
 	const struct leg_transport *ops;
 	void *transport;
 };
 
 /* Lets a leg in: it takes the place of an older one of its role, is told `attached`, and paired when its peer is there.
- * NULL when out of memory. */
+ * One of an older generation than the pair's is closed instead. NULL when out of memory. */
 struct leg *leg_attach(struct relay *relay, const struct leg_init *init);
 /* Bytes of the leg, to its peer or nowhere. The transport may be paused in here. */
 void leg_on_bytes(struct leg *leg, const void *data, size_t len);

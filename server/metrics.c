@@ -23,6 +23,7 @@ static const struct {
 	[METRIC_AUTH_DENIED] = { "auth_denied", false, "credentials refused" },
 	[METRIC_POLICY_DENIED] = { "policy_denied", false, "requests refused by policy" },
 	[METRIC_SESSIONS_STARTED] = { "sessions_started", false, "sessions started" },
+	[METRIC_SESSIONS_RESUMED] = { "sessions_resumed", false, "sessions taken over by a new client" },
 	[METRIC_SESSIONS_ENDED] = { "sessions_ended", false, "sessions ended" },
 	[METRIC_LEGS_ATTACHED] = { "legs_attached", false, "session legs let in" },
 	[METRIC_LEGS_REFUSED] = { "legs_refused", false, "session legs refused" },

@@ -34,9 +34,11 @@ struct pair {
 	pthread_mutex_t lock;
 	char session[LIMIT_ID + 1];
 	struct leg *legs[2];
-	size_t users;   /* legs that point here, also replaced ones */
-	uint64_t epoch; /* the last one begun */
-	bool paired;    /* it has not ended */
+	size_t users;       /* legs that point here, also replaced ones */
+	uint64_t epoch;     /* the last one begun */
+	int64_t generation; /* of the legs that are in; only grows */
+	bool paired;        /* it has not ended */
+	bool forgotten;     /* goes with its last leg */
 	int64_t last_bytes_ms, detached_ms;
 	uint64_t bytes[2]; /* by sender's role */
 };
@@ -240,7 +242,7 @@ static void pair_up(struct relay *relay, struct pair *p)
 	p->detached_ms = 0;
 	push_epoch(p->legs[0], p->epoch);
 	push_epoch(p->legs[1], p->epoch);
-	relay_event_paired(relay->server, p->session, p->epoch);
+	relay_event_paired(relay->server, p->session, p->generation, p->epoch);
 }
 
 static void push_attached(struct leg *leg)
@@ -250,6 +252,43 @@ static void push_attached(struct leg *leg)
 	push_text(leg, text);
 	free(text);
 	json_decref(json);
+}
+
+/* A newer leg, or a newer client, has this one's place. */
+static void replace(struct leg *old, const char *text)
+{
+	leave(old);
+	begin_close(old, 4001, text);
+	relay_event_detached(old->relay->server, old->pair->session, old->role, "replaced");
+}
+
+static void renew(struct pair *p, int64_t generation)
+{
+	if (generation <= p->generation)
+		return;
+	p->generation = generation;
+	for (int role = 0; role < 2; role++)
+		if (p->legs[role])
+			replace(p->legs[role], RELAY_RESUMED_TEXT);
+	p->detached_ms = clock_mono_ms(); /* its ends may take their time again */
+}
+
+/* Gives the leg its role's place. Pair lock held. */
+static void enter(struct leg *leg, const char *remote_address)
+{
+	struct relay *relay = leg->relay;
+	struct pair *p = leg->pair;
+	struct leg *old = p->legs[leg->role], *peer = p->legs[!leg->role];
+	if (old)
+		replace(old, "a newer connection took this one's place");
+	leg->in = true;
+	p->legs[leg->role] = leg;
+	push_attached(leg);
+	relay_event_attached(relay->server, p->session, leg->role, p->generation, remote_address);
+	if (relay->draining)
+		begin_close(leg, 4002, "the relay is going away");
+	else if (peer && !peer->close_code)
+		pair_up(relay, p);
 }
 
 struct leg *leg_attach(struct relay *relay, const struct leg_init *init)
@@ -274,20 +313,11 @@ struct leg *leg_attach(struct relay *relay, const struct leg_init *init)
 	pthread_mutex_lock(&p->lock);
 	leg->pair = p;
 	p->users++;
-	struct leg *old = p->legs[leg->role], *peer = p->legs[!leg->role];
-	if (old) {
-		leave(old);
-		begin_close(old, 4001, "a newer connection took this one's place");
-		relay_event_detached(relay->server, p->session, old->role, "replaced");
-	}
-	leg->in = true;
-	p->legs[leg->role] = leg;
-	push_attached(leg);
-	relay_event_attached(relay->server, p->session, leg->role, init->remote_address);
-	if (relay->draining)
-		begin_close(leg, 4002, "the relay is going away");
-	else if (peer && !peer->close_code)
-		pair_up(relay, p);
+	renew(p, init->generation);
+	if (init->generation < p->generation) /* resumed between its judgement and here */
+		begin_close(leg, 4001, RELAY_RESUMED_TEXT);
+	else
+		enter(leg, init->remote_address);
 	pthread_mutex_unlock(&p->lock);
 	pthread_mutex_unlock(&relay->lock);
 	metrics_add(relay->server->metrics, METRIC_LEGS_ATTACHED, 1);
@@ -303,6 +333,7 @@ void leg_detach(struct leg **out_leg, unsigned code, const char *why)
 	*out_leg = NULL;
 	struct relay *relay = leg->relay;
 	struct pair *p = leg->pair;
+	pthread_mutex_lock(&relay->lock); /* the pair may go, too */
 	pthread_mutex_lock(&p->lock);
 	if (leg->in) {
 		bool was_paired = p->paired;
@@ -311,12 +342,15 @@ void leg_detach(struct leg **out_leg, unsigned code, const char *why)
 		if (was_paired)
 			push_text(peer, "{\"type\":\"unpaired\"}");
 		if (code == 1000 && leg->role == LEG_CLIENT && !leg->close_code)
-			relay_event_bye(relay->server, p->session);
+			relay_event_bye(relay->server, p->session, p->generation);
 		relay_event_detached(relay->server, p->session, leg->role, leg->close_code ? leg->close_reason : why);
 	}
 	conn_queue_clear(&leg->out, false);
-	p->users--;
+	bool last = --p->users == 0 && p->forgotten;
 	pthread_mutex_unlock(&p->lock);
+	if (last)
+		pair_free(p);
+	pthread_mutex_unlock(&relay->lock);
 	metrics_add(relay->server->metrics, METRIC_LEGS_OPEN, -1);
 	free(leg);
 }
@@ -446,6 +480,19 @@ static void pair_end(struct pair *p, unsigned code, const char *reason)
 	pthread_mutex_unlock(&p->lock);
 }
 
+void relay_renew_anythread(struct relay *relay, const char *session, int64_t generation)
+{
+	pthread_mutex_lock(&relay->lock);
+	/* Also while no leg is here: one that was let in before may be on its way. */
+	struct pair *p = pair_get(relay, session);
+	if (!p)
+		abort(); /* it would be let in beside the new client's */
+	pthread_mutex_lock(&p->lock);
+	renew(p, generation);
+	pthread_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&relay->lock);
+}
+
 void relay_end_anythread(struct relay *relay, const char *session, unsigned close_code, const char *reason)
 {
 	pthread_mutex_lock(&relay->lock);
@@ -480,6 +527,7 @@ void relay_forget_anythread(struct relay *relay, const char *session)
 	if (p) {
 		pthread_mutex_lock(&p->lock);
 		bool empty = p->users == 0;
+		p->forgotten = true;
 		pthread_mutex_unlock(&p->lock);
 		if (empty)
 			pair_free(p);

@@ -17,6 +17,11 @@ enum leg_role { LEG_CLIENT, LEG_TARGET };
 int relay_new(struct server *server, struct relay **out_relay, struct err *e);
 void relay_free(struct relay **relay);
 
+#define RELAY_RESUMED_TEXT "the session was resumed by another client"
+
+/* The session is of this generation now: legs of older ones are closed with 4001, and none is let in any more. Any
+ * thread. */
+void relay_renew_anythread(struct relay *relay, const char *session, int64_t generation);
 /* Closes both legs with the code (or, while nobody is attached, does nothing). Any thread. */
 void relay_end_anythread(struct relay *relay, const char *session, unsigned close_code, const char *reason);
 
@@ -28,7 +33,7 @@ struct relay_info {
 };
 /* false: no leg of it has been here since start. Any thread. */
 bool relay_info_anythread(struct relay *relay, const char *session, struct relay_info *out);
-/* Forgets a session without legs. */
+/* Forgets a session, once its last leg has gone. Any thread. */
 void relay_forget_anythread(struct relay *relay, const char *session);
 /* Tells all ends to move (4002). */
 void relay_drain_anythread(struct relay *relay);

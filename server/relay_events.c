@@ -15,6 +15,7 @@ struct event {
 	enum kind kind;
 	enum leg_role role;
 	uint64_t epoch;
+	int64_t generation;
 	char session[LIMIT_ID + 1];
 	char text[128];
 };
@@ -32,53 +33,54 @@ static void run(void *arg)
 	struct event *v = arg;
 	switch (v->kind) {
 	case EVENT_ATTACHED:
-		sessions_on_attached_blocking(v->server, v->session, v->role, v->text);
+		sessions_on_attached_blocking(v->server, v->session, v->role, v->generation, v->text);
 		break;
 	case EVENT_DETACHED:
 		sessions_on_detached_blocking(v->server, v->session, v->role, v->text);
 		break;
 	case EVENT_PAIRED:
-		sessions_on_paired_blocking(v->server, v->session, v->epoch);
+		sessions_on_paired_blocking(v->server, v->session, v->generation, v->epoch);
 		break;
 	case EVENT_BYE:
-		sessions_on_client_bye_blocking(v->server, v->session);
+		sessions_on_client_bye_blocking(v->server, v->session, v->generation);
 		break;
 	}
 }
 
-static void submit(struct server *server, enum kind kind, const char *session, enum leg_role role, const char *text,
-		   uint64_t epoch)
+static void submit(const struct event *what, const char *session, const char *text)
 {
-	struct event *v = calloc(1, sizeof *v);
+	struct event *v = malloc(sizeof *v);
 	if (!v)
 		abort(); /* a lost event would leave a session's record wrong for good */
-	v->server = server;
-	v->kind = kind;
-	v->role = role;
-	v->epoch = epoch;
+	*v = *what;
 	snprintf(v->session, sizeof v->session, "%s", session);
 	snprintf(v->text, sizeof v->text, "%s", text ? text : "");
 	struct pool_job job = { .run_blocking = run, .done = free, .arg = v, .reactor = -1, .must = true };
-	if (pool_submit_serial_anythread(server->pool, relay_events_key(session), &job) != 0)
+	if (pool_submit_serial_anythread(v->server->pool, relay_events_key(session), &job) != 0)
 		abort();
 }
 
-void relay_event_attached(struct server *server, const char *session, enum leg_role role, const char *remote_address)
+void relay_event_attached(struct server *server, const char *session, enum leg_role role, int64_t generation,
+			  const char *remote_address)
 {
-	submit(server, EVENT_ATTACHED, session, role, remote_address, 0);
+	const struct event v = { .server = server, .kind = EVENT_ATTACHED, .role = role, .generation = generation };
+	submit(&v, session, remote_address);
 }
 
 void relay_event_detached(struct server *server, const char *session, enum leg_role role, const char *why)
 {
-	submit(server, EVENT_DETACHED, session, role, why, 0);
+	const struct event v = { .server = server, .kind = EVENT_DETACHED, .role = role };
+	submit(&v, session, why);
 }
 
-void relay_event_paired(struct server *server, const char *session, uint64_t epoch)
+void relay_event_paired(struct server *server, const char *session, int64_t generation, uint64_t epoch)
 {
-	submit(server, EVENT_PAIRED, session, LEG_CLIENT, NULL, epoch);
+	const struct event v = { .server = server, .kind = EVENT_PAIRED, .generation = generation, .epoch = epoch };
+	submit(&v, session, NULL);
 }
 
-void relay_event_bye(struct server *server, const char *session)
+void relay_event_bye(struct server *server, const char *session, int64_t generation)
 {
-	submit(server, EVENT_BYE, session, LEG_CLIENT, NULL, 0);
+	const struct event v = { .server = server, .kind = EVENT_BYE, .generation = generation };
+	submit(&v, session, NULL);
 }

@@ -1,8 +1,10 @@
 /* Between sessions and the agents that run them. An offer may be lost with the connection it was sent on; so its token,
  * of which the record has only the hash, is kept beside the live row until the agent says that it runs the session. An
  * agent that comes back without the session is offered it again, with the same token: one that has both offers after
- * all takes the second for a repetition. */
+ * all takes the second for a repetition. One that runs only an earlier generation has never taken the offer of the
+ * newer one; when its token is forgotten (this process is not the one that offered it), it gets a new one. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/secret.h"
 #include "server/control.h"
 #include "server/server.h"
@@ -15,8 +17,9 @@
 bool session_send_offer(struct server *server, const json_t *record, const char *token)
 {
 	json_auto_t *offer = json_pack(
-		"{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:I}", "type", "offer", "session", record_text(record, "id"),
-		"kind", record_text(record, "kind"), "relay_url", record_text(record, "relay_url"), "token", token,
+		"{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I}", "type", "offer", "session",
+		record_text(record, "id"), "generation", (json_int_t)record_generation(record), "kind",
+		record_text(record, "kind"), "relay_url", record_text(record, "relay_url"), "token", token,
 		"client_pin", record_text(record, "client_pin"), "principal", record_text(record, "principal"), "grant",
 		json_object_get(record, "grant"), "expires_at_ms", (json_int_t)record_int(record, "expires_ms"));
 	return offer && control_send_anythread(server->control, record_text(record, "target"), offer);
@@ -33,14 +36,27 @@ struct agent_view {
 	const json_t *running;
 	int64_t mono_ms;
 	bool runs;
+	bool older; /* it runs an earlier generation alone */
 };
+
+/* The newest generation of a session that the agent runs; 0: none. */
+static int64_t generation_in(const json_t *running, const char *id)
+{
+	int64_t newest = 0;
+	for (size_t i = 0; i < json_array_size(running); i++) {
+		const json_t *one = json_array_get(running, i);
+		if (strcmp(record_text(one, "id"), id) == 0 && record_int(one, "generation") > newest)
+			newest = record_int(one, "generation");
+	}
+	return newest;
+}
 
 static void mark_agent_view(struct session_live *row, void *arg)
 {
 	struct agent_view *view = arg;
-	view->runs = false;
-	for (size_t i = 0; i < json_array_size(view->running); i++)
-		view->runs |= strcmp(json_string_value(json_array_get(view->running, i)), row->id) == 0;
+	int64_t generation = generation_in(view->running, row->id);
+	view->runs = generation >= row->generation;
+	view->older = generation && !view->runs;
 	row->accepted |= view->runs;
 	row->missing_mono_ms = view->runs ? 0 : view->mono_ms;
 }
@@ -63,6 +79,43 @@ static void answer_stray(struct server *server, const char *target, const char *
 		control_send_anythread(server->control, target, message);
 }
 
+struct new_token {
+	int64_t generation;
+	const char *token;
+};
+
+static int change_target_token(void *arg, json_t *doc, struct err *e)
+{
+	const struct new_token *new = arg;
+	char hash[SESSION_TOKEN_HASH];
+	if (record_ended(doc) || record_generation(doc) != new->generation)
+		return err_set(e, ERR_CONFLICT, "the session changed");
+	record_hash_token(new->token, hash);
+	json_object_set_new(doc, "target_token", json_string(hash));
+	return 0;
+}
+
+/* false: the offer cannot be repeated. */
+static bool find_token(struct server *server, const json_t *doc, bool older, char token[SECRET_TOKEN_TEXT])
+{
+	struct sessions *s = server->sessions;
+	const char *id = record_text(doc, "id");
+	struct new_token new = { record_generation(doc), token };
+	struct err e;
+	if (session_table_token(s->live, id, token))
+		return true;
+	if (!older)
+		return false;
+	secret_token(token);
+	if (record_change_blocking(server, id, change_target_token, &new, NULL, &e)) {
+		log_with(LOG_LEVEL_WARN, FIELDS({ "session", id }, { "error", e.text }),
+			 "the session could not be offered again");
+		return false;
+	}
+	session_table_keep_token(s->live, id, token);
+	return true;
+}
+
 void sessions_on_agent_blocking(struct server *server, const char *target, const json_t *running)
 {
 	struct sessions *s = server->sessions;
@@ -73,17 +126,17 @@ void sessions_on_agent_blocking(struct server *server, const char *target, const
 	for (size_t i = 0; i < n; i++) {
 		json_auto_t *doc = NULL;
 		struct err e;
-		view.runs = false;
+		view.runs = view.older = false;
 		session_table_change(s->live, rows[i].id, mark_agent_view, &view);
 		if (rows[i].end_code || record_get_blocking(server, rows[i].id, &doc, NULL, &e) || record_ended(doc))
 			continue;
 		if (view.runs)
 			session_send_grant(server, target, rows[i].id, json_object_get(doc, "grant"));
-		else if (session_table_token(s->live, rows[i].id, token))
+		else if (find_token(server, doc, view.older, token))
 			session_send_offer(server, doc, token);
 	}
 	for (size_t i = 0; i < json_array_size(running); i++) {
-		const char *id = json_string_value(json_array_get(running, i));
+		const char *id = record_text(json_array_get(running, i), "id");
 		struct session_live row;
 		if (!session_table_get(s->live, id, &row) || strcmp(row.target, target) != 0 || row.end_code)
 			answer_stray(server, target, id);
@@ -107,15 +160,22 @@ void sessions_on_agent_gone_anythread(struct sessions *s, const char *target)
 	free(rows);
 }
 
+struct acceptance {
+	const char *target;
+	int64_t generation;
+};
+
 static void mark_accepted(struct session_live *row, void *arg)
 {
-	if (strcmp(row->target, arg) != 0)
+	const struct acceptance *a = arg;
+	if (strcmp(row->target, a->target) != 0 || row->generation != a->generation)
 		return;
 	row->accepted = true;
 	row->missing_mono_ms = 0;
 }
 
-void sessions_on_accepted_anythread(struct sessions *s, const char *session, const char *target)
+void sessions_on_accepted_anythread(struct sessions *s, const char *session, int64_t generation, const char *target)
 {
-	session_table_change(s->live, session, mark_accepted, (void *)(uintptr_t)target);
+	struct acceptance a = { target, generation };
+	session_table_change(s->live, session, mark_accepted, &a);
 }

@@ -9,7 +9,6 @@
 #include "ident/key.h"
 #include "ident/proof.h"
 #include "server/audit.h"
-#include "server/metrics.h"
 #include "server/server.h"
 #include "server/session_judge.h"
 #include "server/session_record.h"
@@ -74,6 +73,14 @@ static bool find_role(const json_t *record, const char *token, enum leg_role *ou
 	return true;
 }
 
+/* Asks for no proof: it tells the holder no more than that his time is over. */
+static bool of_earlier(const json_t *record, const char *token)
+{
+	char hash[SESSION_TOKEN_HASH];
+	record_hash_token(token, hash);
+	return record_had_token(record, hash);
+}
+
 static void check_proof(struct server *server, const json_t *record, const struct session_proof *p,
 			struct attach_decision *out)
 {
@@ -106,8 +113,7 @@ static void check_proof(struct server *server, const json_t *record, const struc
 		refuse(out, 4503, "too many proofs at once, try again");
 }
 
-/* Ended, being ended, or past its time. */
-static void check_alive(struct server *server, const json_t *record, struct attach_decision *out)
+void session_check_alive_blocking(struct server *server, const json_t *record, struct attach_decision *out)
 {
 	struct session_live row;
 	const char *id = record_text(record, "id");
@@ -139,14 +145,18 @@ void session_prove_blocking(struct server *server, const struct session_proof *p
 	}
 	snprintf(out->session, sizeof out->session, "%s", record_text(record, "id"));
 	if (!find_role(record, proof->token, &out->role)) {
-		refuse(out, 4401, "the token is not one of this session's");
+		if (of_earlier(record, proof->token))
+			refuse(out, 4001, RELAY_RESUMED_TEXT);
+		else
+			refuse(out, 4401, "the token is not one of this session's");
 		return;
 	}
+	out->generation = record_generation(record);
 	check_proof(server, record, proof, out);
 	if (out->close_code)
 		return;
 	*out_record = json_incref(record);
-	check_alive(server, record, out);
+	session_check_alive_blocking(server, record, out);
 }
 
 /* The refusal stands even when it cannot be written down. */
@@ -165,12 +175,12 @@ static void audit_refusal(struct server *server, const json_t *record, const cha
 			 "a refused attach could not be written to the audit log");
 }
 
-void session_judge_attach_blocking(struct server *server, const json_t *record, const char *remote_address,
-				   struct attach_decision *out)
+void session_judge_attach_blocking(struct server *server, const json_t *record, const struct identity *caller,
+				   const char *remote_address, struct attach_decision *out)
 {
 	json_auto_t *grant = NULL;
 	struct err e;
-	int rc = session_judge_again_blocking(server, record, remote_address, &grant, &e);
+	int rc = session_judge_again_blocking(server, record, caller, remote_address, &grant, &e);
 	if (rc == ERR_DENIED) {
 		refuse(out, 4403, "%.250s", e.text);
 		audit_refusal(server, record, remote_address, out->text);
@@ -208,7 +218,7 @@ static void decide(struct server *server, const struct attach_request *request, 
 		return;
 	}
 	if (out->role == LEG_CLIENT)
-		session_judge_attach_blocking(server, record, request->remote_address, out);
+		session_judge_attach_blocking(server, record, NULL, request->remote_address, out);
 }
 
 void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out)
@@ -219,5 +229,4 @@ void sessions_attach_blocking(struct server *server, const struct attach_request
 			 FIELDS({ "session", request->session }, { "remote", request->remote_address },
 				{ "reason", out->text }),
 			 "a leg was refused");
-	metrics_add(server->metrics, out->close_code ? METRIC_LEGS_REFUSED : METRIC_LEGS_ATTACHED, 1);
 }

@@ -167,14 +167,10 @@ static int judge_allow(struct server *server, const struct session_ask *ask, con
 	return json_array_size(kept) ? 0 : rc;
 }
 
-int session_judge_again_blocking(struct server *server, const json_t *record, const char *remote_address,
-				 json_t **out_grant, struct err *e)
+static int judge_again_as(struct server *server, const json_t *record, const struct identity *id,
+			  const char *remote_address, json_t **out_grant, struct err *e)
 {
-	struct identity id;
-	int rc = record_identity(record, &id, e);
-	if (rc)
-		return rc;
-	struct session_ask ask = { .id = &id,
+	struct session_ask ask = { .id = id,
 				   .remote_address =
 					   remote_address ? remote_address : record_text(record, "remote_address"),
 				   .target = record_text(record, "target"),
@@ -185,13 +181,26 @@ int session_judge_again_blocking(struct server *server, const json_t *record, co
 	char resource[RESOURCE_TEXT];
 	snprintf(resource, sizeof resource, "target/%s", ask.target);
 	json_auto_t *kept = json_array();
-	rc = judge_going_on(server, &ask, record, resource, e);
+	int rc = judge_going_on(server, &ask, record, resource, e);
 	if (rc == 0 && strcmp(ask.kind, "ssh") == 0)
 		rc = judge_endpoint(server, &ask, resource, NULL, policies_allows_blocking, e);
 	else if (rc == 0)
 		rc = judge_allow(server, &ask, resource, kept, e);
 	if (rc == 0)
 		*out_grant = session_grant(ask.kind, ask.login, kept, record_int(record, "expires_ms"));
+	return rc;
+}
+
+int session_judge_again_blocking(struct server *server, const json_t *record, const struct identity *caller,
+				 const char *remote_address, json_t **out_grant, struct err *e)
+{
+	struct identity id;
+	if (caller)
+		return judge_again_as(server, record, caller, remote_address, out_grant, e);
+	int rc = record_identity(record, &id, e);
+	if (rc)
+		return rc;
+	rc = judge_again_as(server, record, &id, remote_address, out_grant, e);
 	identity_free(&id);
 	return rc;
 }

@@ -24,9 +24,10 @@ struct session_ask {
 int session_judge_start_blocking(struct server *server, const struct session_ask *ask, struct err *e);
 /* tunnel:StartSession alone, without a record of a refusal: to choose among targets. */
 int session_may_start_blocking(struct server *server, const struct session_ask *ask, struct err *e);
-/* The stored request against the policies of now. 0 and the grant they leave of it; ERR_DENIED when nothing is left. */
-int session_judge_again_blocking(struct server *server, const json_t *record, const char *remote_address,
-				 json_t **out_grant, struct err *e);
+/* The stored request against the policies of now, for the caller as he is now (NULL: as the record has him). 0 and the
+ * grant they leave of it; ERR_DENIED when nothing is left. */
+int session_judge_again_blocking(struct server *server, const json_t *record, const struct identity *caller,
+				 const char *remote_address, json_t **out_grant, struct err *e);
 /* What policies may look at when they judge an action on session/<id>: kind, login, session:Principal, session:Target,
  * the target's tags. New reference. */
 json_t *session_context(const json_t *record);

@@ -42,6 +42,43 @@ const char *record_end_text(const json_t *doc)
 	return record_text(json_object_get(doc, "end"), "text");
 }
 
+int64_t record_generation(const json_t *doc)
+{
+	int64_t generation = record_int(doc, "generation");
+	return generation ? generation : 1;
+}
+
+bool record_had_token(const json_t *doc, const char *hash)
+{
+	const json_t *old = json_object_get(doc, "old_tokens");
+	bool had = false;
+	for (size_t i = 0; i < json_array_size(old); i++) {
+		const char *one = json_string_value(json_array_get(old, i));
+		had |= one && text_equal_secret(one, strlen(one), hash, strlen(hash));
+	}
+	return had;
+}
+
+int record_client_pin(const char *client_key, char out[KEY_PIN_TEXT], struct err *e)
+{
+	EVP_PKEY *key = NULL;
+	unsigned char pin[32];
+	int rc = key_from_public_text(client_key, &key, e);
+	if (rc == 0)
+		rc = key_pin(key, pin, e);
+	EVP_PKEY_free(key);
+	if (rc)
+		return err_set(e, ERR_INVALID, "body.client_key: not a P-256 public key in base64url DER");
+	key_pin_text(pin, out);
+	return 0;
+}
+
+bool record_is_of(const json_t *doc, const struct identity *id)
+{
+	return strcmp(id->subject, record_text(doc, "principal")) == 0 &&
+	       strcmp(id->provider, record_text(doc, "provider")) == 0;
+}
+
 int record_get_blocking(struct server *server, const char *id, json_t **out_doc, uint64_t *out_version, struct err *e)
 {
 	if (!text_is_id(id))

@@ -1,12 +1,13 @@
 /* The session's document in the store (collection "sessions", key = id): its form, its indexes (state, principal,
- * target, idem, and "unfinished" while an end still has to reach the audit log), and what the API shows of it.
- * Blocking functions belong on workers or the sweep's thread. */
+ * target, idem, and "unfinished" while a start, a resumption or an end still has to reach the audit log), and what the
+ * API shows of it. Blocking functions belong on workers or the sweep's thread. */
 #ifndef SERVER_SESSION_RECORD_H
 #define SERVER_SESSION_RECORD_H
 
 #include "base/err.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "ident/key.h"
 #include "server/auth.h"
 
 #include <stdbool.h>
@@ -23,6 +24,13 @@ int64_t record_int(const json_t *doc, const char *key);      /* 0 when absent */
 bool record_ended(const json_t *doc);
 unsigned record_end_code(const json_t *doc); /* 0 while it lives */
 const char *record_end_text(const json_t *doc);
+int64_t record_generation(const json_t *doc); /* 1 until somebody resumes it from a new client */
+/* Was this the hash of a token of an earlier generation? Of the last few. */
+bool record_had_token(const json_t *doc, const char *hash);
+/* client_key of a request: its pin. ERR_INVALID. */
+int record_client_pin(const char *client_key, char out[KEY_PIN_TEXT], struct err *e);
+/* Its caller is the one who started it. */
+bool record_is_of(const json_t *doc, const struct identity *id);
 
 /* 0; ERR_NOT_FOUND; ERR_UNAVAILABLE … */
 int record_get_blocking(struct server *server, const char *id, json_t **out_doc, uint64_t *out_version, struct err *e);

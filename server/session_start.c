@@ -105,20 +105,6 @@ static int check_kind(struct start *s, struct err *e)
 	return err_set(e, ERR_INVALID, "body.kind: '%.32s' is unknown; allowed: ssh, tcp", s->kind);
 }
 
-static int check_client_key(struct start *s, struct err *e)
-{
-	EVP_PKEY *key = NULL;
-	unsigned char pin[32];
-	int rc = key_from_public_text(s->client_key, &key, e);
-	if (rc == 0)
-		rc = key_pin(key, pin, e);
-	EVP_PKEY_free(key);
-	if (rc)
-		return err_set(e, ERR_INVALID, "body.client_key: not a P-256 public key in base64url DER");
-	key_pin_text(pin, s->client_pin);
-	return 0;
-}
-
 /* What makes two requests the same: all fields, whatever their order. */
 static int hash_request(struct start *s, struct err *e)
 {
@@ -150,7 +136,7 @@ static int read_request(struct start *s, struct err *e)
 	if (rc == 0)
 		rc = check_kind(s, e);
 	if (rc == 0)
-		rc = check_client_key(s, e);
+		rc = record_client_pin(s->client_key, s->client_pin, e);
 	return rc ? rc : hash_request(s, e);
 }
 
@@ -342,15 +328,6 @@ static json_t *make_record(const struct start *s, struct err *e)
 	return doc;
 }
 
-static int change_to_started(void *arg, json_t *doc, struct err *e)
-{
-	(void)arg, (void)e;
-	if (record_ended(doc))
-		return 1;
-	json_object_del(doc, "unfinished");
-	return 0;
-}
-
 /* Durable record, durable audit event, in this order; the mark says that the second is owed. */
 static int write_start(struct start *s, json_t *doc, struct err *e)
 {
@@ -358,9 +335,7 @@ static int write_start(struct start *s, json_t *doc, struct err *e)
 	int rc = record_put_blocking(server, doc, TUNNEL_VERSION_NONE, NULL, e);
 	if (rc)
 		return rc;
-	rc = session_audit_start_blocking(server, doc, e);
-	if (rc == 0)
-		rc = record_change_blocking(server, s->session, change_to_started, NULL, NULL, e);
+	rc = session_settle_blocking(server, s->session, e);
 	if (rc == 0 && !session_adopt(server->sessions, doc, clock_mono_ms()))
 		rc = err_set(e, ERR_NOMEM, "out of memory");
 	if (rc == 0)
@@ -414,6 +389,10 @@ static int change_token(void *arg, json_t *doc, struct err *e)
 		return err_set(e, ERR_CLOSED, "the session has ended: %s", record_end_text(doc));
 	if (json_is_true(json_object_get(doc, "unfinished")))
 		return err_set(e, ERR_UNAVAILABLE, "the session is being started, try again");
+	/* The caller's key is not the session's any more, so a token would be of no use to him; the other client's is.
+	 */
+	if (record_generation(doc) > 1)
+		return err_set(e, ERR_CONFLICT, "the session was resumed from another client since: resume it");
 	record_hash_token(arg, hash);
 	json_object_set_new(doc, "client_token", json_string(hash));
 	return 0;
@@ -428,7 +407,7 @@ static int repeat(struct start *s, json_t *doc, struct session_started *out, str
 			       s->session);
 	int rc = 0;
 	if (!record_ended(doc)) {
-		rc = session_judge_again_blocking(s->server, doc, s->remote_address, &grant, e);
+		rc = session_judge_again_blocking(s->server, doc, NULL, s->remote_address, &grant, e);
 		if (rc == 0)
 			rc = targets_get_blocking(s->server, record_text(doc, "target"), &s->target_doc, e);
 	}
@@ -458,12 +437,12 @@ static bool repeated(struct start *s, struct session_started *out, int *out_rc, 
 	return true;
 }
 
-static int offline(struct start *s, struct session_started *out, struct err *e)
+int session_offline(const json_t *target_doc, struct session_started *out, struct err *e)
 {
-	int64_t seen_ms = record_int(s->target_doc, "last_seen");
+	int64_t seen_ms = record_int(target_doc, "last_seen");
 	char text[CLOCK_TEXT_LEN];
 	out->offline = json_pack("{s:o}", "last_seen", record_time(seen_ms));
-	return err_set(e, ERR_CONFLICT, "target %s is not connected; last seen %s", record_text(s->target_doc, "id"),
+	return err_set(e, ERR_CONFLICT, "target %s is not connected; last seen %s", record_text(target_doc, "id"),
 		       seen_ms ? clock_text(seen_ms, text) : "never");
 }
 
@@ -474,7 +453,7 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 	if (rc)
 		return rc;
 	if (!control_is_connected_anythread(s->server->control, ask.target))
-		return offline(s, out, e);
+		return session_offline(s->target_doc, out, e);
 	json_auto_t *doc = make_record(s, e);
 	if (!doc)
 		return ERR_INTERNAL;
@@ -489,7 +468,7 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 		struct err why;
 		sessions_end_blocking(s->server, s->session, 4013, "the target went offline before it got the offer",
 				      "server", &why);
-		return offline(s, out, e);
+		return session_offline(s->target_doc, out, e);
 	}
 	rc = session_judge_started_blocking(s->server, s->session, json_object_get(doc, "grant"), e);
 	if (rc)

@@ -1,4 +1,4 @@
-/* StartSession. Blocking: workers only. */
+/* StartSession, and resuming one from a new client. Blocking: workers only. */
 #ifndef SERVER_SESSION_START_H
 #define SERVER_SESSION_START_H
 
@@ -13,12 +13,17 @@ struct server;
 struct session_started {
 	json_t *answer;  /* of PROTOCOL.md; with the token, so not for logs */
 	json_t *offline; /* with ERR_CONFLICT: the target is known and not connected; {last_seen} */
-	json_t *ended;   /* with ERR_CLOSED: the idempotency key's session has ended; {code, text} */
+	json_t *ended;   /* with ERR_CLOSED: the session has ended; {code, text} */
 };
 
 /* 0; ERR_INVALID; ERR_NOT_FOUND; ERR_DENIED; ERR_CONFLICT; ERR_CLOSED; ERR_UNAVAILABLE … */
 int session_start_blocking(struct server *server, const struct identity *id, const char *remote_address, json_t *body,
 			   struct session_started *out, struct err *e);
+/* The caller's session goes on with a new client: its next generation. Answers like StartSession. */
+int session_resume_blocking(struct server *server, const struct identity *id, const char *remote_address,
+			    const char *session, json_t *body, struct session_started *out, struct err *e);
+/* Fills out->offline; ERR_CONFLICT. */
+int session_offline(const json_t *target_doc, struct session_started *out, struct err *e);
 void session_started_free(struct session_started *s);
 
 #endif

@@ -11,12 +11,17 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#define SESSION_SETTLERS 16u
+
 struct sessions {
 	struct server *server;
 	struct session_table *live;
 	struct replay *proofs;
 	atomic_bool rejudge_owed; /* a judgement after a policy change could not be made; the sweep tries again */
 	int64_t scanned_mono_ms;  /* when the sweep last looked through the store; its thread's alone */
+
+	/* Whoever pays what a record owes to the audit log holds the session's; so it is paid once. */
+	pthread_mutex_t settling[SESSION_SETTLERS];
 
 	pthread_t sweeper;
 	bool sweeping;
@@ -27,17 +32,17 @@ struct sessions {
 
 /* Puts a record's session into the live table. */
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms);
-/* Writes the audit record that an unfinished record owes (its start when it lives, its end when it has ended) and
- * clears the mark. */
+/* Writes the audit records that an unfinished record owes (start, resumption, end) and clears the mark. */
 int session_settle_blocking(struct server *server, const char *id, struct err *e);
-int session_audit_start_blocking(struct server *server, const json_t *record, struct err *e);
+/* Ended, being ended, or past its time (then this ends it): out->close_code says so. */
+void session_check_alive_blocking(struct server *server, const json_t *record, struct attach_decision *out);
 
 /* One pass at these times; the sweep's thread runs it each second. */
 void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms);
 /* Loads what lives on this node and settles what is owed. */
 int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, struct err *e);
 
-/* False when the agent is not connected here. */
+/* False when the agent is not connected here. The offer has the record's generation. */
 bool session_send_offer(struct server *server, const json_t *record, const char *token);
 void session_send_grant(struct server *server, const char *target, const char *session, json_t *grant);
 /* Right after the offer: policies may have changed since the start was judged, and what was then sent about the session
@@ -51,8 +56,8 @@ struct session_proof {
 };
 void session_prove_blocking(struct server *server, const struct session_proof *proof, struct attach_decision *out,
 			    json_t **out_record);
-/* Policy for the client's (re)attach. */
-void session_judge_attach_blocking(struct server *server, const json_t *record, const char *remote_address,
-				   struct attach_decision *out);
+/* Policy for the client's (re)attach. caller NULL: as the record has him. */
+void session_judge_attach_blocking(struct server *server, const json_t *record, const struct identity *caller,
+				   const char *remote_address, struct attach_decision *out);
 
 #endif

@@ -119,13 +119,15 @@ static void settle(struct sessions *s, const json_t *doc, bool starting, int64_t
 	const char *id = record_text(doc, "id");
 	bool ours = strcmp(record_text(doc, "node"), s->server->node) == 0;
 	int64_t since_ms = record_ended(doc) ? record_int(doc, "ended_ms") : record_int(doc, "created_ms");
-	if (!(starting && ours) && (session_table_get(s->live, id, &row) || since_ms + FOREIGN_GRACE_MS > wall_ms))
+	bool resumed = json_object_get(doc, "resume_owed") != NULL;
+	bool at_once = ours && (starting || (resumed && !record_ended(doc)));
+	if (!at_once && (session_table_get(s->live, id, &row) || since_ms + FOREIGN_GRACE_MS > wall_ms))
 		return;
-	if (!record_ended(doc)) /* nobody ever got its tokens */
+	if (!record_ended(doc) && !resumed) /* nobody ever got its tokens */
 		end_by_server(s->server, id, 4013, "the server stopped while the session was starting");
 	else if (session_settle_blocking(s->server, id, &e))
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e.text }),
-			 "the audit record of a session's end is still owed");
+			 "an audit record of a session is still owed");
 }
 
 static int scan_store(struct sessions *s, bool starting, int64_t mono_ms, int64_t wall_ms, struct err *e)
@@ -142,7 +144,8 @@ static int scan_store(struct sessions *s, bool starting, int64_t mono_ms, int64_
 			const json_t *doc = json_array_get(found, k);
 			if (i == 0)
 				settle(s, doc, starting, wall_ms);
-			else if (!json_is_true(json_object_get(doc, "unfinished")))
+			else if (!json_is_true(json_object_get(doc, "unfinished")) ||
+				 json_object_get(doc, "resume_owed"))
 				take_in(s, doc, mono_ms, wall_ms);
 		}
 	}

@@ -21,12 +21,12 @@ struct session_table {
 	struct node *buckets[BUCKETS];
 };
 
-static size_t bucket_of(const char *id)
+uint32_t session_table_hash(const char *id)
 {
 	uint32_t h = 2166136261u;
 	for (; *id; id++)
 		h = (h ^ (unsigned char)*id) * 16777619u;
-	return h % BUCKETS;
+	return h;
 }
 
 static void node_free(struct node *n)
@@ -37,7 +37,7 @@ static void node_free(struct node *n)
 
 static struct node **find(struct session_table *t, const char *id)
 {
-	struct node **at = &t->buckets[bucket_of(id)];
+	struct node **at = &t->buckets[session_table_hash(id) % BUCKETS];
 	while (*at && strcmp((*at)->row.id, id) != 0)
 		at = &(*at)->next;
 	return at;
@@ -110,7 +110,7 @@ bool session_table_change(struct session_table *t, const char *id, void (*change
 	struct node *n = *find(t, id);
 	if (n)
 		change(&n->row, arg);
-	if (n && (n->row.accepted || n->row.paired))
+	if (n && n->row.accepted)
 		secret_wipe(n->token, sizeof n->token);
 	pthread_mutex_unlock(&t->lock);
 	return n != NULL;

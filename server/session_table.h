@@ -11,19 +11,23 @@ struct session_table;
 
 struct session_live {
 	char id[65], target[65];
-	int64_t expires_ms;      /* wall */
+	int64_t expires_ms; /* wall */
+	int64_t generation;
 	int64_t here_mono_ms;    /* since when this process knows it */
 	int64_t missing_mono_ms; /* since when its connected agent does not run it; 0: it does, or nobody knows */
 	int64_t active_mono_ms;  /* when payload last moved, as far as the sweep can tell */
 	int64_t sampled_mono_ms; /* the idle check's window */
 	uint64_t sampled_bytes;
-	bool accepted;     /* the agent runs it */
-	bool paired;       /* its record says "active" */
-	bool end_busy;     /* somebody is writing its end right now */
-	unsigned end_code; /* not 0: it is to end with this; the store has not taken it yet */
+	bool accepted;      /* the agent runs this generation of it */
+	bool paired;        /* its record says "active" */
+	bool end_busy;      /* somebody is writing its end right now */
+	bool resuming;      /* a new client is taking it over; ends by the older one wait for how that goes */
+	unsigned held_code; /* such an end */
+	unsigned end_code;  /* not 0: it is to end with this; the store has not taken it yet */
 	char end_text[256], end_by[257];
 };
 
+uint32_t session_table_hash(const char *id);
 struct session_table *session_table_new(void);
 void session_table_free(struct session_table **t);
 /* false when out of memory; an id that is there is replaced. */
@@ -33,8 +37,8 @@ bool session_table_get(struct session_table *t, const char *id, struct session_l
 /* Runs change on the row under the table's lock; false when it is not there. change must not call the table. */
 bool session_table_change(struct session_table *t, const char *id, void (*change)(struct session_live *row, void *arg),
 			  void *arg);
-/* The token of the offer that the session's agent has not answered. It is wiped when the row says "accepted" or
- * "paired", or goes. false: none is kept. out is SECRET_TOKEN_TEXT long. */
+/* The token of the offer that the session's agent has not answered. It is wiped when the row says "accepted",
+ * or goes. false: none is kept. out is SECRET_TOKEN_TEXT long. */
 void session_table_keep_token(struct session_table *t, const char *id, const char *token);
 bool session_table_token(struct session_table *t, const char *id, char *out);
 size_t session_table_count(struct session_table *t, const char *target); /* NULL: all */

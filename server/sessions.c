@@ -36,6 +36,8 @@ int sessions_new(struct server *server, struct sessions **out_sessions, struct e
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->wake, &attr);
 	pthread_condattr_destroy(&attr);
+	for (size_t i = 0; i < SESSION_SETTLERS; i++)
+		pthread_mutex_init(&s->settling[i], NULL);
 	s->live = session_table_new();
 	s->proofs = replay_new(LIMIT_REPLAY);
 	if (!s->live || !s->proofs) {
@@ -59,6 +61,8 @@ void sessions_stop(struct sessions **sessions)
 		pthread_join(s->sweeper, NULL);
 	session_table_free(&s->live);
 	replay_free(&s->proofs);
+	for (size_t i = 0; i < SESSION_SETTLERS; i++)
+		pthread_mutex_destroy(&s->settling[i]);
 	pthread_cond_destroy(&s->wake);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -68,6 +72,7 @@ void sessions_stop(struct sessions **sessions)
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms)
 {
 	struct session_live row = { .expires_ms = record_int(record, "expires_ms"),
+				    .generation = record_generation(record),
 				    .here_mono_ms = mono_ms,
 				    .active_mono_ms = mono_ms,
 				    .sampled_mono_ms = mono_ms,
@@ -87,7 +92,9 @@ size_t sessions_count_anythread(struct sessions *s, const char *target)
 struct ending {
 	unsigned code;
 	const char *text, *by;
-	bool known, mine; /* there is a row; this call carries the end out */
+	int64_t generation; /* whose end asks for it; 0: not an end */
+	bool stale;         /* a newer client has the session, or is getting it */
+	bool known, mine;   /* there is a row; this call carries the end out */
 	struct session_live row;
 };
 
@@ -95,6 +102,12 @@ static void claim_end(struct session_live *row, void *arg)
 {
 	struct ending *end = arg;
 	end->known = true;
+	end->stale = end->generation && (row->resuming || end->generation < row->generation);
+	if (end->stale) {
+		if (end->generation == row->generation)
+			row->held_code = end->code;
+		return;
+	}
 	end->mine = !row->end_busy;
 	if (row->end_code == 0) {
 		row->end_code = end->code;
@@ -123,7 +136,7 @@ static void cut(struct server *server, const char *id, const char *target, unsig
 struct end_change {
 	struct server *server;
 	const struct ending *end;
-	unsigned had_ended;
+	bool had_ended, stale;
 };
 
 static int change_to_ended(void *arg, json_t *doc, struct err *e)
@@ -131,12 +144,13 @@ static int change_to_ended(void *arg, json_t *doc, struct err *e)
 	struct end_change *c = arg;
 	(void)e;
 	c->had_ended = record_ended(doc);
-	if (c->had_ended)
+	c->stale = c->end->generation && c->end->generation < record_generation(doc);
+	if (c->had_ended || c->stale)
 		return 1;
 	struct relay_info info = { 0 };
 	relay_info_anythread(c->server->relay, record_text(doc, "id"), &info);
 	/* A start that is still owed to the log is told together with the end. */
-	if (json_is_true(json_object_get(doc, "unfinished")))
+	if (json_is_true(json_object_get(doc, "unfinished")) && !json_object_get(doc, "resume_owed"))
 		json_object_set_new(doc, "start_owed", json_true());
 	json_object_set_new(doc, "state", json_string("ended"));
 	json_object_set_new(doc, "ended_ms", json_integer(clock_wall_ms()));
@@ -149,7 +163,7 @@ static int change_to_ended(void *arg, json_t *doc, struct err *e)
 	return 0;
 }
 
-int session_audit_start_blocking(struct server *server, const json_t *record, struct err *e)
+static int audit_start(struct server *server, const json_t *record, struct err *e)
 {
 	json_t *fields = json_object();
 	static const char *const copied[] = { "principal", "provider", "credential", "target", "kind",
@@ -178,25 +192,54 @@ static int audit_end(struct server *server, const json_t *record, struct err *e)
 
 static int change_to_settled(void *arg, json_t *doc, struct err *e)
 {
-	(void)arg, (void)e;
-	bool owed = json_is_true(json_object_get(doc, "unfinished"));
+	(void)e;
+	const bool *ended = arg;
+	if (!json_is_true(json_object_get(doc, "unfinished")))
+		return 1;
+	if (record_ended(doc) != *ended) { /* its end came in between and owes more; who wrote that pays */
+		json_object_del(doc, "start_owed");
+		json_object_del(doc, "resume_owed");
+		return 0;
+	}
 	json_object_del(doc, "unfinished");
 	json_object_del(doc, "start_owed");
-	return owed ? 0 : 1;
+	json_object_del(doc, "resume_owed");
+	return 0;
 }
 
-int session_settle_blocking(struct server *server, const char *id, struct err *e)
+static int audit_resume(struct server *server, const json_t *record, struct err *e)
+{
+	json_t *fields = json_pack("{s:s, s:s, s:s, s:s}", "session", record_text(record, "id"), "principal",
+				   record_text(record, "principal"), "provider", record_text(record, "provider"),
+				   "target", record_text(record, "target"));
+	if (fields)
+		json_object_update(fields, json_object_get(record, "resume_owed"));
+	return audit_append_blocking(server->audit, "session.resume", fields, e);
+}
+
+static int pay(struct server *server, const char *id, struct err *e)
 {
 	json_auto_t *doc = NULL;
 	int rc = record_get_blocking(server, id, &doc, NULL, e);
 	if (rc || !json_is_true(json_object_get(doc, "unfinished")))
 		return rc;
-	bool ended = record_ended(doc);
-	if (!ended || json_is_true(json_object_get(doc, "start_owed")))
-		rc = session_audit_start_blocking(server, doc, e);
+	bool ended = record_ended(doc), resumed = json_object_get(doc, "resume_owed") != NULL;
+	if (json_is_true(json_object_get(doc, "start_owed")) || (!ended && !resumed))
+		rc = audit_start(server, doc, e);
+	if (rc == 0 && resumed)
+		rc = audit_resume(server, doc, e);
 	if (rc == 0 && ended)
 		rc = audit_end(server, doc, e);
-	return rc ? rc : record_change_blocking(server, id, change_to_settled, NULL, NULL, e);
+	return rc ? rc : record_change_blocking(server, id, change_to_settled, &ended, NULL, e);
+}
+
+int session_settle_blocking(struct server *server, const char *id, struct err *e)
+{
+	pthread_mutex_t *lock = &server->sessions->settling[session_table_hash(id) % SESSION_SETTLERS];
+	pthread_mutex_lock(lock);
+	int rc = pay(server, id, e);
+	pthread_mutex_unlock(lock);
+	return rc;
 }
 
 /* Record and audit. 0 also when only the audit record is still owed: the store knows, the sweep pays. */
@@ -207,6 +250,8 @@ static int write_end(struct server *server, const char *id, const struct ending 
 	int rc = record_change_blocking(server, id, change_to_ended, &change, out_doc, e);
 	if (rc)
 		return rc;
+	if (change.stale)
+		return err_set(e, ERR_CONFLICT, "session %s: " RELAY_RESUMED_TEXT, id);
 	struct err why;
 	rc = session_settle_blocking(server, id, &why);
 	*out_settled = rc == 0;
@@ -218,12 +263,14 @@ static int write_end(struct server *server, const char *id, const struct ending 
 	return 0;
 }
 
-int sessions_end_blocking(struct server *server, const char *session, unsigned close_code, const char *text,
-			  const char *by, struct err *e)
+int sessions_end_generation_blocking(struct server *server, const char *session, int64_t generation,
+				     unsigned close_code, const char *text, const char *by, struct err *e)
 {
 	struct sessions *s = server->sessions;
-	struct ending end = { .code = close_code, .text = text, .by = by };
+	struct ending end = { .code = close_code, .text = text, .by = by, .generation = generation };
 	session_table_change(s->live, session, claim_end, &end);
+	if (end.stale)
+		return err_set(e, ERR_CONFLICT, "session %s: " RELAY_RESUMED_TEXT, session);
 	if (end.known && !end.mine)
 		return err_set(e, ERR_CONFLICT, "session %s is being ended: %s", session, end.row.end_text);
 	if (end.known) {
@@ -240,7 +287,7 @@ int sessions_end_blocking(struct server *server, const char *session, unsigned c
 		log_with(LOG_LEVEL_INFO, FIELDS({ "session", session }, { "reason", end.text }, { "by", end.by }),
 			 "session ended");
 	}
-	if (!end.known && doc)
+	if (!end.known && doc && record_ended(doc))
 		cut(server, session, record_text(doc, "target"), record_end_code(doc), record_end_text(doc));
 	if (rc == ERR_NOT_FOUND || settled) {
 		session_table_remove(s->live, session);
@@ -249,6 +296,12 @@ int sessions_end_blocking(struct server *server, const char *session, unsigned c
 		session_table_change(s->live, session, release_end, NULL);
 	}
 	return rc;
+}
+
+int sessions_end_blocking(struct server *server, const char *session, unsigned close_code, const char *text,
+			  const char *by, struct err *e)
+{
+	return sessions_end_generation_blocking(server, session, 0, close_code, text, by, e);
 }
 
 static int collect_live(void *arg, const char *key, json_t *doc, uint64_t version)
@@ -301,7 +354,7 @@ static int judge_live(struct server *server, const char *id, const json_t *told,
 	int rc = record_get_blocking(server, id, &doc, NULL, e);
 	if (rc || record_ended(doc))
 		return rc == ERR_NOT_FOUND ? 0 : rc;
-	rc = session_judge_again_blocking(server, doc, NULL, &grant, e);
+	rc = session_judge_again_blocking(server, doc, NULL, NULL, &grant, e);
 	if (rc == ERR_DENIED) {
 		char text[sizeof e->text];
 		struct err why;
@@ -350,23 +403,31 @@ void sessions_rejudge_blocking(struct server *server)
 /* ---- what the relay tells ---- */
 
 static void audit_leg(struct server *server, const char *event, const char *session, enum leg_role role,
-		      const char *key, const char *value)
+		      int64_t generation, const char *key, const char *value)
 {
 	struct err e;
 	struct session_live row = { .target = "" };
 	session_table_get(server->sessions->live, session, &row);
 	json_t *fields = json_pack("{s:s, s:s, s:s, s:s}", "session", session, "target", row.target, "role",
 				   role == LEG_CLIENT ? "client" : "target", key, value ? value : "");
+	if (fields && generation)
+		json_object_set_new(fields, "generation", json_integer(generation));
 	if (audit_append_blocking(server->audit, event, fields, &e))
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", session }, { "error", e.text }),
 			 "%s could not be written to the audit log", event);
 }
 
-void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role,
+static void end_legs(struct server *server, const char *session, unsigned code, const char *text)
+{
+	relay_end_anythread(server->relay, session, code, text);
+	relay_forget_anythread(server->relay, session);
+}
+
+void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role, int64_t generation,
 				   const char *remote_address)
 {
 	struct session_live row;
-	audit_leg(server, "session.attach", session, role, "remote_address", remote_address);
+	audit_leg(server, "session.attach", session, role, generation, "remote_address", remote_address);
 	/* Ended between the decision and the relay's taking the leg in: nobody else would close it. */
 	bool live = session_table_get(server->sessions->live, session, &row);
 	if (live && row.end_code == 0)
@@ -377,15 +438,14 @@ void sessions_on_attached_blocking(struct server *server, const char *session, e
 	if (live)
 		relay_end_anythread(server->relay, session, row.end_code, row.end_text);
 	else if (rc)
-		relay_end_anythread(server->relay, session, rc == ERR_NOT_FOUND ? 4404 : 4503,
-				    "the session could not be looked up");
+		end_legs(server, session, rc == ERR_NOT_FOUND ? 4404 : 4503, "the session could not be looked up");
 	else if (record_ended(doc))
-		relay_end_anythread(server->relay, session, record_end_code(doc), record_end_text(doc));
+		end_legs(server, session, record_end_code(doc), record_end_text(doc));
 }
 
 void sessions_on_detached_blocking(struct server *server, const char *session, enum leg_role role, const char *why)
 {
-	audit_leg(server, "session.detach", session, role, "reason", why);
+	audit_leg(server, "session.detach", session, role, 0, "reason", why);
 }
 
 static int change_to_active(void *arg, json_t *doc, struct err *e)
@@ -403,11 +463,20 @@ static void mark_paired(struct session_live *row, void *arg)
 	row->paired = true;
 }
 
-void sessions_on_paired_blocking(struct server *server, const char *session, uint64_t epoch)
+/* Its agent runs it, even if that word of it is still on its way. */
+static void mark_accepted(struct session_live *row, void *arg)
+{
+	const int64_t *generation = arg;
+	if (row->generation == *generation)
+		row->accepted = true;
+}
+
+void sessions_on_paired_blocking(struct server *server, const char *session, int64_t generation, uint64_t epoch)
 {
 	struct session_live row;
 	struct err e;
 	(void)epoch;
+	session_table_change(server->sessions->live, session, mark_accepted, &generation);
 	if (!session_table_get(server->sessions->live, session, &row) || row.paired)
 		return;
 	if (record_change_blocking(server, session, change_to_active, NULL, NULL, &e))
@@ -417,10 +486,11 @@ void sessions_on_paired_blocking(struct server *server, const char *session, uin
 		session_table_change(server->sessions->live, session, mark_paired, NULL);
 }
 
-void sessions_on_client_bye_blocking(struct server *server, const char *session)
+void sessions_on_client_bye_blocking(struct server *server, const char *session, int64_t generation)
 {
 	struct err e;
-	int rc = sessions_end_blocking(server, session, 4000, "the session was ended by its client", "client", &e);
+	int rc = sessions_end_generation_blocking(server, session, generation, 4000,
+						  "the session was ended by its client", "client", &e);
 	if (rc && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", session }, { "error", e.text }),
 			 "the session's end could not be written, trying again");

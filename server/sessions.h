@@ -30,20 +30,24 @@ struct attach_decision {
 	char text[256];
 	char relay_url[512]; /* with 4009 */
 	enum leg_role role;
+	int64_t generation;
 	char session[65];
 };
 void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out);
 
-/* From the relay, on workers, serial per session. */
-void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role,
+/* From the relay, on workers, serial per session. generation: of the legs; an older one's bye ends nothing. */
+void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role, int64_t generation,
 				   const char *remote_address);
 void sessions_on_detached_blocking(struct server *server, const char *session, enum leg_role role, const char *why);
-void sessions_on_paired_blocking(struct server *server, const char *session, uint64_t epoch);
-void sessions_on_client_bye_blocking(struct server *server, const char *session);
+void sessions_on_paired_blocking(struct server *server, const char *session, int64_t generation, uint64_t epoch);
+void sessions_on_client_bye_blocking(struct server *server, const char *session, int64_t generation);
 
 /* Ends a session: record, audit, legs, agent. 0; ERR_NOT_FOUND; ERR_CONFLICT when it had ended; ERR_UNAVAILABLE. */
 int sessions_end_blocking(struct server *server, const char *session, unsigned close_code, const char *text,
 			  const char *by, struct err *e);
+/* The same, asked for by an end of that generation: ERR_CONFLICT, and nothing happens, once a newer client has it. */
+int sessions_end_generation_blocking(struct server *server, const char *session, int64_t generation,
+				     unsigned close_code, const char *text, const char *by, struct err *e);
 /* All of a target's. */
 int sessions_end_target_blocking(struct server *server, const char *target, unsigned close_code, const char *text,
 				 const char *by, struct err *e);
@@ -54,9 +58,10 @@ void sessions_rejudge_blocking(struct server *server);
 /* How many live on this node; target NULL: all. Any thread. */
 size_t sessions_count_anythread(struct sessions *s, const char *target);
 
-/* From control: the agent has connected and runs these (array of ids); the others' time to come back starts. */
+/* From control: the agent has connected and runs these (array of {id, generation}); the others' time to come back
+ * starts. */
 void sessions_on_agent_blocking(struct server *server, const char *target, const json_t *running);
 void sessions_on_agent_gone_anythread(struct sessions *s, const char *target);
-void sessions_on_accepted_anythread(struct sessions *s, const char *session, const char *target);
+void sessions_on_accepted_anythread(struct sessions *s, const char *session, int64_t generation, const char *target);
 
 #endif

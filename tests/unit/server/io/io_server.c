@@ -42,6 +42,8 @@ static void obey(struct server *server, const char *line)
 	sscanf(line, "%31s %79s %u", word, session, &code);
 	if (strcmp(word, "end") == 0)
 		relay_end_anythread(server->relay, session, code, "ended by the test");
+	else if (strcmp(word, "renew") == 0)
+		relay_renew_anythread(server->relay, session, code);
 	else if (strcmp(word, "info") == 0)
 		info(server, session);
 	else if (strcmp(word, "forget") == 0)

@@ -141,7 +141,9 @@ void sessions_attach_blocking(struct server *server, const struct attach_request
 		if (out->close_code == 4009)
 			snprintf(out->relay_url, sizeof out->relay_url, "https://other:1");
 	}
-	out->role = strcmp(token, "target") == 0 ? LEG_TARGET : LEG_CLIENT;
+	/* "client", "target"; "client-2": of the second generation */
+	out->role = text_starts(token, "target") ? LEG_TARGET : LEG_CLIENT;
+	out->generation = strchr(token, '-') ? atoi(strchr(token, '-') + 1) : 1;
 	snprintf(out->session, sizeof out->session, "%s", request->session);
 	say("attach %s %s dpop=%s host=%s", request->session, token, request->dpop, request->host);
 }
@@ -151,10 +153,10 @@ static const char *role_name(enum leg_role role)
 	return role == LEG_CLIENT ? "client" : "target";
 }
 
-void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role,
+void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role, int64_t generation,
 				   const char *remote_address)
 {
-	(void)server;
+	(void)server, (void)generation;
 	say("attached %s %s %s", session, role_name(role), remote_address);
 }
 
@@ -164,14 +166,15 @@ void sessions_on_detached_blocking(struct server *server, const char *session, e
 	say("detached %s %s %s", session, role_name(role), why);
 }
 
-void sessions_on_paired_blocking(struct server *server, const char *session, uint64_t epoch)
+void sessions_on_paired_blocking(struct server *server, const char *session, int64_t generation, uint64_t epoch)
 {
-	(void)server;
+	(void)server, (void)generation;
 	say("paired %s %llu", session, (unsigned long long)epoch);
 }
 
-void sessions_on_client_bye_blocking(struct server *server, const char *session)
+void sessions_on_client_bye_blocking(struct server *server, const char *session, int64_t generation)
 {
+	(void)generation;
 	say("bye %s", session);
 	relay_end_anythread(server->relay, session, 4000, "the session was ended by its client");
 }

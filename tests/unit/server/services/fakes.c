@@ -8,13 +8,13 @@
 
 /* ---- relay ---- */
 
-static json_t *ends, *infos, *sent, *closed;
+static json_t *ends, *infos, *sent, *closed, *renewed;
 static struct relay_info info_of[64];
 
 void fake_io_reset(void)
 {
-	json_t **all[] = { &ends, &infos, &sent, &closed };
-	for (size_t i = 0; i < 4; i++) {
+	json_t **all[] = { &ends, &infos, &sent, &closed, &renewed };
+	for (size_t i = 0; i < 5; i++) {
 		json_decref(*all[i]);
 		*all[i] = i == 2 ? json_array() : json_object();
 	}
@@ -24,6 +24,17 @@ void relay_end_anythread(struct relay *relay, const char *session, unsigned clos
 {
 	(void)relay, (void)reason;
 	json_object_set_new(ends, session, json_integer(close_code));
+}
+
+void relay_renew_anythread(struct relay *relay, const char *session, int64_t generation)
+{
+	(void)relay;
+	json_object_set_new(renewed, session, json_integer(generation));
+}
+
+int64_t fake_relay_generation(const char *session)
+{
+	return json_integer_value(json_object_get(renewed, session));
 }
 
 void fake_relay_reset_ends(void)

@@ -208,7 +208,7 @@ static void test_an_idempotency_key_gives_the_same_session_and_a_new_token(void 
 	struct answer gone = call_with_token(w, "DELETE", "/v1/sessions/s-x", "x", w->client);
 	assert_int_equal(gone.status, 404);
 	answer_free(&gone);
-	sessions_on_client_bye_blocking(&w->server, id);
+	sessions_on_client_bye_blocking(&w->server, id, 1);
 	struct answer ended = call(w, "POST", "/v1/sessions", "", "alice", body);
 	assert_int_equal(ended.status, 410);
 	assert_int_equal(json_integer_value(json_object_get(json_object_get(ended.json, "end"), "code")), 4000);

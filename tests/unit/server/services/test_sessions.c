@@ -97,8 +97,8 @@ static void test_both_ends_attach_with_their_own_keys(void **state)
 	assert_int_equal(d.role, LEG_CLIENT);
 	assert_int_equal(attach(r.w, r.id, r.target_token, r.w->link, &d), 0);
 	assert_int_equal(d.role, LEG_TARGET);
-	sessions_on_attached_blocking(&r.w->server, r.id, LEG_CLIENT, "192.0.2.7");
-	sessions_on_paired_blocking(&r.w->server, r.id, 1);
+	sessions_on_attached_blocking(&r.w->server, r.id, LEG_CLIENT, 1, "192.0.2.7");
+	sessions_on_paired_blocking(&r.w->server, r.id, 1, 1);
 	json_t *doc = record_of(r.w, r.id);
 	assert_string_equal(text_at(doc, "state"), "active");
 	json_decref(doc);
@@ -183,8 +183,8 @@ static void test_client_bye_ends_it_once(void **state)
 	struct err e;
 	struct running r = up_with_session();
 	fake_relay_set(r.id, &(struct relay_info){ .client = true, .bytes_up = 11, .bytes_down = 22 });
-	sessions_on_client_bye_blocking(&r.w->server, r.id);
-	sessions_on_client_bye_blocking(&r.w->server, r.id);
+	sessions_on_client_bye_blocking(&r.w->server, r.id, 1);
+	sessions_on_client_bye_blocking(&r.w->server, r.id, 1);
 	assert_int_equal(sessions_end_blocking(&r.w->server, r.id, 4003, "later", "bob", &e), ERR_CONFLICT);
 	assert_ended(&r, 4000);
 	json_t *end = audit_last(r.w, "session.end"), *terminate = fake_ws_last(7, "terminate");
@@ -424,15 +424,15 @@ static void test_a_leg_of_an_ended_session_does_not_stay(void **state)
 	(void)state;
 	struct running r = up_with_session();
 	fake_store_away();
-	sessions_on_client_bye_blocking(&r.w->server, r.id); /* owed; the leg below was let in before */
+	sessions_on_client_bye_blocking(&r.w->server, r.id, 1); /* owed; the leg below was let in before */
 	fake_store_heal();
 	fake_relay_reset_ends();
-	sessions_on_attached_blocking(&r.w->server, r.id, LEG_TARGET, "192.0.2.9");
+	sessions_on_attached_blocking(&r.w->server, r.id, LEG_TARGET, 1, "192.0.2.9");
 	assert_int_equal(fake_relay_ended(r.id), 4000);
 	sweep_in(r.w, 0);
 	fake_store_away();
 	fake_relay_reset_ends();
-	sessions_on_attached_blocking(&r.w->server, r.id, LEG_TARGET, "192.0.2.9");
+	sessions_on_attached_blocking(&r.w->server, r.id, LEG_TARGET, 1, "192.0.2.9");
 	assert_int_equal(fake_relay_ended(r.id), 4503);
 	fake_store_heal();
 	down(&r);
