@@ -487,3 +487,10 @@ void ws_client_free(struct ws_client **ws_ptr)
 	uv_close((uv_handle_t *)&ws->timer, on_handle_closed);
 	uv_close((uv_handle_t *)&ws->turn, on_handle_closed);
 }
+
+void ws_client_set_heartbeat(struct ws_client *ws, int64_t ping_ms, int64_t dead_ms)
+{
+	ws->ping_ms = ping_ms;
+	ws->dead_ms = dead_ms;
+	ws_arm_timer(ws);
+}

@@ -58,5 +58,7 @@ void ws_client_close(struct ws_client *ws, unsigned code, const char *reason);
 void ws_client_free(struct ws_client **ws);
 /* The local address changed or the machine slept: probe now (ping, dead after 2 s). */
 void ws_client_probe(struct ws_client *ws);
+/* Other ping_ms and dead_ms from now on, as the peer asks for. */
+void ws_client_set_heartbeat(struct ws_client *ws, int64_t ping_ms, int64_t dead_ms);
 
 #endif
