@@ -243,6 +243,7 @@ auth = ( {auth} );
     def env(self, **more):
         env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("TUNNEL_")}
         env["TUNNEL_CONFIG"] = str(self.folder / "cli.conf")
+        env["XDG_STATE_HOME"] = str(self.folder / "cli-state")
         env.update(more)
         return env
 
