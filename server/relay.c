@@ -28,6 +28,8 @@
 #define BUCKETS 4096u
 #define LOW_WATER (LIMIT_RELAY_QUEUE / 4)
 #define STALL_MS 15000
+#define NOTICES 3u           /* kinds of ends that can be foreseen */
+#define NOTICE_MOVED_MS 2000 /* an end that moved by less is the same one: two clocks were read to tell it */
 
 struct pair {
 	struct list node; /* guarded by the relay's lock */
@@ -60,6 +62,10 @@ struct leg {
 	unsigned close_code;
 	char close_reason[120];
 	int64_t progress_ms; /* when something was last taken from out, or it was empty */
+	struct {
+		unsigned code;
+		int64_t at_ms;
+	} told[NOTICES];
 };
 
 struct relay {
@@ -499,6 +505,44 @@ void relay_end_anythread(struct relay *relay, const char *session, unsigned clos
 	struct pair *p = pair_find(relay, session);
 	if (p)
 		pair_end(p, close_code, reason);
+	pthread_mutex_unlock(&relay->lock);
+}
+
+/* Notes it, too. */
+static bool is_news(struct leg *leg, const struct relay_notice *notice)
+{
+	size_t i = 0;
+	while (i < NOTICES - 1 && leg->told[i].code && leg->told[i].code != notice->code)
+		i++;
+	int64_t moved_ms = notice->at_ms - leg->told[i].at_ms;
+	if (leg->told[i].code == notice->code && moved_ms < NOTICE_MOVED_MS && moved_ms > -NOTICE_MOVED_MS)
+		return false;
+	leg->told[i].code = notice->code;
+	leg->told[i].at_ms = notice->at_ms;
+	return true;
+}
+
+static void push_notice(struct leg *leg, const struct relay_notice *notice)
+{
+	json_t *json = json_pack("{s:s,s:i,s:I,s:s}", "type", "notice", "code", (int)notice->code, "at_ms",
+				 (json_int_t)notice->at_ms, "reason", notice->reason);
+	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	push_text(leg, text);
+	free(text);
+	json_decref(json);
+}
+
+void relay_notice_anythread(struct relay *relay, const char *session, const struct relay_notice *notice)
+{
+	pthread_mutex_lock(&relay->lock);
+	struct pair *p = pair_find(relay, session);
+	if (p) {
+		pthread_mutex_lock(&p->lock);
+		struct leg *client = p->legs[LEG_CLIENT];
+		if (client && !client->close_code && is_news(client, notice))
+			push_notice(client, notice);
+		pthread_mutex_unlock(&p->lock);
+	}
 	pthread_mutex_unlock(&relay->lock);
 }
 

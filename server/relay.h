@@ -25,6 +25,15 @@ void relay_renew_anythread(struct relay *relay, const char *session, int64_t gen
 /* Closes both legs with the code (or, while nobody is attached, does nothing). Any thread. */
 void relay_end_anythread(struct relay *relay, const char *session, unsigned close_code, const char *reason);
 
+/* To the client's leg, if it is attached: unless something changes, the session ends then and so. A leg is told once of
+ * each end; again when its time has moved. Any thread. */
+struct relay_notice {
+	unsigned code;
+	int64_t at_ms; /* wall */
+	const char *reason;
+};
+void relay_notice_anythread(struct relay *relay, const char *session, const struct relay_notice *notice);
+
 struct relay_info {
 	bool client, target;        /* attached now */
 	int64_t last_bytes_mono_ms; /* when bytes last moved; 0: never here */

@@ -17,11 +17,12 @@
 bool session_send_offer(struct server *server, const json_t *record, const char *token)
 {
 	json_auto_t *offer = json_pack(
-		"{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I}", "type", "offer", "session",
+		"{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:I}", "type", "offer", "session",
 		record_text(record, "id"), "generation", (json_int_t)record_generation(record), "kind",
 		record_text(record, "kind"), "relay_url", record_text(record, "relay_url"), "token", token,
 		"client_pin", record_text(record, "client_pin"), "principal", record_text(record, "principal"), "grant",
-		json_object_get(record, "grant"), "expires_at_ms", (json_int_t)record_int(record, "expires_ms"));
+		json_object_get(record, "grant"), "expires_at_ms", (json_int_t)record_int(record, "expires_ms"),
+		"detach_grace_s", (json_int_t)((server->settings->detach_grace_ms + 999) / 1000));
 	return offer && control_send_anythread(server->control, record_text(record, "target"), offer);
 }
 

@@ -72,6 +72,7 @@ void sessions_stop(struct sessions **sessions)
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms)
 {
 	struct session_live row = { .expires_ms = record_int(record, "expires_ms"),
+				    .lifetime_ms = record_int(record, "expires_ms") - record_int(record, "created_ms"),
 				    .generation = record_generation(record),
 				    .here_mono_ms = mono_ms,
 				    .active_mono_ms = mono_ms,

@@ -46,6 +46,8 @@ const struct conf_row settings_rows[] = {
 	  "a session without a byte for so long ends; 0: never" },
 	{ "session.detach_grace", CONF_DURATION_MS, AT(detach_grace_ms), 0, "15m", 1000, 7 * DAY_MS, NULL,
 	  "a session of which an end stays away for so long ends" },
+	{ "session.warn", CONF_DURATION_MS, AT(session_warn_ms), 0, "5m", 0, DAY_MS, NULL,
+	  "so long before a session ends by one of these times its client is told; 0: not" },
 	{ "session.bind_to_identity", CONF_BOOL, AT(bind_to_identity), 0, "false", 0, 0, NULL,
 	  "a session also ends when the credential it was started with expires" },
 	{ "drain_timeout", CONF_DURATION_MS, AT(drain_ms), 0, "10s", 0, 3600000, NULL,

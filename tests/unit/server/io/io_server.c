@@ -34,6 +34,15 @@ static void info(struct server *server, const char *session)
 	    (unsigned long long)i.bytes_up, (unsigned long long)i.bytes_down, (long long)i.detached_mono_ms);
 }
 
+static void notice(struct server *server, const char *session, const char *line)
+{
+	struct relay_notice n = { .reason = "told by the test" };
+	long long at_s = 0;
+	sscanf(line, "%*s %*s %u %lld", &n.code, &at_s);
+	n.at_ms = at_s * 1000;
+	relay_notice_anythread(server->relay, session, &n);
+}
+
 static void obey(struct server *server, const char *line)
 {
 	char word[32] = "", session[80] = "";
@@ -44,6 +53,8 @@ static void obey(struct server *server, const char *line)
 		relay_end_anythread(server->relay, session, code, "ended by the test");
 	else if (strcmp(word, "renew") == 0)
 		relay_renew_anythread(server->relay, session, code);
+	else if (strcmp(word, "notice") == 0) /* code, and seconds since 1970 */
+		notice(server, session, line);
 	else if (strcmp(word, "info") == 0)
 		info(server, session);
 	else if (strcmp(word, "forget") == 0)

@@ -690,6 +690,30 @@ async def case_refused(s):
     assert "client=0" in s.ask("info s-3", "info")
 
 
+async def case_notice(s):
+    """Each foreseen end is told once to a leg, again when it has moved, and to the client alone."""
+    c, t = await pair(s)
+    for line in ("4005 1000", "4005 1001", "4004 5000", "4005 1000", "4006 2000", "4004 5000", "4005 1300", "4006 2000"):
+        s.tell("notice s-1 " + line)
+    want = [(4005, 1000), (4004, 5000), (4006, 2000), (4005, 1300)]
+    for code, at_s in want:
+        assert await text(c) == {"type": "notice", "code": code, "at_ms": at_s * 1000, "reason": "told by the test"}
+    await t.send(b"on")
+    assert await take(c, 2) == b"on"
+    c2 = await attached(await s.leg("s-1", "client"))
+    await ready(c2, 2)
+    s.tell("notice s-1 4005 1300")
+    assert (await text(c2))["at_ms"] == 1300000
+    await ready(t, 2)
+    await c2.send(b"back")
+    assert await take(t, 4) == b"back"  # no notice came before it
+
+
+def test_notice():
+    with Server(reactors=2) as s:
+        run(case_notice(s))
+
+
 async def case_detached_since(s):
     """An end that comes and goes alone does not move the moment since when not both are there."""
     def since():

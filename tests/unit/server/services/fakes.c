@@ -8,15 +8,15 @@
 
 /* ---- relay ---- */
 
-static json_t *ends, *infos, *sent, *closed, *renewed;
+static json_t *ends, *infos, *sent, *closed, *renewed, *notices;
 static struct relay_info info_of[64];
 
 void fake_io_reset(void)
 {
-	json_t **all[] = { &ends, &infos, &sent, &closed, &renewed };
-	for (size_t i = 0; i < 5; i++) {
+	json_t **all[] = { &ends, &infos, &sent, &closed, &renewed, &notices };
+	for (size_t i = 0; i < 6; i++) {
 		json_decref(*all[i]);
-		*all[i] = i == 2 ? json_array() : json_object();
+		*all[i] = i == 2 || i == 5 ? json_array() : json_object();
 	}
 }
 
@@ -30,6 +30,24 @@ void relay_renew_anythread(struct relay *relay, const char *session, int64_t gen
 {
 	(void)relay;
 	json_object_set_new(renewed, session, json_integer(generation));
+}
+
+void relay_notice_anythread(struct relay *relay, const char *session, const struct relay_notice *notice)
+{
+	(void)relay;
+	json_array_append_new(notices, json_pack("{s:s, s:i, s:I}", "session", session, "code", (int)notice->code,
+						 "at_ms", (json_int_t)notice->at_ms));
+}
+
+int64_t fake_relay_notice(const char *session, unsigned code)
+{
+	for (size_t i = json_array_size(notices); i-- > 0;) {
+		const json_t *one = json_array_get(notices, i);
+		if (strcmp(json_string_value(json_object_get(one, "session")), session) == 0 &&
+		    json_integer_value(json_object_get(one, "code")) == (json_int_t)code)
+			return json_integer_value(json_object_get(one, "at_ms"));
+	}
+	return 0;
 }
 
 int64_t fake_relay_generation(const char *session)

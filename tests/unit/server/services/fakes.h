@@ -20,7 +20,8 @@ void fake_io_reset(void);
 /* The relay's last end of that session: 0 none. */
 unsigned fake_relay_ended(const char *session);
 void fake_relay_reset_ends(void);
-int64_t fake_relay_generation(const char *session);                      /* of its last renewal; 0: none */
+int64_t fake_relay_generation(const char *session);            /* of its last renewal; 0: none */
+int64_t fake_relay_notice(const char *session, unsigned code); /* when the last such end was to come; 0: none told */
 void fake_relay_set(const char *session, const struct relay_info *info); /* NULL: never here */
 /* The newest message of that type to a connection, new reference; NULL: none. */
 json_t *fake_ws_last(wsconn_id conn, const char *type);

@@ -267,8 +267,8 @@ static void test_sweep_ends_expired_detached_and_idle(void **state)
 	sweep_in(r.w, 1000);
 	sweep_in(r.w, r.w->settings.session_idle_ms - 1000);
 	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
-	/* Pings alone are no activity. */
-	fake_relay_set(r.id, &(struct relay_info){ .client = true, .target = true, .bytes_up = 5900 });
+	/* Pings alone are no activity: 1176 bytes a minute. */
+	fake_relay_set(r.id, &(struct relay_info){ .client = true, .target = true, .bytes_up = 6400 });
 	sweep_in(r.w, r.w->settings.session_idle_ms + 2000);
 	assert_ended(&r, 4005);
 	down(&r);
@@ -284,6 +284,65 @@ static void test_sweep_ends_expired_detached_and_idle(void **state)
 	fake_relay_set(r.id, &(struct relay_info){ .client = true, .detached_mono_ms = clock_mono_ms() });
 	sweep_in(r.w, r.w->settings.detach_grace_ms + 1000);
 	assert_ended(&r, 4006);
+	down(&r);
+}
+
+#define NEAR(at, then) ((at) > (then)-10000 && (at) < (then) + 10000)
+
+static void test_foreseen_ends_are_told_to_the_client(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	const struct settings *set = r.w->server.settings;
+	int64_t start_ms = clock_wall_ms();
+	struct relay_info both = { .client = true, .target = true };
+	fake_relay_set(r.id, &both);
+	sweep_in(r.w, set->session_idle_ms - set->session_warn_ms - 10000);
+	assert_int_equal(fake_relay_notice(r.id, 4005), 0);
+	sweep_in(r.w, set->session_idle_ms - set->session_warn_ms + 1000);
+	assert_true(NEAR(fake_relay_notice(r.id, 4005), start_ms + set->session_idle_ms));
+	both.bytes_up = 9000; /* it is used again: the end moves */
+	fake_relay_set(r.id, &both);
+	sweep_in(r.w, set->session_idle_ms);
+	sweep_in(r.w, 2 * set->session_idle_ms - set->session_warn_ms + 1000);
+	assert_true(NEAR(fake_relay_notice(r.id, 4005), start_ms + 2 * set->session_idle_ms));
+	assert_int_equal(fake_relay_notice(r.id, 4006), 0);
+	assert_true(NEAR(fake_relay_notice(r.id, 4004), start_ms + set->session_max_ms));
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	down(&r);
+
+	r = up_with_session();
+	set = r.w->server.settings;
+	struct relay_info alone = { .client = true, .detached_mono_ms = clock_mono_ms() };
+	fake_relay_set(r.id, &alone);
+	sweep_in(r.w, set->detach_grace_ms - set->session_warn_ms - 10000);
+	assert_int_equal(fake_relay_notice(r.id, 4006), 0);
+	sweep_in(r.w, set->detach_grace_ms - set->session_warn_ms + 1000);
+	assert_true(NEAR(fake_relay_notice(r.id, 4006), clock_wall_ms() + set->detach_grace_ms));
+	down(&r);
+}
+
+static void test_notices_of_short_times_come_at_their_half(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	r.w->settings.session_idle_ms = 60000;
+	fake_relay_set(r.id, &(struct relay_info){ .client = true, .target = true });
+	sweep_in(r.w, 25000);
+	assert_int_equal(fake_relay_notice(r.id, 4005), 0);
+	sweep_in(r.w, 31000);
+	assert_true(fake_relay_notice(r.id, 4005) != 0);
+	down(&r);
+	r = up_with_session();
+	r.w->settings.session_warn_ms = 0;
+	fake_relay_set(r.id, &(struct relay_info){ .client = true, .target = true });
+	sweep_in(r.w, r.w->settings.session_idle_ms - 1000);
+	assert_int_equal(fake_relay_notice(r.id, 4005), 0);
+	down(&r);
+	r = up_with_session();
+	fake_relay_set(r.id, &(struct relay_info){ .target = true, .detached_mono_ms = 1 }); /* nobody to tell */
+	sweep_in(r.w, 1000);
+	assert_int_equal(fake_relay_notice(r.id, 4006), 0);
 	down(&r);
 }
 
@@ -453,6 +512,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_end_owed_at_a_crash_is_paid_at_the_next_start),
 		cmocka_unit_test(test_a_restart_keeps_live_sessions),
 		cmocka_unit_test(test_sweep_ends_expired_detached_and_idle),
+		cmocka_unit_test(test_foreseen_ends_are_told_to_the_client),
+		cmocka_unit_test(test_notices_of_short_times_come_at_their_half),
 		cmocka_unit_test(test_a_policy_change_shrinks_the_grant_and_then_ends_the_session),
 		cmocka_unit_test(test_an_unanswered_judgement_is_repeated),
 		cmocka_unit_test(test_a_deleted_target_takes_its_sessions_along),

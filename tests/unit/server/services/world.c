@@ -62,6 +62,7 @@ struct world *world_up(void)
 					 .ssh_certificate_ms = 300000,
 					 .session_max_ms = 3600000,
 					 .session_idle_ms = 1800000,
+					 .session_warn_ms = 300000,
 					 .detach_grace_ms = 900000 };
 	w->server.settings = &w->settings;
 	w->server.store = (struct store *)(void *)w; /* never looked into: the fake needs none */
