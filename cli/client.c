@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "cli/ends.h"
 #include "net/url.h"
 
 #include <stdlib.h>
@@ -54,6 +55,15 @@ static void credential_free(struct credential *c)
 	secret_free_text(&c->userpwd);
 }
 
+/* The body of "session-ended" says how. */
+static int ended_exit_code(const json_t *problem)
+{
+	const json_t *end = json_object_get(problem, "end");
+	struct session_ending ending;
+	ending_of_record((unsigned)json_integer_value(json_object_get(end, "code")), NULL, &ending);
+	return ending.exit_code;
+}
+
 static int status_exit_code(const struct http_response *r)
 {
 	if (strcmp(r->code, "target-offline") == 0)
@@ -66,7 +76,7 @@ static int status_exit_code(const struct http_response *r)
 	case 404:
 		return EXIT_CODE_NOT_FOUND;
 	case 410:
-		return EXIT_CODE_SESSION_OVER;
+		return ended_exit_code(r->json);
 	case 429:
 	case 502:
 	case 503:

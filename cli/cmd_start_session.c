@@ -12,7 +12,7 @@
 
 struct start_options {
 	struct common_options common;
-	const char *target, *login, *reason, *to, *ssh_dir;
+	const char *target, *login, *reason, *to, *ssh_dir, *give_up;
 	struct arg_list forwards, ssh_args;
 	bool stdio;
 };
@@ -27,6 +27,7 @@ static const struct arg_row rows[] = {
 	{ "ssh-dir", 0, ARG_TEXT, AT(ssh_dir), "DIR", "with --stdio: where key, key-cert.pub and known_hosts go" },
 	{ "ssh-arg", 0, ARG_LIST, AT(ssh_args), "ARG",
 	  "a further argument for ssh, such as --ssh-arg=-t; may be repeated" },
+	{ "give-up", 0, ARG_TEXT, AT(give_up), "DURATION", "how long to try to come back in an outage; default 15m" },
 	{ "reason", 0, ARG_TEXT, AT(reason), "TEXT", "goes into the audit log" },
 	{ .name = NULL },
 };
@@ -83,7 +84,41 @@ static int collect_allow(const struct start_options *o, char (*texts)[LIMIT_LINK
 	return 0;
 }
 
-static int run_tcp(const struct start_options *o, struct client *c)
+static int run_to(const struct start_options *o, struct client *c, const struct session_wish *wish, int64_t give_up_ms)
+{
+	struct session s;
+	int code = session_start(&s, c, wish);
+	if (code == EXIT_CODE_OK) {
+		struct mode_stdio m = { .dest = { .kind = LINK_KIND_TCP } };
+		mode_stdio_init(&m);
+		s.give_up_ms = give_up_ms;
+		text_parse_host_port(o->to, m.dest.host, sizeof m.dest.host, &m.dest.port);
+		code = session_run(&s, &m.mode);
+	}
+	session_free(&s);
+	return session_leave(&s, code);
+}
+
+/* The ports first: without them there is no need of a session. */
+static int run_forwards(const struct start_options *o, struct client *c, const struct session_wish *wish,
+			int64_t give_up_ms)
+{
+	struct session s = { 0 };
+	struct mode_forward m = { .specs = &o->forwards, .common = &o->common };
+	mode_forward_init(&m);
+	int code = mode_forward_listen(&m, 0);
+	if (code == EXIT_CODE_OK)
+		code = session_start(&s, c, wish);
+	if (code == EXIT_CODE_OK) {
+		s.give_up_ms = give_up_ms;
+		code = session_run(&s, &m.mode);
+	}
+	session_free(&s);
+	mode_forward_free(&m);
+	return session_leave(&s, code);
+}
+
+static int run_tcp(const struct start_options *o, struct client *c, int64_t give_up_ms)
 {
 	char texts[ARG_LIST_MAX][LIMIT_LINK_HOST + 16];
 	struct arg_list allow;
@@ -93,21 +128,7 @@ static int run_tcp(const struct start_options *o, struct client *c)
 		return EXIT_CODE_USAGE;
 	}
 	const struct session_wish wish = { .target = o->target, .allow = &allow, .reason = o->reason };
-	struct session s;
-	int code = session_start(&s, c, &wish);
-	if (code == EXIT_CODE_OK && o->to) {
-		struct mode_stdio m = { .dest = { .kind = LINK_KIND_TCP } };
-		mode_stdio_init(&m);
-		text_parse_host_port(o->to, m.dest.host, sizeof m.dest.host, &m.dest.port);
-		code = session_run(&s, &m.mode);
-	} else if (code == EXIT_CODE_OK) {
-		struct mode_forward m = { .specs = &o->forwards };
-		mode_forward_init(&m);
-		code = session_run(&s, &m.mode);
-		mode_forward_free(&m);
-	}
-	session_free(&s);
-	return code;
+	return o->to ? run_to(o, c, &wish, give_up_ms) : run_forwards(o, c, &wish, give_up_ms);
 }
 
 static int run_ssh_mode(const struct start_options *o, struct session *s, const struct sshdir *dir, const char *login,
@@ -120,10 +141,12 @@ static int run_ssh_mode(const struct start_options *o, struct session *s, const 
 	}
 	struct mode_ssh m = { .dir = dir, .login = login, .ssh_args = &o->ssh_args, .argc = argc, .argv = argv };
 	mode_ssh_init(&m);
-	return session_run(s, &m.mode);
+	int code = session_run(s, &m.mode);
+	mode_ssh_free(&m);
+	return code;
 }
 
-static int run_ssh(const struct start_options *o, struct client *c, int argc, char **argv)
+static int run_ssh(const struct start_options *o, struct client *c, int64_t give_up_ms, int argc, char **argv)
 {
 	const char *login = o->login ? o->login : c->profile.login ? c->profile.login : local_login();
 	struct err e = { 0 };
@@ -142,24 +165,28 @@ static int run_ssh(const struct start_options *o, struct client *c, int argc, ch
 		complain("%s", e.text);
 		code = EXIT_CODE_FAILED;
 	} else if (code == EXIT_CODE_OK) {
+		s.give_up_ms = give_up_ms;
 		code = run_ssh_mode(o, &s, &dir, login, argc, argv);
 	}
 	session_free(&s);
 	sshdir_close(&dir);
-	return code;
+	return session_leave(&s, code);
 }
 
 static int start_session(const void *options, int argc, char **argv)
 {
 	const struct start_options *o = options;
+	int64_t give_up_ms = 0;
 	int code = check(o, argc);
+	if (code == EXIT_CODE_OK)
+		code = session_give_up(o->give_up, &give_up_ms);
 	if (code != EXIT_CODE_OK)
 		return code;
 	struct client c;
 	code = client_open(&c, &o->common);
 	if (code != EXIT_CODE_OK)
 		return code;
-	code = o->to || o->forwards.n > 0 ? run_tcp(o, &c) : run_ssh(o, &c, argc, argv);
+	code = o->to || o->forwards.n > 0 ? run_tcp(o, &c, give_up_ms) : run_ssh(o, &c, give_up_ms, argc, argv);
 	client_close(&c);
 	return code;
 }

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define AT(member) offsetof(struct common_options, member)
 const struct arg_row common_rows[] = {
@@ -34,7 +35,8 @@ void complain(const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	make_plain(text);
-	fprintf(stderr, "tunnel-cli: %s\n", text);
+	/* ssh may hold the terminal in raw mode. */
+	fprintf(stderr, isatty(STDERR_FILENO) ? "\rtunnel-cli: %s\r\n" : "tunnel-cli: %s\n", text);
 }
 
 int exit_for_err(const struct err *e)

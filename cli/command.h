@@ -17,8 +17,14 @@ enum exit_code {
 	EXIT_CODE_NOT_FOUND = 233,
 	EXIT_CODE_OFFLINE = 234,      /* the target's agent is not connected */
 	EXIT_CODE_UNREACHABLE = 235,  /* no server could be reached, or it is busy */
-	EXIT_CODE_SESSION_OVER = 236, /* the session was ended from elsewhere: terminated, expired, revoked … */
+	EXIT_CODE_SESSION_OVER = 236, /* the session was ended from elsewhere: by an operator, by its owner */
 	EXIT_CODE_REFUSED = 237,      /* the target's agent refused the session or the stream */
+	EXIT_CODE_EXPIRED = 238,      /* the session reached its maximum duration */
+	EXIT_CODE_IDLE = 239,
+	EXIT_CODE_DETACHED = 240, /* one of its ends was away too long */
+	EXIT_CODE_REVOKED = 241,  /* policy no longer allows the session */
+	EXIT_CODE_REPLACED = 242, /* another client resumed the session */
+	EXIT_CODE_TARGET_GONE = 243,
 };
 
 /* Options that every command knows; first member of each command's own options. */
@@ -44,10 +50,10 @@ struct command {
 
 #define COMMAND_OPTIONS_MAX 2048
 
-extern const struct command command_start_session, command_list_sessions, command_describe_session,
-	command_terminate_session, command_list_targets, command_describe_target, command_deregister_target,
-	command_create_enrollment, command_put_policy, command_get_policy, command_delete_policy, command_list_policies,
-	command_read_audit, command_whoami, command_pass_fd;
+extern const struct command command_start_session, command_resume_session, command_list_sessions,
+	command_describe_session, command_terminate_session, command_list_targets, command_describe_target,
+	command_deregister_target, command_create_enrollment, command_put_policy, command_get_policy,
+	command_delete_policy, command_list_policies, command_read_audit, command_whoami, command_pass_fd;
 
 /* Prints "tunnel-cli: <text>" on stderr. */
 /* Text from elsewhere must not steer the terminal: control characters become "?" (newlines stay). */

@@ -7,10 +7,23 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-	&command_start_session, &command_list_sessions,   &command_describe_session,  &command_terminate_session,
-	&command_list_targets,  &command_describe_target, &command_deregister_target, &command_create_enrollment,
-	&command_list_policies, &command_get_policy,      &command_put_policy,        &command_delete_policy,
-	&command_read_audit,    &command_whoami,          &command_pass_fd,           NULL,
+	&command_start_session,
+	&command_resume_session,
+	&command_list_sessions,
+	&command_describe_session,
+	&command_terminate_session,
+	&command_list_targets,
+	&command_describe_target,
+	&command_deregister_target,
+	&command_create_enrollment,
+	&command_list_policies,
+	&command_get_policy,
+	&command_put_policy,
+	&command_delete_policy,
+	&command_read_audit,
+	&command_whoami,
+	&command_pass_fd,
+	NULL,
 };
 
 static void help(FILE *to)
@@ -27,8 +40,11 @@ static void help(FILE *to)
 		    "local config or\n"
 		    "credentials, 231 unauthenticated, 232 forbidden, 233 not found, 234 target offline, 235 server "
 		    "unreachable,\n"
-		    "236 session ended from elsewhere, 237 refused by the target; a command run on the target passes "
-		    "on its own.\n");
+		    "236 session ended from elsewhere, 237 refused by the target, 238 session expired, 239 idle, 240 "
+		    "detached too\n"
+		    "long, 241 revoked by policy, 242 resumed by another client, 243 target deregistered; a command "
+		    "run on the\n"
+		    "target passes on its own.\n");
 }
 
 static void command_help(const struct command *c)

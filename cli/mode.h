@@ -1,11 +1,14 @@
-/* The three things start-session does with a session. Each fills a struct session_mode and lives until session_run
+/* The three things that are done with a session. Each fills a struct session_mode and lives until session_run
  * returned. */
 #ifndef CLI_MODE_H
 #define CLI_MODE_H
 
+#include "cli/escape.h"
 #include "cli/listener.h"
 #include "cli/session.h"
 #include "cli/sshdir.h"
+
+#include <termios.h>
 
 /* The user's own ssh, over the session. Its exit code becomes ours. */
 struct mode_ssh {
@@ -21,8 +24,14 @@ struct mode_ssh {
 	char socket[PATH_MAX];
 	struct session *session;
 	bool running;
+	bool cut;            /* the session took ssh's connection away */
+	int ssh_exit, sent;  /* ssh's own exit code; the signal it was sent by us */
+	uv_timer_t patience; /* for the session's end behind ssh's, then for ssh's behind the session's */
+	struct termios terminal;
+	bool has_terminal;
 };
 void mode_ssh_init(struct mode_ssh *m);
+void mode_ssh_free(struct mode_ssh *m); /* the terminal is as it was before */
 
 /* One stream on standard input and output. */
 struct mode_stdio {
@@ -32,17 +41,26 @@ struct mode_stdio {
 };
 void mode_stdio_init(struct mode_stdio *m);
 
-/* Local listeners; each connection is a stream. */
+/* Local listeners; each connection is a stream. On a terminal with escapes. What another client needs to take the
+ * session over is kept in a file while it runs (kept.h). */
 struct mode_forward {
 	struct session_mode mode;
 	const struct arg_list *specs; /* "[bind:]port:host:port" */
+	const struct common_options *common;
 	/* private */
-	struct listener *listeners; /* freed by mode_forward_free */
+	struct forward *forwards; /* freed by mode_forward_free */
 	size_t count;
+	struct escape_reader escapes;
+	struct session *session;
 };
 void mode_forward_init(struct mode_forward *m);
+/* Binds the local ports; one that is taken is waited for as long as wait_ms. Before session_run. Complains, and returns
+ * the exit code. */
+int mode_forward_listen(struct mode_forward *m, int64_t wait_ms);
 void mode_forward_free(struct mode_forward *m);
 /* The "host:port" of a forward's far side, for StartSession's allow. ERR_INVALID names the spec. */
 int mode_forward_dest(const char *spec, char *out_host_port, size_t size, struct err *e);
+/* The spec with another local port. */
+int mode_forward_bound_spec(const char *spec, uint16_t port, char *out, size_t size, struct err *e);
 
 #endif

@@ -1,6 +1,9 @@
 #include "cli/mode.h"
 
+#include "base/clock.h"
+#include "base/limits.h"
 #include "base/text.h"
+#include "cli/kept.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +14,16 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define PORT_POLL_US 50000
+#define UNKNOWN_END_MS (30 * 24 * 3600 * 1000LL) /* the longest session a server can be set to */
+
+struct forward {
+	struct listener listener;
+	int fd; /* -1: the listener's */
+	char shown[80];
+	char spec[LIMIT_LINK_HOST + 96];
+};
 
 /* Splits "[bind:]port:host:port". The far side is what follows the local port. */
 static int split(const char *spec, char *bind_host, size_t bind_size, uint16_t *out_port, const char **out_dest,
@@ -59,6 +72,19 @@ int mode_forward_dest(const char *spec, char *out_host_port, size_t size, struct
 	return rc;
 }
 
+int mode_forward_bound_spec(const char *spec, uint16_t port, char *out, size_t size, struct err *e)
+{
+	char bind_host[64];
+	uint16_t asked;
+	const char *dest;
+	int rc = split(spec, bind_host, sizeof bind_host, &asked, &dest, e);
+	if (rc != 0)
+		return rc;
+	const char *open = strchr(bind_host, ':') ? "[" : "", *close = *open ? "]" : "";
+	int n = snprintf(out, size, "%s%s%s:%u:%s", open, bind_host, close, port, dest);
+	return n > 0 && (size_t)n < size ? 0 : err_set(e, ERR_LIMIT, "--port-forward %s: too long", spec);
+}
+
 static int open_listener(const char *host, uint16_t port, struct err *e)
 {
 	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM }, *found = NULL;
@@ -71,7 +97,8 @@ static int open_listener(const char *host, uint16_t port, struct err *e)
 	if (fd >= 0)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	if (fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 128) != 0) {
-		err_set_errno(e, ERR_IO, errno, "listen on %s port %u", host, port);
+		err_set_errno(e, errno == EADDRINUSE ? ERR_CONFLICT : ERR_IO, errno, "listen on %s port %u", host,
+			      port);
 		if (fd >= 0)
 			close(fd);
 		fd = -1;
@@ -90,44 +117,118 @@ static uint16_t bound_port(int fd)
 					     : ((struct sockaddr_in *)(void *)&a)->sin_port);
 }
 
-static int listen_one(struct mode_forward *m, struct session *s, const char *spec)
+static int listen_one(struct forward *f, const char *spec, int64_t until_ms)
 {
 	struct err e = { 0 };
-	struct listener *l = &m->listeners[m->count];
-	char bind_host[64], shown[80];
+	char bind_host[64];
 	uint16_t port;
 	const char *dest;
-	int fd = -1;
+	struct listener *l = &f->listener;
+	int rc = split(spec, bind_host, sizeof bind_host, &port, &dest, &e);
 	l->dest.kind = LINK_KIND_TCP;
-	if (split(spec, bind_host, sizeof bind_host, &port, &dest, &e) != 0 ||
-	    text_parse_host_port(dest, l->dest.host, sizeof l->dest.host, &l->dest.port) != 0 ||
-	    (fd = open_listener(bind_host, port, &e)) < 0) {
-		complain("%s", e.text);
+	if (rc == 0)
+		rc = text_parse_host_port(dest, l->dest.host, sizeof l->dest.host, &l->dest.port);
+	while (rc == 0 && (f->fd = open_listener(bind_host, port, &e)) < 0) {
+		/* Whom we take the session from may hold the port a moment longer. */
+		if (e.code != ERR_CONFLICT || clock_mono_ms() > until_ms || session_interrupted())
+			rc = e.code;
+		else
+			usleep(PORT_POLL_US);
+	}
+	if (rc == 0) {
+		uint16_t bound = bound_port(f->fd);
+		snprintf(l->label, sizeof l->label, "%s", dest);
+		text_host_port(bind_host, bound, f->shown, sizeof f->shown);
+		rc = mode_forward_bound_spec(spec, bound, f->spec, sizeof f->spec, &e);
+	}
+	if (rc == 0)
+		return EXIT_CODE_OK;
+	complain("%s%s", e.text, e.code == ERR_CONFLICT ? "; give another port with --port-forward" : "");
+	return EXIT_CODE_CONFIG;
+}
+
+int mode_forward_listen(struct mode_forward *m, int64_t wait_ms)
+{
+	m->forwards = calloc(m->specs->n, sizeof *m->forwards);
+	if (!m->forwards) {
+		complain("out of memory");
 		return EXIT_CODE_FAILED;
 	}
-	snprintf(l->label, sizeof l->label, "%s", dest);
-	uint16_t bound = bound_port(fd);
-	if (listener_start(l, s, fd, &e) != 0) {
-		complain("%s", e.text);
-		return EXIT_CODE_FAILED;
+	int64_t until_ms = clock_mono_ms() + wait_ms;
+	for (; m->count < m->specs->n; m->count++) {
+		int code = listen_one(&m->forwards[m->count], m->specs->at[m->count], until_ms);
+		if (code != EXIT_CODE_OK) {
+			if (m->forwards[m->count].fd > 0)
+				close(m->forwards[m->count].fd);
+			return code;
+		}
 	}
-	m->count++;
-	text_host_port(bind_host, bound, shown, sizeof shown);
-	session_tell(s, "listening on %s for %s on %s", shown, dest, s->target);
 	return EXIT_CODE_OK;
+}
+
+/* For resume-session. That it cannot be kept must not stop what works. */
+static void keep(const struct mode_forward *m, const struct session *s)
+{
+	struct err e = { 0 };
+	char config[PATH_MAX];
+	const char *profile = m->common->profile ? m->common->profile : getenv("TUNNEL_PROFILE");
+	const char *given = m->common->config ? m->common->config : getenv("TUNNEL_CONFIG");
+	struct kept_session k = {
+		.session = s->id,
+		.target = s->target,
+		.server = s->client->profile.servers.at[0],
+		.profile = profile && *profile ? profile : NULL,
+		.config = given && realpath(given, config) ? config : NULL,
+		.expires_ms = s->expires_ms ? s->expires_ms : clock_wall_ms() + UNKNOWN_END_MS,
+	};
+	for (size_t i = 0; i < m->count; i++)
+		k.forwards.at[k.forwards.n++] = m->forwards[i].spec;
+	if (kept_write(&k, clock_wall_ms(), &e) != 0)
+		session_tell(s, "resume-session will need --port-forward: %s", e.text);
+}
+
+static void on_escape(void *user, enum escape escape)
+{
+	struct mode_forward *m = user;
+	switch (escape) {
+	case ESCAPE_END:
+		session_stop(m->session, EXIT_CODE_OK);
+		break;
+	case ESCAPE_DETACH:
+		session_detach(m->session);
+		break;
+	case ESCAPE_RECONNECT:
+		endpoint_network_changed(m->session->endpoint);
+		break;
+	case ESCAPE_STATUS:
+		session_tell_status(m->session);
+		break;
+	default:
+		session_tell(m->session, "%s", ESCAPE_HELP_TEXT);
+	}
 }
 
 static int begin(struct session_mode *mode, struct session *s)
 {
 	struct mode_forward *m = (struct mode_forward *)(void *)mode;
-	m->listeners = calloc(m->specs->n, sizeof *m->listeners);
-	if (!m->listeners)
-		return EXIT_CODE_FAILED;
-	for (size_t i = 0; i < m->specs->n; i++) {
-		int code = listen_one(m, s, m->specs->at[i]);
-		if (code != EXIT_CODE_OK)
-			return code;
+	struct err e = { 0 };
+	m->session = s;
+	for (size_t i = 0; i < m->count; i++) {
+		struct forward *f = &m->forwards[i];
+		int fd = f->fd;
+		f->fd = -1;
+		if (listener_start(&f->listener, s, fd, &e) != 0) {
+			complain("%s", e.text);
+			return EXIT_CODE_FAILED;
+		}
 	}
+	keep(m, s);
+	for (size_t i = 0; i < m->count; i++)
+		session_tell(s, "listening on %s for %s on %s", m->forwards[i].shown, m->forwards[i].listener.label,
+			     s->target);
+	escape_start(&m->escapes, &s->loop, on_escape, m);
+	if (m->escapes.active)
+		session_tell(s, "session %s; ~? and Enter for help", s->id);
 	return EXIT_CODE_OK;
 }
 
@@ -148,9 +249,14 @@ static void interrupted(struct session_mode *mode, struct session *s, int signum
 static void over(struct session_mode *mode, struct session *s)
 {
 	struct mode_forward *m = (struct mode_forward *)(void *)mode;
-	(void)s;
 	for (size_t i = 0; i < m->count; i++)
-		listener_stop(&m->listeners[i]);
+		listener_stop(&m->forwards[i].listener);
+	escape_stop(&m->escapes);
+	if (s->gone)
+		kept_remove(s->id);
+	else if (s->detaching)
+		session_tell(s, "session %s goes on without a client; come back with: tunnel-cli resume-session %s",
+			     s->id, s->id);
 }
 
 void mode_forward_init(struct mode_forward *m)
@@ -162,6 +268,10 @@ void mode_forward_init(struct mode_forward *m)
 
 void mode_forward_free(struct mode_forward *m)
 {
-	free(m->listeners);
-	m->listeners = NULL;
+	for (size_t i = 0; i < m->count; i++)
+		if (m->forwards[i].fd >= 0)
+			close(m->forwards[i].fd);
+	free(m->forwards);
+	m->forwards = NULL;
+	m->count = 0;
 }

@@ -1,4 +1,8 @@
-/* ssh runs with ProxyCommand "tunnel-cli pass-fd SOCKET" and ProxyUseFdpass: the helper connects to our socket, hands
+/* The user's own ssh over the session, and the order in which the two end. When ssh ends, so does the session, and
+ * ssh's exit code is ours. When the session ends first, ssh sees its connection go and ends with 255, which says
+ * nothing: then the session's reason is waited for, and its exit code is ours.
+ *
+ * ssh runs with ProxyCommand "tunnel-cli pass-fd SOCKET" and ProxyUseFdpass: the helper connects to our socket, hands
  * the connection to ssh and is gone. So ssh talks to this process directly, and each connection is one stream of the
  * session. */
 #include "cli/mode.h"
@@ -14,6 +18,8 @@
 
 #define SSH_ARGS_MAX 256
 #define SSH_OPTION_MAX 1400
+#define END_WAIT_MS 2500 /* for the session's end, when its stream was taken from ssh */
+#define SSH_END_MS 1500  /* for ssh, when it is told to end */
 
 /* The arguments of ssh; texts that were made for it are freed at the end. */
 struct ssh_argv {
@@ -103,12 +109,27 @@ static void build_argv(const struct mode_ssh *m, const struct session *s, struct
 	a->at[a->n] = NULL;
 }
 
+static void on_patience(uv_timer_t *t)
+{
+	struct mode_ssh *m = t->data;
+	if (m->running)
+		uv_process_kill(&m->process, SIGKILL);
+	else
+		session_stop(m->session, m->ssh_exit);
+}
+
 static void on_ssh_exit(uv_process_t *process, int64_t status, int term_signal)
 {
 	struct mode_ssh *m = process->data;
 	m->running = false;
 	uv_close((uv_handle_t *)process, NULL);
-	session_stop(m->session, term_signal ? 128 + term_signal : (int)status);
+	m->ssh_exit = term_signal ? 128 + term_signal : m->sent ? 128 + m->sent : (int)status;
+	if (m->session->over)
+		uv_close((uv_handle_t *)&m->patience, NULL);
+	else if (m->cut && status == 255)
+		uv_timer_start(&m->patience, on_patience, END_WAIT_MS, 0);
+	else
+		session_stop(m->session, m->ssh_exit);
 }
 
 static int spawn_ssh(struct mode_ssh *m, struct session *s)
@@ -161,6 +182,9 @@ static int begin(struct session_mode *mode, struct session *s)
 	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
 	struct err e = { 0 };
 	m->session = s;
+	m->has_terminal = tcgetattr(STDIN_FILENO, &m->terminal) == 0;
+	uv_timer_init(&s->loop, &m->patience);
+	m->patience.data = m;
 	snprintf(m->socket, sizeof m->socket, "%s/socket", m->dir->path);
 	m->listener.dest.kind = LINK_KIND_SSH;
 	snprintf(m->listener.label, sizeof m->listener.label, "ssh");
@@ -175,8 +199,11 @@ static int begin(struct session_mode *mode, struct session *s)
 static void stream_closed(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
 			  const char *text)
 {
-	(void)mode, (void)stream;
-	if (code != LINK_OK && code != LINK_IO && code != LINK_TERMINATED)
+	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
+	(void)stream;
+	if (code == LINK_TERMINATED || code == LINK_EXPIRED || code == LINK_TIMEOUT)
+		m->cut = true; /* most likely the session's end: that tells why */
+	else if (code != LINK_OK && code != LINK_IO)
 		complain("%s: %s (%s)", s->target, text, link_code_name(code));
 }
 
@@ -186,24 +213,52 @@ static void interrupted(struct session_mode *mode, struct session *s, int signum
 	/* An interrupt from the terminal reaches ssh as well: what it does about it is its affair. */
 	if (signum == SIGINT && m->running)
 		return;
-	if (m->running)
+	if (m->running && !m->sent) {
+		m->sent = signum;
 		uv_process_kill(&m->process, signum);
-	else
+		uv_timer_start(&m->patience, on_patience, SSH_END_MS, 0);
+	} else {
 		session_stop(s, 128 + signum);
+	}
 }
 
 static void over(struct session_mode *mode, struct session *s)
 {
 	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
-	(void)s;
 	listener_stop(&m->listener);
-	if (m->running)
+	if (!m->session) /* it never began */
+		return;
+	if (m->running) {
 		uv_process_kill(&m->process, SIGHUP); /* it puts the terminal back in order */
+		uv_process_kill(&m->process, SIGCONT);
+		uv_timer_start(&m->patience, on_patience, SSH_END_MS, 0);
+	} else {
+		uv_close((uv_handle_t *)&m->patience, NULL);
+	}
+	(void)s;
+}
+
+static void hurry(struct session_mode *mode, struct session *s)
+{
+	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
+	(void)s;
+	if (m->running)
+		uv_process_kill(&m->process, SIGKILL);
 }
 
 void mode_ssh_init(struct mode_ssh *m)
 {
 	m->mode = (struct session_mode){
-		.begin = begin, .stream_closed = stream_closed, .interrupted = interrupted, .over = over
+		.begin = begin, .stream_closed = stream_closed, .interrupted = interrupted, .over = over, .hurry = hurry
 	};
+}
+
+void mode_ssh_free(struct mode_ssh *m)
+{
+	struct termios now;
+	if (!m->has_terminal || tcgetattr(STDIN_FILENO, &now) != 0 || memcmp(&now, &m->terminal, sizeof now) == 0)
+		return;
+	/* ssh was killed before it could do this. Whoever is in the background by now must leave the terminal alone. */
+	if (tcgetpgrp(STDIN_FILENO) == getpgrp())
+		tcsetattr(STDIN_FILENO, TCSADRAIN, &m->terminal);
 }

@@ -1,8 +1,10 @@
-/* StartSession from this end: keys made for it, the call, and the endpoint that lives from the answer. */
+/* A session from this end: keys made for it, the call that starts or resumes it (session.c), and the endpoint that
+ * lives from the answer (session_run.c). */
 #ifndef CLI_SESSION_H
 #define CLI_SESSION_H
 
 #include "cli/client.h"
+#include "cli/story.h"
 #include "endpoint/endpoint.h"
 
 #include <uv.h>
@@ -15,20 +17,27 @@ struct session_wish {
 	const char *ssh_public_key; /* kind ssh */
 };
 
+#define SESSION_SIGNALS 5
+
 struct session {
 	struct client *client;
 	EVP_PKEY *key;           /* link and DPoP key, made for this session */
-	json_t *answer;          /* of POST /v1/sessions */
+	json_t *answer;          /* of POST /v1/sessions or …/resume */
 	const char *id, *target; /* borrowed from answer */
+	int64_t expires_ms;      /* 0: the server did not say */
+	int64_t give_up_ms;      /* set before session_run; 0: 15 min */
 	/* once it runs */
 	uv_loop_t loop;
 	struct net_tls *tls;
 	struct endpoint *endpoint;
-	uv_signal_t on_int, on_term, on_hup;
-	uv_timer_t stop_timer;
+	uv_signal_t signals[SESSION_SIGNALS];
+	uv_timer_t stop_timer, story_timer;
+	struct story story;
 	struct session_mode *mode;
 	int exit_code; /* of the program, once over */
-	bool over, stopping, loop_ready;
+	bool over, stopping, detaching, loop_ready;
+	bool gone; /* once over: nobody can come back to the session */
+	bool rest; /* work of the loop's is left behind: it is not waited for */
 };
 
 /* What a mode (ssh, stdio, port-forward) does with a running session. */
@@ -38,17 +47,31 @@ struct session_mode {
 	void (*stream_closed)(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
 			      const char *text);
 	void (*interrupted)(struct session_mode *mode, struct session *s, int signum);
-	void (*over)(struct session_mode *mode, struct session *s); /* the session is over: close all handles */
+	void (*over)(struct session_mode *mode, struct session *s);  /* the session is over: close all handles */
+	void (*hurry)(struct session_mode *mode, struct session *s); /* what is left of the mode must not be waited for;
+									may be NULL */
 };
 
-/* Complains and returns the exit code, or EXIT_CODE_OK. s is usable by session_free either way. */
+/* Both complain and return the exit code, or EXIT_CODE_OK. s is usable by session_free either way. From here on the
+ * first SIGINT, SIGTERM or SIGHUP ends the session in order, once it runs; the second one the program. */
 int session_start(struct session *s, struct client *client, const struct session_wish *wish);
+int session_resume(struct session *s, struct client *client, const char *id);
+/* --give-up; NULL: the default. Complains. */
+int session_give_up(const char *text, int64_t *out_ms);
+/* One of those signals came before session_run. */
+bool session_interrupted(void);
 /* Runs the mode until the session is over; returns the exit code. */
 int session_run(struct session *s, struct session_mode *mode);
 /* Ends the session from this end; the program's exit code will be code, unless the session was ended from elsewhere
  * before. */
 void session_stop(struct session *s, int exit_code);
+/* Leaves it for resume-session. */
+void session_detach(struct session *s);
+void session_tell_status(struct session *s); /* also with --quiet: somebody asked */
+/* When something is left that must not be waited for (a call that hangs), the program ends with exit_code as soon as
+ * the caller has cleaned up: session_leave. */
 void session_free(struct session *s);
+int session_leave(const struct session *s, int exit_code);
 
 /* A line of progress on stderr, unless --quiet; right on a raw terminal too. */
 void session_tell(const struct session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -1,0 +1,158 @@
+#include "cli/kept.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/secret.h"
+#include "base/text.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SUFFIX ".json"
+
+static int folder_path(char out[PATH_MAX], struct err *e)
+{
+	const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	int n;
+	if (xdg && *xdg == '/')
+		n = snprintf(out, PATH_MAX, "%s/tunnel/sessions", xdg);
+	else if (home && *home)
+		n = snprintf(out, PATH_MAX, "%s/.local/state/tunnel/sessions", home);
+	else
+		return err_set(e, ERR_NOT_FOUND, "neither XDG_STATE_HOME nor HOME is set");
+	return n > 0 && n < PATH_MAX ? 0 : err_set(e, ERR_INVALID, "the path of the state folder is too long");
+}
+
+static int file_path(const char *session, char out[PATH_MAX], struct err *e)
+{
+	char folder[PATH_MAX];
+	int rc = folder_path(folder, e);
+	if (rc != 0)
+		return rc;
+	int n = snprintf(out, PATH_MAX, "%s/%s" SUFFIX, folder, session);
+	return n > 0 && n < PATH_MAX ? 0 : err_set(e, ERR_INVALID, "the path of the state file is too long");
+}
+
+static json_t *to_json(const struct kept_session *k)
+{
+	json_t *forwards = json_array();
+	for (size_t i = 0; i < k->forwards.n; i++)
+		json_array_append_new(forwards, json_string(k->forwards.at[i]));
+	return json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:I, s:o}", "session", k->session, "target", k->target, "server",
+			 k->server, "profile", k->profile, "config", k->config, "expires_at_ms",
+			 (json_int_t)k->expires_ms, "forwards", forwards);
+}
+
+/* Fields of out point into json. */
+static int from_json(json_t *json, struct kept_session *out, struct err *e)
+{
+	json_t *forwards = NULL;
+	const struct json_field fields[] = {
+		{ "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &out->session },
+		{ "target", JSON_FIELD_STRING, true, 1, LIMIT_ID, &out->target },
+		{ "server", JSON_FIELD_STRING, false, 1, 0, &out->server },
+		{ "profile", JSON_FIELD_STRING, false, 1, 0, &out->profile },
+		{ "config", JSON_FIELD_STRING, false, 1, 0, &out->config },
+		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &out->expires_ms },
+		{ "forwards", JSON_FIELD_STRINGS, true, 0, ARG_LIST_MAX, &forwards },
+		{ .name = NULL },
+	};
+	int rc = json_read(json, "state", false, fields, e);
+	if (rc != 0)
+		return rc;
+	size_t i;
+	json_t *spec;
+	json_array_foreach(forwards, i, spec) out->forwards.at[out->forwards.n++] = json_string_value(spec);
+	out->json = json;
+	return 0;
+}
+
+static int read_file(const char *path, struct kept_session *out, struct err *e)
+{
+	struct buf text;
+	json_t *json = NULL;
+	memset(out, 0, sizeof *out);
+	int rc = secret_read_file(path, &text, e); /* for its checks of mode and owner */
+	if (rc != 0)
+		return rc;
+	rc = json_parse((const char *)buf_data(&text), text.len, &json, e);
+	buf_free(&text);
+	if (rc == 0)
+		rc = from_json(json, out, e);
+	if (rc == 0)
+		return 0;
+	json_decref(json);
+	memset(out, 0, sizeof *out);
+	return err_wrap(e, "%s", path);
+}
+
+/* Clients that were killed leave their files; a session that has expired cannot be resumed. */
+static void sweep(const char *folder, int64_t wall_ms)
+{
+	DIR *d = opendir(folder);
+	if (!d)
+		return;
+	for (const struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
+		size_t n = strlen(entry->d_name);
+		char path[PATH_MAX];
+		struct kept_session k;
+		struct err e;
+		if (n <= strlen(SUFFIX) || strcmp(entry->d_name + n - strlen(SUFFIX), SUFFIX) != 0 ||
+		    snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) >= (int)sizeof path)
+			continue;
+		if (read_file(path, &k, &e) != 0)
+			continue;
+		if (k.expires_ms < wall_ms)
+			unlink(path);
+		kept_free(&k);
+	}
+	closedir(d);
+}
+
+int kept_write(const struct kept_session *k, int64_t wall_ms, struct err *e)
+{
+	char folder[PATH_MAX], path[PATH_MAX];
+	int rc = folder_path(folder, e);
+	if (rc == 0)
+		rc = file_mkdir(folder, 0700, e);
+	if (rc == 0)
+		rc = file_path(k->session, path, e);
+	if (rc != 0)
+		return rc;
+	sweep(folder, wall_ms);
+	json_t *json = to_json(k);
+	char *text = json ? json_text(json) : NULL;
+	json_decref(json);
+	rc = text ? secret_write_file(path, text, strlen(text), e) : err_set(e, ERR_NOMEM, "out of memory");
+	free(text);
+	return rc;
+}
+
+int kept_read(const char *session, struct kept_session *out, struct err *e)
+{
+	char path[PATH_MAX];
+	memset(out, 0, sizeof *out);
+	int rc = file_path(session, path, e);
+	if (rc == 0 && access(path, F_OK) != 0)
+		rc = err_set(e, ERR_NOT_FOUND, "%s is missing", path);
+	return rc == 0 ? read_file(path, out, e) : rc;
+}
+
+void kept_free(struct kept_session *k)
+{
+	json_decref(k->json);
+	memset(k, 0, sizeof *k);
+}
+
+void kept_remove(const char *session)
+{
+	char path[PATH_MAX];
+	struct err e;
+	if (file_path(session, path, &e) == 0)
+		unlink(path);
+}

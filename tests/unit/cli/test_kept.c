@@ -1,0 +1,126 @@
+#include "support/case.h"
+
+#include "cli/kept.h"
+#include "cli/mode.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char folder[64];
+
+static int set_up(void **state)
+{
+	(void)state;
+	snprintf(folder, sizeof folder, "/tmp/kept-XXXXXX");
+	if (!mkdtemp(folder))
+		return -1;
+	return setenv("XDG_STATE_HOME", folder, 1);
+}
+
+static int tear_down(void **state)
+{
+	char command[100];
+	(void)state;
+	snprintf(command, sizeof command, "rm -r '%s'", folder);
+	return system(command);
+}
+
+static const char *file_of(const char *session)
+{
+	static char path[200];
+	snprintf(path, sizeof path, "%s/tunnel/sessions/%s.json", folder, session);
+	return path;
+}
+
+static struct kept_session sample(const char *session, int64_t expires_ms)
+{
+	return (struct kept_session){ .session = session,
+				      .target = "db-1",
+				      .server = "https://tunnel.example.com",
+				      .profile = "work",
+				      .forwards = { { "127.0.0.1:5432:db:5432", "[::1]:80:web:80" }, 2 },
+				      .expires_ms = expires_ms };
+}
+
+static void test_what_was_kept_is_read(void **state)
+{
+	(void)state;
+	struct err e = { 0 };
+	struct kept_session k = sample("s-1", 5000), got;
+	struct stat st;
+	assert_int_equal(kept_write(&k, 1000, &e), 0);
+	assert_int_equal(stat(file_of("s-1"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_int_equal(kept_read("s-1", &got, &e), 0);
+	assert_string_equal(got.session, "s-1");
+	assert_string_equal(got.target, "db-1");
+	assert_string_equal(got.profile, "work");
+	assert_null(got.config);
+	assert_int_equal(got.forwards.n, 2);
+	assert_string_equal(got.forwards.at[1], "[::1]:80:web:80");
+	assert_true(got.expires_ms == 5000);
+	kept_free(&got);
+	kept_remove("s-1");
+	assert_int_equal(kept_read("s-1", &got, &e), ERR_NOT_FOUND);
+	kept_free(&got);
+}
+
+static void test_what_has_expired_is_swept_out(void **state)
+{
+	(void)state;
+	struct err e = { 0 };
+	struct kept_session old = sample("s-old", 5000), young = sample("s-young", 9000), new = sample("s-new", 9000);
+	assert_int_equal(kept_write(&old, 1000, &e), 0);
+	assert_int_equal(kept_write(&young, 1000, &e), 0);
+	assert_int_equal(kept_write(&new, 6000, &e), 0);
+	assert_int_not_equal(access(file_of("s-old"), F_OK), 0);
+	assert_int_equal(access(file_of("s-young"), F_OK), 0);
+	assert_int_equal(access(file_of("s-new"), F_OK), 0);
+}
+
+static void test_a_damaged_file_is_an_error(void **state)
+{
+	(void)state;
+	struct err e = { 0 };
+	struct kept_session k = sample("s-1", 5000), got;
+	assert_int_equal(kept_write(&k, 1000, &e), 0);
+	assert_int_equal(truncate(file_of("s-1"), 20), 0);
+	assert_int_not_equal(kept_read("s-1", &got, &e), 0);
+	assert_int_equal(got.forwards.n, 0);
+	assert_int_equal(kept_write(&k, 1000, &e), 0);
+	assert_int_equal(chmod(file_of("s-1"), 0644), 0);
+	assert_int_equal(kept_read("s-1", &got, &e), ERR_DENIED);
+	kept_free(&got);
+}
+
+static void test_specs_name_the_port_that_was_bound(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *spec, *bound;
+	} cases[] = {
+		{ "0:db:5432", "127.0.0.1:4000:db:5432" },
+		{ "*:0:db:5432", "*:4000:db:5432" },
+		{ "[::1]:0:[fe80::1]:22", "[::1]:4000:[fe80::1]:22" },
+	};
+	struct err e;
+	char out[200], again[200];
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		assert_int_equal(mode_forward_bound_spec(cases[i].spec, 4000, out, sizeof out, &e), 0);
+		assert_string_equal(out, cases[i].bound);
+		assert_int_equal(mode_forward_bound_spec(out, 4000, again, sizeof again, &e), 0);
+		assert_string_equal(again, out);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_what_was_kept_is_read, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_what_has_expired_is_swept_out, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_damaged_file_is_an_error, set_up, tear_down),
+		cmocka_unit_test(test_specs_name_the_port_that_was_bound),
+	};
+	return RUN_CASES(tests);
+}
