@@ -26,6 +26,7 @@ MAY = {
     "cli": LIB | {"cli"},
     "plugins": {"tunnel"},
     "examples": {"tunnel"},
+    "tests/swarm": LIB,
 }
 OURS = LIB | {"tunnel", "server", "agent", "cli", "plugins"}
 

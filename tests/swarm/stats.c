@@ -90,23 +90,26 @@ static json_t *sessions_json(const struct swarm *s)
 		(json_int_t)steps[SESSION_FAILED], "ends", ends_json(&s->totals));
 }
 
-static struct traffic_numbers sum(const struct swarm *s)
+static struct traffic_numbers sum(const struct swarm *s, uint64_t *out_unanswered)
 {
 	struct traffic_numbers all = { 0 };
+	*out_unanswered = 0;
 	for (size_t i = 0; i < s->sessions_begun; i++) {
 		if (!s->sessions[i].traffic)
 			continue;
 		struct traffic_numbers n = traffic_numbers(s->sessions[i].traffic);
 		all.sent += n.sent;
 		all.checked += n.checked;
+		*out_unanswered += n.failed ? 0 : n.sent - n.checked; /* what failed is told as an error */
 	}
 	return all;
 }
 
 uint64_t stats_unanswered(struct swarm *s)
 {
-	struct traffic_numbers n = sum(s);
-	return n.sent - n.checked;
+	uint64_t unanswered;
+	(void)sum(s, &unanswered);
+	return unanswered;
 }
 
 static uint64_t epochs(const struct swarm *s)
@@ -142,7 +145,8 @@ size_t stats_sessions_live(struct swarm *s)
 
 json_t *stats_json(struct swarm *s)
 {
-	struct traffic_numbers n = sum(s);
+	uint64_t unanswered;
+	struct traffic_numbers n = sum(s, &unanswered);
 	int64_t now = clock_mono_ms();
 	json_t *texts = json_array();
 	for (size_t i = 0; i < s->totals.error_text_count; i++)
@@ -151,7 +155,7 @@ json_t *stats_json(struct swarm *s)
 			 "at_ms", (json_int_t)(now - s->started_mono_ms), "since_mark_ms",
 			 (json_int_t)(now - s->marked_mono_ms), "agents", agents_json(s), "sessions", sessions_json(s),
 			 "attaches", attaches_json(s), "bytes", "sent", (json_int_t)n.sent, "checked",
-			 (json_int_t)n.checked, "unanswered", (json_int_t)(n.sent - n.checked), "outages",
+			 (json_int_t)n.checked, "unanswered", (json_int_t)unanswered, "outages",
 			 percentiles(&s->outages, 1), "round_trips", percentiles(&s->round_trips, 1000),
 			 "losses_since_mark", (json_int_t)(s->totals.losses - s->marked_losses), "ups_since_mark",
 			 (json_int_t)(s->totals.ups - s->marked_ups), "call_retries",

@@ -21,7 +21,7 @@ struct traffic {
 	uv_poll_t poll;
 	uv_timer_t ping;
 	unsigned handles;
-	bool paused, failed, freed, blocked;
+	bool paused, freed, blocked;
 	uint64_t due; /* bytes that may be sent by now: pings that ticked */
 	struct traffic_numbers n;
 	int64_t sent_at_us[PING_WINDOW]; /* by block number */
@@ -45,9 +45,9 @@ static void fill(uint64_t seed, uint64_t offset, uint8_t *out, size_t len)
 
 static void fail(struct traffic *t, const char *text)
 {
-	if (t->failed || t->freed)
+	if (t->n.failed || t->freed)
 		return;
-	t->failed = true;
+	t->n.failed = true;
 	uv_poll_stop(&t->poll);
 	uv_timer_stop(&t->ping);
 	t->callbacks.failed(t->user, text);
@@ -67,7 +67,7 @@ static void send_due(struct traffic *t)
 	uint8_t data[CHUNK];
 	uint64_t limit;
 	t->blocked = false;
-	while (!t->failed && (limit = send_limit(t)) > t->n.sent) {
+	while (!t->n.failed && (limit = send_limit(t)) > t->n.sent) {
 		size_t len = limit - t->n.sent < sizeof data ? (size_t)(limit - t->n.sent) : sizeof data;
 		fill(t->config.seed, t->n.sent, data, len);
 		ssize_t n = send(t->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -139,15 +139,15 @@ static void on_ready(uv_poll_t *poll, int status, int events)
 		return;
 	}
 	if (events & UV_READABLE)
-		for (int i = 0; i < 8 && !t->failed && check_some(t); i++)
+		for (int i = 0; i < 8 && !t->n.failed && check_some(t); i++)
 			;
-	if (!t->failed)
+	if (!t->n.failed)
 		send_due(t);
 }
 
 static void watch(struct traffic *t)
 {
-	if (!t->failed)
+	if (!t->n.failed)
 		uv_poll_start(&t->poll, UV_READABLE | (t->blocked ? UV_WRITABLE : 0), on_ready);
 }
 
@@ -193,7 +193,7 @@ int traffic_new(uv_loop_t *loop, int fd, const struct traffic_config *config, co
 
 void traffic_pause(struct traffic *t, bool paused)
 {
-	if (t->paused == paused || t->failed)
+	if (t->paused == paused || t->n.failed)
 		return;
 	t->paused = paused;
 	if (t->config.bulk) {

@@ -27,7 +27,7 @@ struct traffic_callbacks {
 
 struct traffic_numbers {
 	uint64_t sent, checked;
-	bool mismatch;
+	bool failed, mismatch;
 };
 
 /* Takes fd, whose other end is the stream. Begins paused. */
