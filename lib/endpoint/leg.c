@@ -225,7 +225,9 @@ static void on_ws_closed(void *user, int status, const char *body, unsigned code
 	path_leg_callbacks.closed(leg->ep, leg, &end);
 }
 
-static const struct ws_callbacks ws_callbacks = { NULL, on_ws_text, on_ws_binary, on_ws_writable, on_ws_closed };
+static const struct ws_callbacks ws_callbacks = {
+	.text = on_ws_text, .binary = on_ws_binary, .writable = on_ws_writable, .closed = on_ws_closed
+};
 
 static void on_late(uv_timer_t *timer)
 {

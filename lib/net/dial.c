@@ -1,14 +1,13 @@
 /* Happy eyeballs: addresses of the two families alternate; the next attempt starts when the last one failed or 250 ms
  * after it began, and all that have started stay in the race. The first that connects wins and closes the others.
  *
- * A dial frees itself when its last handle has closed, so it may be cancelled at any moment: also while getaddrinfo
- * runs on the pool and cannot be stopped. */
+ * A dial frees itself when its last handle has closed, so it may be cancelled at any moment. */
 #include "net/dial.h"
 
 #include "base/text.h"
+#include "net/resolve.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -27,9 +26,8 @@ struct dial {
 	uv_loop_t *loop;
 	dial_done done;
 	void *user;
-	char name[254 + 10];
-	uint16_t port;
-	uv_getaddrinfo_t resolve;
+	char name[254 + 10], host[254]; /* host "": addresses were given */
+	struct resolve *resolve;
 	uv_timer_t timer;
 	struct dial_address addresses[DIAL_ADDRESSES];
 	struct attempt attempts[DIAL_ADDRESSES];
@@ -69,6 +67,7 @@ static int take_fd(struct attempt *a)
 static void wind_up(struct dial *d)
 {
 	d->over = true;
+	resolve_cancel(&d->resolve);
 	for (size_t i = 0; i < d->count; i++)
 		if (d->attempts[i].fd >= 0)
 			close(take_fd(&d->attempts[i]));
@@ -109,6 +108,7 @@ static void on_connect_event(uv_poll_t *poll, int status, int events)
 		error = -status;
 	int fd = take_fd(a);
 	if (error == 0) {
+		resolve_prefer(a->dial->host, &a->dial->addresses[a - a->dial->attempts]);
 		finish(a->dial, fd, NULL);
 	} else {
 		close(fd);
@@ -163,40 +163,19 @@ static void start_next(struct dial *d)
 		uv_timer_stop(&d->timer);
 }
 
-/* The resolver's order (RFC 6724) decides which family goes first; then they alternate. */
-static void take_addresses(struct dial *d, const struct addrinfo *list)
+static void on_resolved(void *user, const struct dial_address *addresses, size_t count, const char *why_not)
 {
-	int first = list ? list->ai_family : AF_UNSPEC;
-	const struct addrinfo *at[2] = { list, list };
-	for (unsigned turn = 0; d->count < DIAL_ADDRESSES && (at[0] || at[1]); turn ^= 1) {
-		const struct addrinfo *a = at[turn];
-		while (a && (a->ai_family == first) != (turn == 0))
-			a = a->ai_next;
-		at[turn] = a ? a->ai_next : NULL;
-		if (!a || a->ai_addrlen > sizeof d->addresses[0].address)
-			continue;
-		memcpy(&d->addresses[d->count].address, a->ai_addr, a->ai_addrlen);
-		d->addresses[d->count++].len = a->ai_addrlen;
+	struct dial *d = user;
+	d->resolve = NULL;
+	d->count = count;
+	if (count) {
+		memcpy(d->addresses, addresses, count * sizeof *addresses);
+		start_next(d);
+	} else {
+		char why[400];
+		snprintf(why, sizeof why, "look up %s: %s", d->name, why_not);
+		finish(d, -1, why);
 	}
-}
-
-static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *list)
-{
-	struct dial *d = request->data;
-	if (!d->over) {
-		if (status == 0)
-			take_addresses(d, list);
-		if (d->count) {
-			start_next(d);
-		} else {
-			char why[400];
-			snprintf(why, sizeof why, "look up %s: %s", d->name,
-				 status ? uv_strerror(status) : "no addresses");
-			finish(d, -1, why);
-		}
-	}
-	uv_freeaddrinfo(list);
-	drop_hold(d);
 }
 
 static struct dial *new_dial(uv_loop_t *loop, const char *name, dial_done done, void *user)
@@ -219,23 +198,18 @@ static struct dial *new_dial(uv_loop_t *loop, const char *name, dial_done done, 
 int dial_start(uv_loop_t *loop, const char *host, uint16_t port, dial_done done, void *user, struct dial **out_dial,
 	       struct err *e)
 {
-	char name[254 + 10], service[6];
+	char name[254 + 10];
 	text_host_port(host, port, name, sizeof name);
-	snprintf(service, sizeof service, "%u", port);
 	struct dial *d = new_dial(loop, name, done, user);
 	if (!d)
 		return err_set(e, ERR_NOMEM, "out of memory");
-	/* AI_ADDRCONFIG would hide ::1 and 127.0.0.1 on machines with one family outside. */
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-	d->resolve.data = d;
-	int rc = uv_getaddrinfo(loop, &d->resolve, on_resolved, host, service, &hints);
-	if (rc != 0) {
+	snprintf(d->host, sizeof d->host, "%s", host);
+	int rc = resolve_start(loop, host, port, on_resolved, d, &d->resolve, e);
+	if (rc != 0)
 		wind_up(d);
-		return err_set(e, ERR_INVALID, "look up %s: %s", name, uv_strerror(rc));
-	}
-	d->holds++;
-	*out_dial = d;
-	return 0;
+	else
+		*out_dial = d;
+	return rc;
 }
 
 int dial_race(uv_loop_t *loop, const char *name, const struct dial_address *addresses, size_t count, dial_done done,
@@ -256,7 +230,6 @@ void dial_cancel(struct dial **dial)
 	if (!dial || !*dial)
 		return;
 	if (!(*dial)->over) {
-		uv_cancel((uv_req_t *)&(*dial)->resolve);
 		wind_up(*dial);
 	}
 	*dial = NULL;

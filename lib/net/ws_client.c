@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/text.h"
+#include "net/watch.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -303,8 +304,8 @@ static void on_time(uv_timer_t *timer)
 	struct ws_client *ws = timer->data;
 	int64_t now = clock_mono_ms();
 	if (ws->phase < WS_OPEN && now >= ws->connect_by) {
-		static const char *const doing[] = { "connect to", "proxy's answer for", "TLS with", "answer of",
-						     "answer of" };
+		static const char *const doing[] = { "connect to", "proxy's answer for", "TLS with",
+						     "held back:", "answer of",          "answer of" };
 		ws_end(ws, WS_LOST, "%s %s: timed out", doing[ws->phase], ws->peer);
 	} else if (ws->phase == WS_CLOSING && now >= ws->close_by) {
 		if (ws->peer_closed)
@@ -376,6 +377,7 @@ int ws_client_open(uv_loop_t *loop, const struct ws_options *options, const stru
 	ws->callbacks = *callbacks;
 	ws->user = user;
 	ws->tls = options->tls;
+	ws->hold = options->hold;
 	ws->ping_ms = options->ping_ms;
 	ws->dead_ms = options->dead_ms;
 	ws->conn.fd = -1;
@@ -398,6 +400,11 @@ int ws_client_open(uv_loop_t *loop, const struct ws_options *options, const stru
 	else
 		ws_client_free(&ws);
 	return rc;
+}
+
+void ws_client_go(struct ws_client *ws)
+{
+	ws_connect_go(ws);
 }
 
 int ws_client_send_text(struct ws_client *ws, const char *text)
@@ -471,6 +478,11 @@ void ws_client_probe(struct ws_client *ws)
 	ws->probe_by = now + PROBE_TIMEOUT_MS;
 	send_ping(ws, now);
 	ws_arm_timer(ws);
+}
+
+bool ws_client_is_misrouted(const struct ws_client *ws)
+{
+	return ws->conn.fd >= 0 && watch_is_misrouted(ws->conn.fd);
 }
 
 void ws_client_free(struct ws_client **ws_ptr)

@@ -28,6 +28,12 @@ struct ws_options {
 	int64_t connect_timeout_ms; /* for all until the upgrade answer; 0: 10 s */
 	int64_t ping_ms, dead_ms;   /* ping after so much silence; dead after so much. 0: none */
 	uint64_t max_text;          /* 0: LIMIT_LEG_TEXT */
+	bool hold;                  /* the upgrade is not asked for before ws_client_go */
+};
+
+enum ws_step {
+	WS_STEP_CONNECTED, /* TCP, to the server or its proxy */
+	WS_STEP_SECURED,   /* TLS: the upgrade is next */
 };
 
 struct ws_callbacks {
@@ -39,11 +45,13 @@ struct ws_callbacks {
 	 * "" if none), else 0. code: WebSocket close code (1006: connection lost). reason: words for people, e.g.
 	 * "connect web.example:443: Connection refused". */
 	void (*closed)(void *user, int status, const char *body, unsigned code, const char *reason);
+	void (*progress)(void *user, enum ws_step step); /* before open */
 };
 
 /* 0, or ERR_INVALID for a malformed URL or proxy; all else comes as closed. */
 int ws_client_open(uv_loop_t *loop, const struct ws_options *options, const struct ws_callbacks *callbacks, void *user,
 		   struct ws_client **out_ws, struct err *e);
+void ws_client_go(struct ws_client *ws);                         /* ends ws_options.hold */
 int ws_client_send_text(struct ws_client *ws, const char *text); /* ERR_LIMIT when 1 MiB is waiting; ERR_CLOSED */
 /* Bytes that send_binary takes now: up to 96 KiB while less than 32 KiB wait, else 0 until writable. So little, because
  * what is queued here cannot be overtaken by what is more urgent. */
@@ -60,5 +68,7 @@ void ws_client_free(struct ws_client **ws);
 void ws_client_probe(struct ws_client *ws);
 /* Other ping_ms and dead_ms from now on, as the peer asks for. */
 void ws_client_set_heartbeat(struct ws_client *ws, int64_t ping_ms, int64_t dead_ms);
+/* The kernel would send to this peer from another address now, or not at all. False while it is not connected. */
+bool ws_client_is_misrouted(const struct ws_client *ws);
 
 #endif

@@ -19,11 +19,37 @@ static void send_request(struct ws_client *ws)
 		ws_end(ws, WS_LOST, "%s: %s", ws->peer, rc != 0 ? "out of memory" : e.text);
 }
 
+/* False: the user dropped the client, or it ended. */
+static bool tell_progress(struct ws_client *ws, enum ws_step step)
+{
+	if (ws->callbacks.progress)
+		ws->callbacks.progress(ws->user, step);
+	return !ws->freed && ws->phase < WS_OPEN;
+}
+
+void ws_connect_secured(struct ws_client *ws)
+{
+	ws->phase = WS_HELD;
+	if (!tell_progress(ws, WS_STEP_SECURED) || ws->phase != WS_HELD)
+		return;
+	if (ws->hold)
+		conn_read(&ws->conn, true); /* to see it go */
+	else
+		send_request(ws);
+}
+
+void ws_connect_go(struct ws_client *ws)
+{
+	ws->hold = false;
+	if (ws->phase == WS_HELD)
+		send_request(ws);
+}
+
 static void secure(struct ws_client *ws)
 {
 	struct err e;
 	if (!ws->url.tls) {
-		send_request(ws);
+		ws_connect_secured(ws);
 		return;
 	}
 	ws->phase = WS_SECURING;
@@ -32,11 +58,6 @@ static void secure(struct ws_client *ws)
 		ws_end(ws, WS_LOST, "%s", e.text);
 	else
 		conn_start_tls(&ws->conn, ssl);
-}
-
-void ws_connect_secured(struct ws_client *ws)
-{
-	send_request(ws);
 }
 
 static void ask_proxy(struct ws_client *ws)
@@ -64,6 +85,8 @@ static void on_dialled(void *user, int fd, const char *why_not)
 		return;
 	}
 	ws->handles++;
+	if (!tell_progress(ws, WS_STEP_CONNECTED))
+		return;
 	if (ws->proxy.used)
 		ask_proxy(ws);
 	else
@@ -136,6 +159,10 @@ static void on_upgrade_answer(struct ws_client *ws)
 
 void ws_connect_data(struct ws_client *ws, const uint8_t *data, size_t len)
 {
+	if (ws->phase == WS_HELD) {
+		ws_end(ws, WS_LOST, "%s sent bytes before it was asked", ws->peer);
+		return;
+	}
 	if (buf_add(&ws->in, data, len) != 0) {
 		if (ws->phase == WS_REFUSED)
 			on_refused(ws, true);

@@ -14,6 +14,7 @@ enum ws_phase {
 	WS_DIALING,
 	WS_PROXYING, /* CONNECT was sent */
 	WS_SECURING, /* TLS handshake */
+	WS_HELD,     /* until ws_client_go */
 	WS_UPGRADING,
 	WS_REFUSED, /* the answer is not 101: its body is read for its words */
 	WS_OPEN,
@@ -45,7 +46,7 @@ struct ws_client {
 	struct ws_decoder decoder;
 	uv_timer_t timer;
 	uv_idle_t turn; /* ends the turn: sends, and tells of the end */
-	bool paused, full, peer_closed;
+	bool hold, paused, full, peer_closed;
 	int64_t ping_ms, dead_ms;
 	int64_t connect_by, close_by, probe_by; /* 0: none */
 	int64_t heard_ms, pinged_ms;
@@ -60,6 +61,7 @@ struct ws_client {
 /* ws_connect.c */
 int ws_connect_start(struct ws_client *ws, struct err *e);
 void ws_connect_secured(struct ws_client *ws);
+void ws_connect_go(struct ws_client *ws);
 void ws_connect_data(struct ws_client *ws, const uint8_t *data, size_t len);
 void ws_connect_failed(struct ws_client *ws, bool eof, const char *reason);
 

@@ -107,7 +107,26 @@ static void on_closed(void *user, int status, const char *body, unsigned code, c
 	snprintf(s->reason, sizeof s->reason, "%s", reason);
 }
 
-const struct ws_callbacks harness_callbacks = { on_open, on_text, on_binary, on_writable, on_closed };
+static void on_progress(void *user, enum ws_step step)
+{
+	struct seen_ws *s = user;
+	assert_false(s->opened);
+	if (step == WS_STEP_CONNECTED)
+		s->connected = true;
+	else
+		s->secured = true;
+	if (step == WS_STEP_CONNECTED ? s->free_when_connected : s->free_when_secured) {
+		ws_client_free(&s->ws);
+		s->ended = true;
+	}
+}
+
+const struct ws_callbacks harness_callbacks = { .open = on_open,
+						.text = on_text,
+						.binary = on_binary,
+						.writable = on_writable,
+						.closed = on_closed,
+						.progress = on_progress };
 
 struct ws_options harness_options(struct harness *h, const char *scheme, int port, const char *path)
 {

@@ -24,7 +24,7 @@ struct harness {
 struct seen_ws {
 	struct harness *h;
 	struct ws_client *ws;
-	bool opened, ended;
+	bool opened, ended, connected, secured;
 	unsigned writable, ends;
 	struct buf texts;    /* each followed by '\n' */
 	uint64_t bytes, sum; /* of binary messages */
@@ -32,7 +32,7 @@ struct seen_ws {
 	int status;
 	char body[200], reason[400];
 	unsigned code;
-	bool free_in_text;
+	bool free_in_text, free_when_connected, free_when_secured;
 };
 
 int harness_setup(void **state); /* starts the server; *state is a struct harness */

@@ -2,6 +2,8 @@
 
 #include "base/secret.h"
 
+#include <unistd.h>
+
 static void test_echo_over_tls(void **state)
 {
 	struct harness *h = *state;
@@ -35,6 +37,45 @@ static void test_plain_works_too(void **state)
 	harness_wait_text(&s, "hello\n");
 	harness_close(&s);
 	assert_int_equal(s.ends, 0);
+}
+
+static void test_a_held_client_asks_when_it_is_told(void **state)
+{
+	struct harness *h = *state;
+	for (int tls = 0; tls < 2; tls++) {
+		struct seen_ws s;
+		struct ws_options o = harness_options(h, tls ? "https" : "http", tls ? PORT_TLS : PORT_PLAIN, "/");
+		o.hold = true;
+		harness_open(h, &o, &s);
+		harness_wait(h, &s.secured);
+		assert_true(s.connected);
+		for (int i = 0; i < 20; i++) {
+			uv_run(&h->loop, UV_RUN_NOWAIT);
+			usleep(5000);
+		}
+		assert_false(s.opened);
+		ws_client_go(s.ws);
+		harness_wait(h, &s.opened);
+		assert_int_equal(ws_client_send_text(s.ws, "hello"), 0);
+		harness_wait_text(&s, "hello\n");
+		harness_close(&s);
+	}
+}
+
+static void test_freed_while_it_connects(void **state)
+{
+	struct harness *h = *state;
+	for (int i = 0; i < 8; i++) {
+		struct seen_ws s;
+		struct ws_options o = harness_options(h, i & 1 ? "https" : "http", i & 1 ? PORT_TLS : PORT_PLAIN, "/");
+		o.hold = i & 2;
+		harness_open(h, &o, &s);
+		s.free_when_connected = i & 4;
+		s.free_when_secured = !s.free_when_connected;
+		harness_wait(h, &s.ended);
+		assert_false(s.opened);
+		harness_close(&s);
+	}
 }
 
 /* Both ways at once, as much as fits, of sizes that are no powers of two. */
@@ -341,6 +382,8 @@ int main(int argc, char **argv)
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_echo_over_tls, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_held_client_asks_when_it_is_told, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_freed_while_it_connects, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_plain_works_too, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_much_both_ways_over_tls, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_much_both_ways_plain, harness_setup, harness_teardown),
