@@ -24,6 +24,7 @@ int offer_parse(json_t *message, struct offer *out, struct err *e)
 		{ "principal", JSON_FIELD_STRING, false, 0, LIMIT_SUBJECT, (void *)&o.principal },
 		{ "grant", JSON_FIELD_OBJECT, true, 0, 0, (void *)&o.grant },
 		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &o.expires_at_ms },
+		{ "detach_grace_s", JSON_FIELD_INT, false, 0, INT32_MAX, &o.detach_grace_s },
 		{ .name = NULL },
 	};
 	int rc = json_read(message, "offer", false, fields, e);
@@ -44,22 +45,28 @@ static json_t *text_or_null(const char *text)
 	return text ? json_string(text) : json_null();
 }
 
-char *job_make(const struct offer *o, const struct settings *s, const char *target, json_t *server_urls)
+json_t *job_settings(const struct settings *s)
 {
 	json_t *allow = json_array();
 	for (size_t i = 0; i < s->allow.n; i++)
 		json_array_append_new(allow, json_string(s->allow.at[i]));
-	json_t *settings = json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:o}", "ca_file",
-				     text_or_null(settings_text(s->ca_file)), "proxy", text_or_null(s->proxy),
-				     "state_dir", s->state_dir, "runtime_dir", s->runtime_dir, "ssh", s->ssh,
-				     "sshd_path", s->sshd_path, "ssh_forwarding", (int)s->ssh_forwarding,
-				     "connect_timeout_ms", (json_int_t)s->connect_timeout_ms, "log_level", s->log_level,
-				     "log_format", s->log_format, "allow", allow);
-	json_auto_t *json = json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:s, s:O, s:o}", "session",
+	return json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:o}", "ca_file",
+			 text_or_null(settings_text(s->ca_file)), "proxy", text_or_null(s->proxy), "state_dir",
+			 s->state_dir, "runtime_dir", s->runtime_dir, "ssh", s->ssh, "sshd_path", s->sshd_path,
+			 "ssh_forwarding", (int)s->ssh_forwarding, "connect_timeout_ms",
+			 (json_int_t)s->connect_timeout_ms, "log_level", s->log_level, "log_format", s->log_format,
+			 "allow", allow);
+}
+
+char *job_make(const struct offer *o, const struct settings *s, const char *target, json_t *server_urls)
+{
+	json_t *settings = job_settings(s);
+	json_auto_t *json = json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:I, s:s, s:O, s:o}", "session",
 				      o->session, "generation", (json_int_t)o->generation, "kind", o->kind, "relay_url",
 				      o->relay_url, "token", o->token, "client_pin", o->client_pin, "principal",
 				      o->principal, "grant", o->grant, "expires_at_ms", (json_int_t)o->expires_at_ms,
-				      "target", target, "server_urls", server_urls, "settings", settings);
+				      "detach_grace_s", (json_int_t)o->detach_grace_s, "target", target, "server_urls",
+				      server_urls, "settings", settings);
 	char *text = json ? json_text(json) : NULL;
 	if (json) {
 		char *copy = (char *)(uintptr_t)json_string_value(json_object_get(json, "token"));
@@ -141,6 +148,25 @@ int job_parse(const char *text, size_t len, struct job *out, struct err *e)
 	return rc;
 }
 
+int job_take_settings(struct job *job, json_t *settings, struct err *e)
+{
+	static struct job fresh; /* its list is long */
+	memset(&fresh, 0, sizeof fresh);
+	int rc = parse_settings(settings, &fresh, e);
+	if (rc)
+		return rc;
+	struct settings *s = &job->settings;
+	s->ssh = fresh.settings.ssh, s->sshd_path = fresh.settings.sshd_path;
+	s->ssh_forwarding = fresh.settings.ssh_forwarding;
+	s->connect_timeout_ms = fresh.settings.connect_timeout_ms;
+	s->log_level = fresh.settings.log_level;
+	memcpy(job->allow, fresh.allow, sizeof job->allow);
+	s->allow.n = fresh.settings.allow.n;
+	json_decref(job->fresh);
+	job->fresh = json_incref(settings);
+	return 0;
+}
+
 void job_wipe_token(struct job *job)
 {
 	if (job->offer.token) {
@@ -154,5 +180,6 @@ void job_free(struct job *job)
 {
 	job_wipe_token(job);
 	json_decref(job->json);
+	json_decref(job->fresh);
 	memset(job, 0, sizeof *job);
 }

@@ -14,6 +14,7 @@ struct offer {
 	json_t *grant;
 	int64_t generation; /* 1 unless another client resumed the session */
 	int64_t expires_at_ms;
+	int64_t detach_grace_s; /* how long the server waits for an end that is away; 0: it did not say */
 };
 
 int offer_parse(json_t *message, struct offer *out, struct err *e);
@@ -21,7 +22,7 @@ int offer_parse(json_t *message, struct offer *out, struct err *e);
 char *job_make(const struct offer *offer, const struct settings *settings, const char *target, json_t *server_urls);
 
 struct job {
-	json_t *json; /* owns all below */
+	json_t *json, *fresh; /* own all below; fresh: settings that replaced those of the job */
 	struct offer offer;
 	const char *target;
 	struct settings settings; /* as far as a worker needs them; strings borrowed */
@@ -31,6 +32,10 @@ struct job {
 
 /* text is changed by nobody but holds the token: the caller wipes it. */
 int job_parse(const char *text, size_t len, struct job *out, struct err *e);
+/* What a worker needs of the settings; new reference, NULL when out of memory. */
+json_t *job_settings(const struct settings *settings);
+/* Settings of a supervisor that read its own again. Folders, ca_file and proxy stay: the session began with them. */
+int job_take_settings(struct job *job, json_t *settings, struct err *e);
 void job_wipe_token(struct job *job);
 void job_free(struct job *job);
 

@@ -246,6 +246,14 @@ static void on_message(void *user, json_t *message)
 
 static int attach(struct session *one, int fd, struct err *e);
 
+static void tell_settings(struct session *one)
+{
+	json_auto_t *message =
+		json_pack("{s:s, s:o}", "type", "settings", "settings", job_settings(one->owner->settings));
+	if (!message || channel_send(one->channel, message))
+		log_error("session %s: its worker keeps its old settings", one->id);
+}
+
 static void tell_superseded(struct session *one)
 {
 	json_auto_t *message = json_pack("{s:s}", "type", "superseded");
@@ -300,6 +308,8 @@ static int attach(struct session *one, int fd, struct err *e)
 	int rc = channel_new(one->owner->loop, fd, &callbacks, one, &one->channel, e);
 	if (!rc && one->superseded)
 		tell_superseded(one);
+	else if (!rc && !one->offered) /* they may have changed while there was no supervisor */
+		tell_settings(one);
 	return rc;
 }
 
@@ -502,6 +512,23 @@ void sessions_offer(struct sessions *s, const struct offer *offer, json_t *serve
 	log_with(LOG_LEVEL_WARN, FIELDS({ "session", offer->session }, { "principal", offer->principal }),
 		 "session refused: %s", e.text);
 	s->callbacks.refused(s->user, offer->session, offer->generation, code, e.text);
+}
+
+int sessions_reload(struct sessions *s, struct err *e)
+{
+	struct allow *fresh = NULL;
+	int rc = allow_parse(s->settings->allow.at, s->settings->allow.n, &fresh, e);
+	if (rc)
+		return rc;
+	allow_free(&s->allow);
+	s->allow = fresh;
+	LIST_EACH(node, &s->all)
+	{
+		struct session *one = LIST_ENTRY(node, struct session, node);
+		if (one->channel)
+			tell_settings(one);
+	}
+	return 0;
 }
 
 static void order(struct sessions *s, const char *session, json_t *message)

@@ -28,6 +28,9 @@ void sessions_free(struct sessions **sessions); /* lets go of the workers; they 
  * the lower one, a lower generation is ignored. */
 void sessions_offer(struct sessions *s, const struct offer *offer, json_t *server_urls);
 void sessions_grant(struct sessions *s, const char *session, json_t *grant);
+/* The settings were read again: for new sessions and, as far as they can change, for those that run. Nothing changes on
+ * failure. */
+int sessions_reload(struct sessions *s, struct err *e);
 void sessions_terminate(struct sessions *s, const char *session, int64_t code, const char *text);
 /* [{"id", "generation"}], new reference */
 json_t *sessions_running(const struct sessions *s);

@@ -13,16 +13,18 @@
 const struct conf_row settings_rows[] = {
 	{ .key = "server",
 	  .type = CONF_STRINGS,
+	  .flags = CONF_RELOAD,
 	  .offset = AT(servers),
 	  .help = "URLs of the control plane; when absent, the one used to enrol" },
 	{ .key = "ca_file",
 	  .type = CONF_PATH,
+	  .flags = CONF_RELOAD,
 	  .offset = AT(ca_file),
 	  .def = "",
 	  .help = "PEM bundle to trust for the servers instead of the system's" },
 	{ .key = "proxy",
 	  .type = CONF_STRING,
-	  .flags = CONF_SECRET,
+	  .flags = CONF_SECRET | CONF_RELOAD,
 	  .offset = AT(proxy),
 	  .help = "http://[user:password@]host:port; \"\" for none; absent: https_proxy and no_proxy" },
 	{ .key = "state_dir",
@@ -37,26 +39,31 @@ const struct conf_row settings_rows[] = {
 	  .help = "sockets of running sessions; must outlive a restart of the agent" },
 	{ .key = "allow",
 	  .type = CONF_STRINGS,
+	  .flags = CONF_RELOAD,
 	  .offset = AT(allow),
 	  .def = "ssh",
 	  .help = "what may be opened from here: \"ssh\", \"tcp:HOST:PORT\" (name, *.name, address, network, *)" },
 	{ .key = "ssh",
 	  .type = CONF_STRING,
+	  .flags = CONF_RELOAD,
 	  .offset = AT(ssh),
 	  .def = "sshd",
 	  .help = "\"sshd\": start sshd -i for each stream; host:port: use the daemon that listens there" },
 	{ .key = "sshd_path",
 	  .type = CONF_PATH,
+	  .flags = CONF_RELOAD,
 	  .offset = AT(sshd_path),
 	  .def = "/usr/sbin/sshd",
 	  .help = "the sshd to start" },
 	{ .key = "ssh_forwarding",
 	  .type = CONF_BOOL,
+	  .flags = CONF_RELOAD,
 	  .offset = AT(ssh_forwarding),
 	  .def = "true",
 	  .help = "whether SSH sessions may forward ports, where their certificate permits it (editors need it)" },
 	{ .key = "connect_timeout",
 	  .type = CONF_DURATION_MS,
+	  .flags = CONF_RELOAD,
 	  .offset = AT(connect_timeout_ms),
 	  .def = "10s",
 	  .min = 100,
@@ -69,6 +76,7 @@ const struct conf_row settings_rows[] = {
 	  .help = "exists while the control connection is up" },
 	{ .key = "log.level",
 	  .type = CONF_ENUM,
+	  .flags = CONF_RELOAD,
 	  .offset = AT(log_level),
 	  .def = "info",
 	  .choices = "error|warn|info|debug",
@@ -138,4 +146,37 @@ int settings_load(const char *path, const char *state_dir, struct settings *out,
 void settings_free(struct settings *s)
 {
 	conf_free(settings_rows, s);
+}
+
+static const size_t sizes[] = {
+	[CONF_STRING] = sizeof(char *),       [CONF_PATH] = sizeof(char *),
+	[CONF_INT] = sizeof(int64_t),         [CONF_SIZE] = sizeof(int64_t),
+	[CONF_BOOL] = sizeof(bool),           [CONF_ENUM] = sizeof(int),
+	[CONF_DURATION_MS] = sizeof(int64_t), [CONF_STRINGS] = sizeof(struct conf_strings),
+};
+
+static bool differs(const struct conf_row *row, const void *a, const void *b)
+{
+	if (row->type != CONF_STRING && row->type != CONF_PATH)
+		return memcmp(a, b, sizes[row->type]) != 0;
+	const char *x = *(char *const *)a, *y = *(char *const *)b;
+	return strcmp(x ? x : "", y ? y : "") != 0;
+}
+
+void settings_take(struct settings *now, struct settings *fresh, char *out_left, size_t size)
+{
+	size_t len = 0;
+	*out_left = '\0';
+	for (const struct conf_row *row = settings_rows; row->key; row++) {
+		char value[sizeof(struct conf_strings)];
+		char *a = (char *)now + row->offset, *b = (char *)fresh + row->offset;
+		if (!(row->flags & CONF_RELOAD)) {
+			if (differs(row, a, b) && len < size)
+				len += (size_t)snprintf(out_left + len, size - len, "%s%s", len ? ", " : "", row->key);
+			continue;
+		}
+		memcpy(value, a, sizes[row->type]);
+		memcpy(a, b, sizes[row->type]);
+		memcpy(b, value, sizes[row->type]);
+	}
 }

@@ -23,6 +23,8 @@ extern const struct conf_row settings_rows[];
  * what one row cannot. */
 int settings_load(const char *path, const char *state_dir, struct settings *out, struct err *e);
 void settings_free(struct settings *s);
+/* Exchanges what SIGHUP may change (CONF_RELOAD). *out_left: keys of what differs and needs a restart, "a, b" or "". */
+void settings_take(struct settings *now, struct settings *fresh, char *out_left, size_t size);
 /* NULL when the text is "", else the text: for options where empty means absent. */
 const char *settings_text(const char *text);
 

@@ -23,6 +23,7 @@ struct stream {
 	struct link_dest dest;
 	char endpoint[300]; /* "127.0.0.1:5432", "ssh" */
 	struct reach *dial; /* while it is connected */
+	struct sockaddr_storage peer;
 	bool open;
 	int64_t opened_ms;
 };
@@ -133,10 +134,14 @@ static void on_dialled(void *user, int fd, unsigned code, const char *text)
 {
 	struct stream *one = user;
 	one->dial = NULL;
-	if (fd < 0)
+	socklen_t len = sizeof one->peer;
+	if (fd < 0) {
 		refuse(one, code, text);
-	else
-		attach(one, fd);
+		return;
+	}
+	if (getpeername(fd, (struct sockaddr *)&one->peer, &len) != 0)
+		one->peer.ss_family = AF_UNSPEC; /* gone already; no list holds that */
+	attach(one, fd);
 }
 
 /* allow NULL: the host was allowed by its name, or by the administrator's own setting. */
@@ -268,7 +273,7 @@ void streams_closed(struct streams *s, uint32_t id, unsigned code, const char *t
 	drop(one);
 }
 
-static bool still_allowed(const struct streams *s, const struct stream *one)
+static bool still_granted(const struct streams *s, const struct stream *one)
 {
 	return one->dest.kind == LINK_KIND_SSH ? s->grant.ssh && s->grant.login_count > 0
 					       : grant_allows_tcp(&s->grant, one->dest.host, one->dest.port);
@@ -287,6 +292,15 @@ static bool logins_shrunk(const struct grant *old, const struct grant *now)
 	return false;
 }
 
+static void take_away(struct stream *one, const char *why)
+{
+	log_stream(one, LOG_LEVEL_WARN, "stream reset", why);
+	if (one->open) /* its streams_closed comes from inside this call, with the bytes it carried */
+		endpoint_reset_stream(one->owner->ep, one->id, LINK_TERMINATED, why);
+	else
+		refuse(one, LINK_NOT_ALLOWED, why);
+}
+
 void streams_set_grant(struct streams *s, const struct grant *grant)
 {
 	bool drop_ssh = logins_shrunk(&s->grant, grant);
@@ -295,15 +309,36 @@ void streams_set_grant(struct streams *s, const struct grant *grant)
 	LIST_EACH_SAFE(node, after, &s->all)
 	{
 		struct stream *one = LIST_ENTRY(node, struct stream, node);
-		if (still_allowed(s, one) && !(drop_ssh && one->dest.kind == LINK_KIND_SSH))
+		if (still_granted(s, one) && !(drop_ssh && one->dest.kind == LINK_KIND_SSH))
 			continue;
-		log_stream(one, LOG_LEVEL_WARN, "stream reset", "policy no longer allows it");
-		if (!one->open) {
-			refuse(one, LINK_NOT_ALLOWED, "policy no longer allows it");
-			continue;
-		}
-		/* Its streams_closed comes from inside this call, with the bytes it carried. */
-		endpoint_reset_stream(s->ep, one->id, LINK_TERMINATED, "policy no longer allows it");
+		take_away(one, "policy no longer allows it");
+	}
+}
+
+static bool still_listed(const struct streams *s, const struct stream *one)
+{
+	if (one->dest.kind == LINK_KIND_SSH)
+		return allow_ssh(s->config.allow);
+	enum allow_answer answer = allow_host(s->config.allow, one->dest.host, one->dest.port);
+	if (answer == ALLOW_BY_ADDRESS && one->open)
+		return allow_address(s->config.allow, (const struct sockaddr *)&one->peer, one->dest.port);
+	return answer != ALLOW_NO;
+}
+
+void streams_set_allow(struct streams *s, const struct allow *allow)
+{
+	s->config.allow = allow;
+	s->configured = false;
+	LIST_EACH_SAFE(node, after, &s->all)
+	{
+		struct stream *one = LIST_ENTRY(node, struct stream, node);
+		bool dialling = one->dial && one->dest.kind == LINK_KIND_TCP;
+		if (dialling)
+			reach_cancel(&one->dial); /* it holds the old list */
+		if (!still_listed(s, one))
+			take_away(one, "the agent's allow list no longer holds it");
+		else if (dialling)
+			open_tcp(one); /* anew: its addresses are judged by the new list */
 	}
 }
 

@@ -33,6 +33,9 @@ void streams_closed(struct streams *s, uint32_t id, unsigned code, const char *t
 		    uint64_t bytes_out);
 /* A new grant: what it no longer allows is reset. */
 void streams_set_grant(struct streams *s, const struct grant *grant);
+/* A new list of the agent's own, or other settings: what the list no longer holds is reset. allow must outlive s; the
+ * old one may go. */
+void streams_set_allow(struct streams *s, const struct allow *allow);
 /* The session is over: what is still open is reported as closed with this reason. */
 void streams_end(struct streams *s, const char *reason);
 void streams_reap(struct streams *s); /* after SIGCHLD */

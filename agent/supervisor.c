@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "ident/proof.h"
 #include "net/backoff.h"
 #include "net/tls.h"
@@ -26,9 +27,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HEARTBEAT_MS 5000
-#define DEAD_MS 15000
-#define SLOW_RETRY_MS 15000 /* after a refusal that only people can mend */
+#define HEARTBEAT_MS 5000    /* until the server says another one */
+#define DEAD_BEATS 3         /* so many without a word */
+#define SETTLED_MS 10000     /* a connection that was up so long: the next outage is a new one */
+#define DRAIN_SPREAD_MS 1000 /* agents of a node that goes away do not all come at once */
+#define SLOW_RETRY_MS 15000  /* after a refusal that only people can mend */
 #define SEND_AHEAD (256u * 1024)
 
 enum link_state { CONTROL_DOWN, CONTROL_DIALING, CONTROL_GREETING, CONTROL_UP };
@@ -41,7 +44,7 @@ struct supervisor {
 	struct settings *settings;
 	const char *config, *state_dir;
 	struct state state;
-	struct net_tls *tls;
+	struct net_tls *tls, *fresh_tls; /* fresh: for the next connection */
 	struct ws_client *ws;
 	enum link_state control;
 	struct backoff backoff;
@@ -49,6 +52,7 @@ struct supervisor {
 	struct sessions *sessions;
 	json_t *host_keys, *urls; /* urls: configured ones first, then those of the last welcome */
 	size_t url_at, configured_urls;
+	int64_t up_since_ms;
 	uint64_t sent; /* highest seq sent on this connection */
 	bool started, draining, stopping, sync_failed;
 	char last_problem[256]; /* so that an outage is logged once */
@@ -76,6 +80,13 @@ static void on_retry(uv_timer_t *timer)
 	dial(timer->data);
 }
 
+static int64_t drain_spread_ms(void)
+{
+	uint32_t random;
+	secret_random(&random, sizeof random);
+	return (int64_t)(random % DRAIN_SPREAD_MS);
+}
+
 static void lost(struct supervisor *s, int64_t least_ms, const char *why)
 {
 	bool was_up = s->control == CONTROL_UP;
@@ -89,7 +100,12 @@ static void lost(struct supervisor *s, int64_t least_ms, const char *why)
 		notify_send("STATUS=not connected, trying again");
 	}
 	s->url_at++;
-	int64_t wait = s->draining ? 0 : backoff_next_ms(&s->backoff);
+	if (was_up && clock_mono_ms() - s->up_since_ms >= SETTLED_MS)
+		backoff_reset(&s->backoff);
+	int64_t wait = backoff_next_ms(&s->backoff);
+	int64_t spread = s->draining ? drain_spread_ms() : 0;
+	if (wait < spread)
+		wait = spread;
 	s->draining = false;
 	uv_timer_start(&s->retry, on_retry, (uint64_t)(wait > least_ms ? wait : least_ms), 0);
 }
@@ -129,8 +145,10 @@ static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
 {
 	const char *node = "", *ca = NULL;
 	json_t *certificates = NULL, *urls = NULL;
+	int64_t heartbeat_s = HEARTBEAT_MS / 1000;
 	const struct json_field fields[] = {
 		{ "node", JSON_FIELD_STRING, false, 0, 256, (void *)&node },
+		{ "heartbeat_s", JSON_FIELD_INT, false, 1, 3600, &heartbeat_s },
 		{ "ssh_ca", JSON_FIELD_STRING, false, 0, 2048, (void *)&ca },
 		{ "host_certificates", JSON_FIELD_STRINGS, false, 0, LIMIT_HOST_KEYS, (void *)&certificates },
 		{ "server_urls", JSON_FIELD_STRINGS, false, 0, 1024, (void *)&urls },
@@ -150,7 +168,8 @@ static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
 			json_array_append(s->urls, json_array_get(urls, i));
 	}
 	s->control = CONTROL_UP;
-	backoff_reset(&s->backoff);
+	s->up_since_ms = clock_mono_ms();
+	ws_client_set_heartbeat(s->ws, heartbeat_s * 1000, heartbeat_s * 1000 * DEAD_BEATS);
 	s->last_problem[0] = '\0';
 	log_with(LOG_LEVEL_INFO, FIELDS({ "server", url_now(s) }, { "node", node }, { "target", s->state.target }),
 		 "connected");
@@ -276,6 +295,11 @@ static void dial(struct supervisor *s)
 	};
 	char url[1024], assertion[PROOF_TEXT_MAX], bearer[PROOF_TEXT_MAX + 16];
 	struct err e = { 0 };
+	if (s->fresh_tls) {
+		net_tls_free(&s->tls);
+		s->tls = s->fresh_tls;
+		s->fresh_tls = NULL;
+	}
 	int rc = url_join(url_now(s), "/v1/agent", url, sizeof url, &e);
 	if (!rc)
 		rc = proof_make_assertion(s->state.identity, s->state.target, "tunnel-server", clock_wall_ms(),
@@ -289,7 +313,7 @@ static void dial(struct supervisor *s)
 						    .tls = s->tls,
 						    .proxy = s->settings->proxy,
 						    .ping_ms = HEARTBEAT_MS,
-						    .dead_ms = DEAD_MS,
+						    .dead_ms = HEARTBEAT_MS * DEAD_BEATS,
 						    .max_text = LIMIT_WS_MESSAGE_TEXT };
 		s->control = CONTROL_DIALING;
 		rc = ws_client_open(&s->loop, &options, &callbacks, s, &s->ws, &e);
@@ -340,6 +364,21 @@ static void on_refused(void *user, const char *session, int64_t generation, unsi
 
 /* --- life */
 
+static int collect_urls(const struct settings *settings, const char *enrolled_at, json_t **out_urls, struct err *e)
+{
+	json_t *urls = json_array();
+	for (size_t i = 0; urls && i < settings->servers.n && i < LIMIT_SERVER_URLS; i++)
+		json_array_append_new(urls, json_string(settings->servers.at[i]));
+	if (json_array_size(urls) == 0)
+		json_array_append_new(urls, json_string(enrolled_at));
+	if (json_array_size(urls) == 0) {
+		json_decref(urls);
+		return err_set(e, ERR_NOMEM, "out of memory");
+	}
+	*out_urls = urls;
+	return 0;
+}
+
 static void stop(struct supervisor *s)
 {
 	if (s->stopping)
@@ -349,18 +388,43 @@ static void stop(struct supervisor *s)
 	uv_stop(&s->loop);
 }
 
+static int take_settings(struct supervisor *s, struct settings *fresh, char *out_left, size_t size, struct err *e)
+{
+	struct net_tls *tls = NULL;
+	json_t *urls = NULL;
+	int rc = net_tls_new(settings_text(fresh->ca_file), &tls, e);
+	if (!rc)
+		rc = collect_urls(fresh, s->state.server, &urls, e);
+	if (rc) {
+		net_tls_free(&tls);
+		return rc;
+	}
+	settings_take(s->settings, fresh, out_left, size);
+	net_tls_free(&s->fresh_tls);
+	s->fresh_tls = tls;
+	json_decref(s->urls);
+	s->urls = urls;
+	s->configured_urls = json_array_size(urls);
+	return sessions_reload(s->sessions, e);
+}
+
 static void reload(struct supervisor *s)
 {
 	struct settings fresh = { .ssh = NULL };
 	struct err e = { 0 };
-	if (settings_load(s->config, s->state_dir, &fresh, &e)) {
+	char left[256] = "";
+	int rc = settings_load(s->config, s->state_dir, &fresh, &e);
+	if (!rc)
+		rc = take_settings(s, &fresh, left, sizeof left, &e);
+	if (rc) {
 		log_error("the settings stay as they are: %s", e.text);
-		return;
+	} else {
+		log_set_level((enum log_level)s->settings->log_level);
+		log_info("settings read again");
+		if (*left)
+			log_warn("changed, but needs a restart (sessions go on over it): %s", left);
 	}
-	s->settings->log_level = fresh.log_level;
-	log_set_level((enum log_level)fresh.log_level);
 	settings_free(&fresh);
-	log_info("log level read again; other settings need a restart (sessions go on over it)");
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -374,17 +438,6 @@ static void on_signal(uv_signal_t *handle, int number)
 	stop(s);
 }
 
-static int collect_urls(struct supervisor *s, struct err *e)
-{
-	s->urls = json_array();
-	for (size_t i = 0; s->urls && i < s->settings->servers.n && i < LIMIT_SERVER_URLS; i++)
-		json_array_append_new(s->urls, json_string(s->settings->servers.at[i]));
-	if (json_array_size(s->urls) == 0)
-		json_array_append_new(s->urls, json_string(s->state.server));
-	s->configured_urls = json_array_size(s->urls);
-	return s->configured_urls ? 0 : err_set(e, ERR_NOMEM, "out of memory");
-}
-
 static int open_parts(struct supervisor *s, struct err *e)
 {
 	static const struct sessions_callbacks callbacks = { .accepted = on_accepted, .refused = on_refused };
@@ -395,7 +448,8 @@ static int open_parts(struct supervisor *s, struct err *e)
 		rc = state_load_link_key(s->settings->state_dir, &link, e); /* workers need it: say now if it is bad */
 	EVP_PKEY_free(link);
 	if (!rc)
-		rc = collect_urls(s, e);
+		rc = collect_urls(s->settings, s->state.server, &s->urls, e);
+	s->configured_urls = json_array_size(s->urls);
 	if (!rc)
 		rc = net_tls_new(settings_text(s->settings->ca_file), &s->tls, e);
 	if (!rc)
@@ -460,6 +514,7 @@ static void close_parts(struct supervisor *s)
 	close_loop(s);
 	spool_close(&s->spool);
 	net_tls_free(&s->tls);
+	net_tls_free(&s->fresh_tls);
 	json_decref(s->host_keys);
 	json_decref(s->urls);
 	state_free(&s->state);

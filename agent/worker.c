@@ -32,7 +32,8 @@
 #define RESUMED_ELSEWHERE "the session was resumed by another client"
 #define CLOSE_REPLACED 4001             /* PROTOCOL.md, section 3 */
 #define FAREWELL_MS 5000                /* for the supervisor to acknowledge the last reports */
-#define GIVE_UP_MS (24 * 3600 * 1000LL) /* the server decides sooner, if it can be reached */
+#define GIVE_UP_MS (24 * 3600 * 1000LL) /* of a server that did not say its detach grace */
+#define GIVE_UP_MARGIN_MS 15000         /* behind the grace: the server decides sooner, if it can be reached */
 #define EXPIRY_CHECK_MS 30000           /* the wall clock may be set */
 
 struct worker {
@@ -100,6 +101,24 @@ static void on_terminate(struct worker *w, const json_t *message)
 		    text && *text ? text : "ended by the server");
 }
 
+static void on_settings(struct worker *w, json_t *settings)
+{
+	struct err e = { 0 };
+	struct allow *allow = NULL;
+	int rc = job_take_settings(&w->job, settings, &e);
+	if (!rc)
+		rc = allow_parse(w->job.settings.allow.at, w->job.settings.allow.n, &allow, &e);
+	if (rc) {
+		log_error("session %s: the settings stay as they are: %s", w->job.offer.session, e.text);
+		return;
+	}
+	log_set_level((enum log_level)w->job.settings.log_level);
+	streams_set_allow(w->streams, allow);
+	allow_free(&w->allow);
+	w->allow = allow;
+	log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", w->job.offer.session }), "new settings");
+}
+
 /* A worker of a higher generation has the session now. Its end is not the session's end. */
 static void on_superseded(struct worker *w)
 {
@@ -121,6 +140,8 @@ static void on_message(void *user, json_t *message)
 		on_grant(w, message);
 	} else if (strcmp(type, "terminate") == 0 && !w->over) {
 		on_terminate(w, message);
+	} else if (strcmp(type, "settings") == 0 && !w->over) {
+		on_settings(w, json_object_get(message, "settings"));
 	} else if (strcmp(type, "superseded") == 0 && !w->over) {
 		on_superseded(w);
 	}
@@ -343,7 +364,8 @@ static int start_endpoint(struct worker *w, struct err *e)
 					  .relay_url = o->relay_url,
 					  .server_urls = w->job.server_urls,
 					  .proxy = w->job.settings.proxy,
-					  .give_up_ms = GIVE_UP_MS };
+					  .give_up_ms = o->detach_grace_s ? o->detach_grace_s * 1000 + GIVE_UP_MARGIN_MS
+									  : GIVE_UP_MS };
 	int rc = key_pin_parse(o->client_pin, config.peer_pin, e);
 	if (!rc)
 		rc = net_tls_new(w->job.settings.ca_file, &w->tls, e);
