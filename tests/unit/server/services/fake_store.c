@@ -20,6 +20,8 @@ static size_t entry_count;
 static json_t *logs; /* name → array */
 static int puts_left = -1, appends_left = -1;
 static bool away;
+static int crash_in; /* calls; 0: never */
+static bool crash_after;
 
 void fake_store_reset(void)
 {
@@ -60,11 +62,39 @@ void fake_store_then(const char *collection, void (*then)(void *arg), void *arg)
 void fake_store_heal(void)
 {
 	away = false;
+	crash_in = 0;
 	puts_left = appends_left = -1;
+}
+
+void fake_store_crash_at(int n, bool after)
+{
+	crash_in = n;
+	crash_after = after;
+}
+
+bool fake_store_crashed(void)
+{
+	return away;
+}
+
+/* Counts a call; is it the last? Then nothing comes back of it. */
+static bool dies(bool after)
+{
+	if (crash_in == 0 || crash_after != after || --crash_in > 0)
+		return false;
+	away = true;
+	return true;
+}
+
+/* What a call that changed something returns. */
+static int done(struct err *e)
+{
+	return dies(true) ? err_set(e, ERR_UNAVAILABLE, "the store is away") : 0;
 }
 
 static int gone(int *left, struct err *e)
 {
+	dies(false);
 	if (away || (left && *left == 0))
 		return err_set(e, ERR_UNAVAILABLE, "the store is away");
 	if (left && *left > 0)
@@ -139,7 +169,7 @@ int store_put_blocking(struct store *store, const char *collection, const char *
 		then_call = NULL;
 		call_now(then_arg);
 	}
-	return 0;
+	return done(e);
 }
 
 int store_del_blocking(struct store *store, const char *collection, const char *key, uint64_t expect, struct err *e)
@@ -153,7 +183,7 @@ int store_del_blocking(struct store *store, const char *collection, const char *
 	if (expect != TUNNEL_VERSION_ANY && expect != found->version)
 		return err_set(e, ERR_CONFLICT, "another version");
 	drop(collection, key);
-	return 0;
+	return done(e);
 }
 
 /* The cursor is the last key of the page. */
@@ -199,7 +229,7 @@ int store_append_blocking(struct store *store, const char *log, const json_t *re
 	json_array_append_new(json_object_get(logs, log), json_deep_copy(record));
 	if (out_seq)
 		*out_seq = json_array_size(json_object_get(logs, log));
-	return 0;
+	return done(e);
 }
 
 int store_read_blocking(struct store *store, const char *log, uint64_t from, uint32_t limit, store_doc_fn *fn,

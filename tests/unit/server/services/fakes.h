@@ -12,6 +12,9 @@
 void fake_store_reset(void);
 void fake_store_away(void);                        /* nothing works */
 void fake_store_fail_after(int puts, int appends); /* so many writes of sessions, of logs still work; -1: all */
+/* The process dies in its n-th call from now on, before (or after) the call has its effect: nothing works any more. */
+void fake_store_crash_at(int n, bool after);
+bool fake_store_crashed(void);
 void fake_store_heal(void);
 /* Once, after the next write to that collection. */
 void fake_store_then(const char *collection, void (*then)(void *arg), void *arg);

@@ -1,0 +1,244 @@
+/* The process dies in each single call of the store that a start, a resumption or an end makes, before and after the
+ * call's effect. Whatever the caller was told holds after the next start, and no session is left behind. */
+#include "world.h"
+
+#include "base/clock.h"
+#include "ident/key.h"
+
+#define TCP "'127.0.0.1:5432'"
+#define CALLS_MAX 60 /* an operation makes fewer */
+
+struct stage {
+	struct world *w;
+	char id[65], token[64], path[96]; /* of the session that stands already */
+	char body[320];
+	EVP_PKEY *other;
+	int status; /* of the operation */
+	char new_token[64];
+};
+
+static struct stage up(bool with_session)
+{
+	struct stage s = { .w = world_up() };
+	struct err e;
+	char key[256];
+	enrol(s.w, "web-1", "");
+	hello(s.w, "web-1", 7, "");
+	s.other = key_generate(&e);
+	assert_int_equal(key_public_text(s.other, key, &e), 0);
+	snprintf(s.body, sizeof s.body, "{'client_key':'%s'}", key);
+	if (with_session) {
+		struct answer a = start_tcp(s.w, "web-1", TCP);
+		snprintf(s.id, sizeof s.id, "%s", text_at(a.json, "session.id"));
+		snprintf(s.token, sizeof s.token, "%s", text_at(a.json, "token"));
+		answer_free(&a);
+	}
+	return s;
+}
+
+static void down(struct stage *s)
+{
+	EVP_PKEY_free(s->other);
+	world_down(s->w);
+}
+
+static void keep(struct stage *s, struct answer *a)
+{
+	s->status = a->status;
+	snprintf(s->new_token, sizeof s->new_token, "%s", text_at(a->json, "token"));
+	if (*text_at(a->json, "session.id"))
+		snprintf(s->id, sizeof s->id, "%s", text_at(a->json, "session.id"));
+	answer_free(a);
+}
+
+static void start(struct stage *s)
+{
+	char body[512];
+	snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':[" TCP "],'client_key':'%s'}",
+		 s->w->client_key);
+	struct answer a = call(s->w, "POST", "/v1/sessions", "", "alice", body);
+	keep(s, &a);
+}
+
+static void resume(struct stage *s)
+{
+	char path[96];
+	snprintf(path, sizeof path, "/v1/sessions/%s/resume", s->id);
+	struct answer a = call(s->w, "POST", path, "", "alice", s->body);
+	keep(s, &a);
+}
+
+static void end(struct stage *s)
+{
+	char path[96];
+	snprintf(path, sizeof path, "/v1/sessions/%s", s->id);
+	struct answer a = call(s->w, "DELETE", path, "", "alice", NULL);
+	keep(s, &a);
+}
+
+/* The next process. An agent that was offered a session runs it. */
+static void reborn(struct stage *s)
+{
+	char running[160] = "";
+	json_t *offer = fake_ws_last(7, "offer");
+	if (offer)
+		snprintf(running, sizeof running, "'%s','generation':%d", text_at(offer, "session"),
+			 (int)json_integer_value(json_object_get(offer, "generation")));
+	json_decref(offer);
+	fake_store_heal();
+	world_restart(s->w);
+	hello(s->w, "web-1", 8, running);
+}
+
+static json_t *all_sessions(struct stage *s)
+{
+	struct answer a = call(s->w, "GET", "/v1/sessions", "", "alice", NULL);
+	assert_int_equal(a.status, 200);
+	json_t *sessions = json_incref(json_object_get(a.json, "sessions"));
+	answer_free(&a);
+	return sessions;
+}
+
+static size_t once_or_twice(struct stage *s, const char *event, const char *id)
+{
+	size_t n = audited(s->w, event, "session", id);
+	if (n < 1 || n > 2) /* between the log and the mark that it is owed there is no third place */
+		fail_msg("%s: %zu times %s", id, n, event);
+	return n;
+}
+
+/* Nobody comes back: each session that ever was ends, and the log says when it began and why it ended. One that the
+ * sweep has to find in the store first gets its grace from then on. */
+static void nothing_is_left(struct stage *s)
+{
+	for (int64_t i = 1; i <= 3; i++)
+		sweep_in(s->w, i * (s->w->settings.detach_grace_ms + 70000));
+	json_t *sessions = all_sessions(s);
+	for (size_t i = 0; i < json_array_size(sessions); i++) {
+		const char *id = text_at(json_array_get(sessions, i), "id");
+		json_t *doc = record_of(s->w, id);
+		assert_string_equal(text_at(doc, "state"), "ended");
+		assert_null(json_object_get(doc, "unfinished"));
+		assert_string_not_equal(text_at(json_object_get(doc, "end"), "text"), "");
+		once_or_twice(s, "session.start", id);
+		once_or_twice(s, "session.end", id);
+		json_decref(doc);
+	}
+	json_decref(sessions);
+	assert_int_equal(sessions_count_anythread(s->w->server.sessions, NULL), 0);
+}
+
+static void check_start(struct stage *s)
+{
+	struct attach_decision d;
+	if (s->status != 201)
+		return;
+	assert_int_equal(audited(s->w, "session.start", "session", s->id), 1);
+	assert_int_equal(attach(s->w, s->id, s->new_token, s->w->client, &d), 0);
+}
+
+static void check_resume(struct stage *s)
+{
+	struct attach_decision d;
+	char answered[64];
+	bool ok = s->status == 200;
+	memcpy(answered, s->new_token, sizeof answered);
+	json_t *doc = record_of(s->w, s->id);
+	assert_string_equal(text_at(doc, "state"), "starting");
+	bool renewed = json_integer_value(json_object_get(doc, "generation")) == 2;
+	json_decref(doc);
+	if (ok)
+		assert_int_equal(attach(s->w, s->id, answered, s->other, &d), 0);
+	if (ok || renewed)
+		once_or_twice(s, "session.resume", s->id);
+	else
+		assert_int_equal(audited(s->w, "session.resume", NULL, NULL), 0);
+	/* The old client has all of it or nothing. */
+	assert_int_equal(attach(s->w, s->id, s->token, s->w->client, &d), renewed ? 4001 : 0);
+	resume(s); /* and it can be taken over (again) */
+	assert_int_equal(s->status, 200);
+	assert_int_equal(attach(s->w, s->id, s->new_token, s->other, &d), 0);
+	if (ok)
+		assert_int_equal(attach(s->w, s->id, answered, s->other, &d), 4001);
+}
+
+static void check_end(struct stage *s)
+{
+	struct attach_decision d;
+	if (s->status == 204)
+		assert_int_equal(attach(s->w, s->id, s->token, s->w->client, &d), 4000);
+}
+
+static void die_everywhere(bool with_session, void (*operate)(struct stage *), void (*check)(struct stage *))
+{
+	for (int after = 0; after < 2; after++) {
+		bool crashed = true;
+		for (int n = 1; crashed; n++) {
+			assert_true(n < CALLS_MAX);
+			struct stage s = up(with_session);
+			fake_store_crash_at(n, after);
+			operate(&s);
+			crashed = fake_store_crashed();
+			reborn(&s);
+			check(&s);
+			nothing_is_left(&s);
+			down(&s);
+			assert_true(crashed || n > 3); /* else this tests nothing */
+		}
+	}
+}
+
+static void test_a_start(void **state)
+{
+	(void)state;
+	die_everywhere(false, start, check_start);
+}
+
+static void test_a_resumption(void **state)
+{
+	(void)state;
+	die_everywhere(true, resume, check_resume);
+}
+
+static void test_an_end(void **state)
+{
+	(void)state;
+	die_everywhere(true, end, check_end);
+}
+
+/* One call alone fails and the process lives on: the caller may ask again, and no debt is forgotten. */
+static void fail_everywhere(bool with_session, void (*operate)(struct stage *))
+{
+	bool crashed = true;
+	for (int n = 1; crashed; n++) {
+		assert_true(n < CALLS_MAX);
+		struct stage s = up(with_session);
+		fake_store_crash_at(n, n % 2);
+		operate(&s);
+		crashed = fake_store_crashed();
+		fake_store_heal();
+		if (crashed)
+			operate(&s);
+		nothing_is_left(&s);
+		down(&s);
+	}
+}
+
+static void test_one_failure_of_the_store(void **state)
+{
+	(void)state;
+	fail_everywhere(false, start);
+	fail_everywhere(true, resume);
+	fail_everywhere(true, end);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_start),
+		cmocka_unit_test(test_a_resumption),
+		cmocka_unit_test(test_an_end),
+		cmocka_unit_test(test_one_failure_of_the_store),
+	};
+	return RUN_CASES(tests);
+}
