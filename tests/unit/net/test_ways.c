@@ -277,14 +277,14 @@ static int live_in_a_network_of_our_own(void)
 	expect_told(w, &t, before);
 	if (watch_is_misrouted(fd))
 		return 7;
-	/* A burst is told at its begin and at its end, not each time. */
+	/* A burst is not told change by change. */
 	before = t.network;
 	int64_t from = clock_mono_ms();
 	for (int i = 0; i < 50; i++) {
 		set_up_loopback(i % 2 ? here : there);
 		uv_run(&w->loop, UV_RUN_NOWAIT);
 	}
-	expect_told(w, &t, before + 1);
+	expect_told(w, &t, before);
 	if (t.network - before > 2 + (clock_mono_ms() - from) / WATCH_BURST_MS)
 		return 8;
 	watch_free(&t.watch);
