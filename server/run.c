@@ -24,10 +24,12 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -183,8 +185,62 @@ static void reload(struct server *v, const char *config_path)
 	notify("READY=1");
 }
 
+/* ---- the stop has a bound ---- */
+
+#define STOP_MS 10000 /* after the drain: for what is queued and what a plugin is at */
+
+struct watch {
+	int signal_fd, done_fd; /* done_fd: an eventfd */
+	int64_t until_ms;
+	pthread_t thread;
+	bool running;
+};
+
+/* Nothing is lost by an exit in the middle: what was promised to anybody is in the store, as after a crash. */
+static void exit_now(const char *why)
+{
+	log_error("%s: exiting at once", why);
+	_exit(1);
+}
+
+static void *watch_main(void *arg)
+{
+	struct watch *w = arg;
+	struct pollfd fds[] = { { w->done_fd, POLLIN, 0 }, { w->signal_fd, POLLIN, 0 } };
+	for (;;) {
+		int64_t left_ms = w->until_ms - clock_mono_ms();
+		if (left_ms <= 0)
+			exit_now("the server could not stop in time");
+		int n = poll(fds, 2, (int)left_ms);
+		if (n > 0 && fds[0].revents)
+			return NULL;
+		struct signalfd_siginfo info;
+		if (n > 0 && fds[1].revents && read(w->signal_fd, &info, sizeof info) == (ssize_t)sizeof info &&
+		    info.ssi_signo != SIGHUP)
+			exit_now("told to stop a second time");
+	}
+}
+
+static void watch_start(struct watch *w, int signal_fd, int64_t drain_ms)
+{
+	*w = (struct watch){ .signal_fd = signal_fd,
+			     .done_fd = eventfd(0, EFD_CLOEXEC),
+			     .until_ms = clock_mono_ms() + drain_ms + STOP_MS };
+	w->running = w->done_fd >= 0 && pthread_create(&w->thread, NULL, watch_main, w) == 0;
+	if (!w->running)
+		log_warn("nobody watches over the stop");
+}
+
+static void watch_end(struct watch *w)
+{
+	if (w->running && eventfd_write(w->done_fd, 1) == 0)
+		pthread_join(w->thread, NULL);
+	if (w->done_fd >= 0)
+		close(w->done_fd);
+}
+
 /* Everybody is told to move; then the connections may take drain_timeout to go. */
-static void drain(struct server *v, int signal_fd)
+static void drain(struct server *v)
 {
 	int64_t end = clock_mono_ms() + v->settings->drain_ms;
 	atomic_store(&v->draining, true);
@@ -192,12 +248,8 @@ static void drain(struct server *v, int signal_fd)
 	reactors_stop_listening(v->reactors);
 	control_drain_anythread(v->control);
 	relay_drain_anythread(v->relay);
-	struct pollfd again = { signal_fd, POLLIN, 0 };
-	while (reactors_connections_anythread(v->reactors) > 0 && clock_mono_ms() < end) {
-		/* A second signal ends the wait. */
-		if (poll(&again, 1, 50) > 0)
-			break;
-	}
+	while (reactors_connections_anythread(v->reactors) > 0 && clock_mono_ms() < end)
+		poll(NULL, 0, 50);
 }
 
 /* Returns on SIGTERM or SIGINT. */
@@ -239,6 +291,7 @@ int run_server(struct settings *settings, const char *config_path, const char *d
 {
 	struct server v = { .settings = settings, .node = settings->node, .metrics = metrics_new() };
 	struct events *events = NULL;
+	struct watch watch = { .done_fd = -1 };
 	sigset_t set;
 	signal_set(&set);
 	int signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
@@ -253,9 +306,11 @@ int run_server(struct settings *settings, const char *config_path, const char *d
 		log_info("stopping");
 		if (settings->ready_file[0])
 			unlink(settings->ready_file);
-		drain(&v, signal_fd);
+		watch_start(&watch, signal_fd, settings->drain_ms);
+		drain(&v);
 	}
 	stop(&v, &events);
+	watch_end(&watch);
 	if (signal_fd >= 0)
 		close(signal_fd);
 	if (rc == 0)

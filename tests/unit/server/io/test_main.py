@@ -5,10 +5,12 @@ import os
 import re
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 
 SERVER = sys.argv[1]
 
@@ -52,14 +54,27 @@ class Dev:
         key = re.findall(r'"(.*)"', self.read("cli-credentials"))
         return self.curl(path, "--aws-sigv4", "aws:amz:default:tunnel", "-u", ":".join(key))
 
-    def stop(self):
+    def terminate(self):
         self.p.send_signal(signal.SIGTERM)
         self.expect("STOPPING=1")
+
+    def stopped(self, want=0):
         code = self.p.wait(60)
         self.log.seek(0)
-        assert code == 0, self.log.read()
+        said = self.log.read()
+        assert code == want, (code, said)
         self.notify.close()
         self.log.close()
+        return said
+
+    def stop(self):
+        self.terminate()
+        self.stopped()
+
+    def tls(self):
+        host, port = self.url.removeprefix("https://").rsplit(":", 1)
+        context = ssl.create_default_context(cafile=os.path.join(self.state, "ca.pem"))
+        return context.wrap_socket(socket.create_connection((host, int(port)), timeout=60), server_hostname=host)
 
 
 def test_dev_keeps_everything(folder):
@@ -97,6 +112,54 @@ def test_reload(folder):
     assert "nonsense" in d.log.read()
     assert d.curl("/healthz")
     d.stop()
+
+
+def again_with(folder, line):
+    """A server whose folder is there already, with one more setting."""
+    Dev(folder).stop()
+    with open(os.path.join(folder, "dev", "server.conf"), "a") as f:
+        f.write(line)
+    return Dev(folder)
+
+
+def test_a_drain_has_an_end(folder):
+    """Clients that never read, never finish a request, or never begin one hold the stop for drain_timeout and no longer."""
+    d = again_with(folder, 'drain_timeout = "1s";\n')
+    deaf, half, silent = d.tls(), d.tls(), socket.create_connection(d.tls().getpeername(), timeout=60)
+    half.sendall(b"GET /healthz HTTP/1.1\r\nHost:")
+    deaf.settimeout(1)
+    try:
+        while True:
+            deaf.sendall(b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+    except TimeoutError:
+        pass  # it does not read, so it is not read
+    begin = time.monotonic()
+    d.terminate()
+    d.stopped()
+    assert time.monotonic() - begin < 40
+    for s in (deaf, half, silent):
+        s.close()
+
+
+def test_a_second_signal_ends_it_at_once(folder):
+    d = again_with(folder, 'drain_timeout = "10m";\n')
+    half = d.tls()
+    half.sendall(b"PUT /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+    d.terminate()
+    d.p.send_signal(signal.SIGHUP)  # no order to go
+    try:
+        d.p.wait(0.5)
+        raise AssertionError("it did not drain")
+    except subprocess.TimeoutExpired:
+        pass
+    d.p.send_signal(signal.SIGTERM)
+    assert "a second time" in d.stopped(want=1)
+    half.close()
+    d = Dev(folder)
+    assert d.curl("/readyz")
+    d.p.send_signal(signal.SIGTERM)
+    d.expect("STOPPING=1")
+    d.stopped()
 
 
 def test_command_line(folder):
