@@ -24,6 +24,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -217,12 +218,25 @@ static int connect_worker(const char *runtime_dir, const char *name, struct err 
 	return rc;
 }
 
+/* Something else answers in the worker's place. The server learns from our silence about the session. */
+static void turn_away(struct session *one, const char *why)
+{
+	log_warn("session %s: its socket is not a worker's, %s: removed", one->id, why);
+	exits_remove(one->owner->settings->runtime_dir, one->name);
+	drop(one);
+}
+
 static void on_message(void *user, json_t *message)
 {
 	struct session *one = user;
 	struct err e = { 0 };
 	const char *type = json_string_value(json_object_get(message, "type"));
 	if (type && strcmp(type, "hello") == 0) {
+		const char *session = json_string_value(json_object_get(message, "session"));
+		if (!session || strcmp(session, one->id) != 0 || generation_of(message) != one->generation) {
+			turn_away(one, "it speaks for another session");
+			return;
+		}
 		one->greeted = true;
 		if (one->offered && !one->superseded)
 			one->owner->callbacks.accepted(one->owner->user, one->id, one->generation);
@@ -266,9 +280,12 @@ static void reach_worker(struct session *one)
 {
 	struct err e = { 0 };
 	int fd = connect_worker(one->owner->settings->runtime_dir, one->name, &e);
-	if (fd == ERR_NOT_FOUND)
+	int rc = fd < 0 ? fd : attach(one, fd, &e);
+	if (rc == ERR_NOT_FOUND)
 		on_dead(one);
-	else if (fd < 0 || attach(one, fd, &e) != 0)
+	else if (rc == ERR_DENIED)
+		turn_away(one, e.text);
+	else if (rc)
 		try_again_later(one, &e);
 }
 
@@ -352,6 +369,23 @@ static void adopt(struct sessions *s, const char *name, const char *id, int64_t 
 		log_with(LOG_LEVEL_INFO, FIELDS({ "session", id }), "worker adopted");
 }
 
+/* What poses as a worker's file and is none is removed: it could make us wait, or stand in a later worker's way. */
+static bool is_genuine(int folder, const char *file)
+{
+	struct stat st;
+	bool socket = strcmp(strrchr(file, '.'), ".sock") == 0;
+	if (fstatat(folder, file, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return false; /* gone with its worker a moment ago */
+	if (st.st_uid == geteuid() && (socket ? S_ISSOCK(st.st_mode) : S_ISREG(st.st_mode)))
+		return true;
+	const char *why = st.st_uid != geteuid() ? "it belongs to another user"
+			  : socket               ? "it is no socket"
+						 : "it is no regular file";
+	bool removed = unlinkat(folder, file, 0) == 0;
+	log_warn("runtime_dir: %s is not a worker's, %s: %s", file, why, removed ? "removed" : "left alone");
+	return false;
+}
+
 static int adopt_all(struct sessions *s, struct err *e)
 {
 	DIR *dir = opendir(s->settings->runtime_dir);
@@ -359,9 +393,10 @@ static int adopt_all(struct sessions *s, struct err *e)
 		return err_set_errno(e, ERR_IO, errno, "runtime_dir: %s", s->settings->runtime_dir);
 	char name[WORKER_NAME], id[LIMIT_ID + 1];
 	int64_t generation;
-	for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-		if (name_of_file(entry->d_name, name, id, &generation))
+	for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+		if (name_of_file(entry->d_name, name, id, &generation) && is_genuine(dirfd(dir), entry->d_name))
 			adopt(s, name, id, generation);
+	}
 	closedir(dir);
 	return 0;
 }
