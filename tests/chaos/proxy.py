@@ -122,7 +122,15 @@ class Proxy:
     # -- commands
 
     def do_clients(self, pids):
+        """Also of what is there already: a client is known only once it runs."""
         self.clients = pids
+        with self.changed:
+            links = list(self.links)
+        legs = {link: self.leg_of(link.port) for link in links}
+        with self.changed:
+            for link, leg in legs.items():
+                link.leg = leg
+            self.changed.notify_all()
 
     def do_cut(self, ports, how):
         with self.changed:

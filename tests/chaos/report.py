@@ -7,7 +7,7 @@ import time
 from array import array
 
 GAP_MS = 50  # a longer round trip is a pause, and stands in the histogram
-TAIL_MS = 200  # a pause this long that comes right behind a recovery still belongs to the fault
+TAIL_MS = 500  # a pause this long that comes right behind a recovery still belongs to the fault
 MS = 1_000_000
 
 

@@ -145,18 +145,28 @@ class World(Stack):
                 found.append(pid)
         return found
 
-    def check(self):
-        """Raises Trouble when a process is gone that should be there, or an end has complained."""
+    def complaints(self):
+        """What is wrong now, the likely cause first: wrong content, an ended session, then those who only lost their partner."""
+        errors = []
         for path in sorted((self.folder / "reports").glob("*.json")):
             report = json.loads(path.read_text())
             if "error" in report:
-                raise Trouble(f"{report['name']}: {report['error']}")
-        for p in self.loads:
-            if p.poll() is not None:
-                raise Trouble(f"{p.chaos_name} ended with {p.returncode} in the middle of the run")
-        for session in self.sessions:
-            if session.p.poll() is not None:
-                raise Trouble(f"{session.what} ended with {session.p.returncode} in the middle of the run: {session.last_words()}")
+                errors.append(f"{report['name']}: {report['error']}")
+        content = [e for e in errors if ": byte " in e or "short connection" in e and "came back" in e]
+        ended = [
+            f"{s.name}: {s.what} ended with {s.p.returncode} in the middle of the run: {s.last_words()}"
+            for s in self.sessions
+            if s.p.poll() is not None
+        ]
+        lost = [f"{p.chaos_name} ended with {p.returncode} in the middle of the run" for p in self.loads if p.poll() is not None]
+        return content + ended + [e for e in errors if e not in content] + lost
+
+    def check(self):
+        """Raises Trouble when a process is gone that should be there, or an end has complained."""
+        if self.complaints():
+            time.sleep(1)  # what follows from it shows too, and perhaps what it follows from
+            first, *others = self.complaints()
+            raise Trouble("\n  ".join([first, *others]))
 
     # -- what faults do
 
