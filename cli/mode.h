@@ -24,9 +24,9 @@ struct mode_ssh {
 	char socket[PATH_MAX];
 	struct session *session;
 	bool running;
-	bool cut;            /* the session took ssh's connection away */
-	int ssh_exit, sent;  /* ssh's own exit code; the signal it was sent by us */
-	uv_timer_t patience; /* for the session's end behind ssh's, then for ssh's behind the session's */
+	char cut[320];       /* how ssh lost its connection, perhaps by the session's end */
+	int sent;            /* the signal that we passed on to ssh */
+	uv_timer_t patience; /* for an ssh that was told to end */
 	struct termios terminal;
 	bool has_terminal;
 };

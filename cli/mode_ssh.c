@@ -18,8 +18,7 @@
 
 #define SSH_ARGS_MAX 256
 #define SSH_OPTION_MAX 1400
-#define END_WAIT_MS 2500 /* for the session's end, when its stream was taken from ssh */
-#define SSH_END_MS 1500  /* for ssh, when it is told to end */
+#define SSH_END_MS 1500 /* for ssh, when it is told to end */
 
 /* The arguments of ssh; texts that were made for it are freed at the end. */
 struct ssh_argv {
@@ -114,8 +113,6 @@ static void on_patience(uv_timer_t *t)
 	struct mode_ssh *m = t->data;
 	if (m->running)
 		uv_process_kill(&m->process, SIGKILL);
-	else
-		session_stop(m->session, m->ssh_exit);
 }
 
 static void on_ssh_exit(uv_process_t *process, int64_t status, int term_signal)
@@ -123,13 +120,13 @@ static void on_ssh_exit(uv_process_t *process, int64_t status, int term_signal)
 	struct mode_ssh *m = process->data;
 	m->running = false;
 	uv_close((uv_handle_t *)process, NULL);
-	m->ssh_exit = term_signal ? 128 + term_signal : m->sent ? 128 + m->sent : (int)status;
+	int code = m->sent ? 128 + m->sent : term_signal ? 128 + term_signal : (int)status;
 	if (m->session->over)
 		uv_close((uv_handle_t *)&m->patience, NULL);
-	else if (m->cut && status == 255)
-		uv_timer_start(&m->patience, on_patience, END_WAIT_MS, 0);
+	else if (m->cut[0] && status == 255)
+		session_stop_unless_over(m->session, code, m->cut);
 	else
-		session_stop(m->session, m->ssh_exit);
+		session_stop(m->session, code);
 }
 
 static int spawn_ssh(struct mode_ssh *m, struct session *s)
@@ -201,10 +198,13 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 {
 	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
 	(void)stream;
-	if (code == LINK_TERMINATED || code == LINK_EXPIRED || code == LINK_TIMEOUT)
-		m->cut = true; /* most likely the session's end: that tells why */
-	else if (code != LINK_OK && code != LINK_IO)
-		complain("%s: %s (%s)", s->target, text, link_code_name(code));
+	if (code == LINK_OK || code == LINK_IO)
+		return;
+	snprintf(m->cut, sizeof m->cut, "%s: %s (%s)", s->target, text, link_code_name(code));
+	if (session_code_ends_streams(code))
+		return; /* told by on_ssh_exit, if it was not the session's end */
+	complain("%s", m->cut);
+	m->cut[0] = '\0';
 }
 
 static void interrupted(struct session_mode *mode, struct session *s, int signum)

@@ -28,11 +28,18 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 			  const char *text)
 {
 	(void)mode, (void)stream;
-	if (code == LINK_TERMINATED)
-		return; /* the session is over: that tells why */
-	if (code != LINK_OK)
-		complain("%s: %s (%s)", s->target, text, link_code_name(code));
-	session_stop(s, code == LINK_OK ? EXIT_CODE_OK : EXIT_CODE_REFUSED);
+	char complaint[320];
+	if (code == LINK_OK) {
+		session_stop(s, EXIT_CODE_OK);
+		return;
+	}
+	snprintf(complaint, sizeof complaint, "%s: %s (%s)", s->target, text, link_code_name(code));
+	if (session_code_ends_streams(code)) {
+		session_stop_unless_over(s, EXIT_CODE_REFUSED, complaint);
+	} else {
+		complain("%s", complaint);
+		session_stop(s, EXIT_CODE_REFUSED);
+	}
 }
 
 static void over(struct session_mode *mode, struct session *s)

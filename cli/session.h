@@ -34,6 +34,8 @@ struct session {
 	uv_timer_t stop_timer, story_timer;
 	struct story story;
 	struct session_mode *mode;
+	char complaint[320]; /* of session_stop_unless_over */
+	int later_code;
 	int exit_code; /* of the program, once over */
 	bool over, stopping, detaching, loop_ready;
 	bool gone; /* once over: nobody can come back to the session */
@@ -65,6 +67,10 @@ int session_run(struct session *s, struct session_mode *mode);
 /* Ends the session from this end; the program's exit code will be code, unless the session was ended from elsewhere
  * before. */
 void session_stop(struct session *s, int exit_code);
+/* For when a stream was taken away with a code that most likely is the session's end, of which the endpoint tells in a
+ * moment: stops the session with this code and complaint ("": none) if it does not. */
+void session_stop_unless_over(struct session *s, int exit_code, const char *complaint);
+bool session_code_ends_streams(unsigned code); /* the code may be such a one */
 /* Leaves it for resume-session. */
 void session_detach(struct session *s);
 void session_tell_status(struct session *s); /* also with --quiet: somebody asked */

@@ -15,6 +15,8 @@
 
 #define GIVE_UP_MS (15 * 60 * 1000)
 #define STOP_LIMIT_MS 4000 /* how long a goodbye may take; the endpoint's own limit is shorter */
+#define STOP_SLOW_MS 500   /* longer than this, and it is told */
+#define END_WAIT_MS 2500   /* from a stream's end to the word that the session is over */
 #define REST_LIMIT_MS 2000 /* how long what is left (ssh, a call that hangs) may take behind the end */
 
 static void print_line(const char *text)
@@ -172,6 +174,12 @@ static void on_stop_limit(uv_timer_t *t)
 	end_without_answer(t->data);
 }
 
+static void on_stop_slow(uv_timer_t *t)
+{
+	session_tell(t->data, "ending the session; Ctrl-C again leaves at once");
+	uv_timer_start(t, on_stop_limit, STOP_LIMIT_MS, 0);
+}
+
 static void on_signal(uv_signal_t *h, int signum)
 {
 	struct session *s = h->data;
@@ -179,6 +187,7 @@ static void on_signal(uv_signal_t *h, int signum)
 	if (!ends && s->over)
 		return;
 	if (ends && (s->stopping || s->over)) {
+		s->exit_code = 128 + signum;
 		end_without_answer(s);
 		leave_rest(s);
 	} else if (signum == SIGUSR1) {
@@ -198,8 +207,30 @@ void session_stop(struct session *s, int exit_code)
 		return;
 	s->stopping = true;
 	s->exit_code = exit_code;
-	uv_timer_start(&s->stop_timer, on_stop_limit, STOP_LIMIT_MS, 0);
+	uv_timer_start(&s->stop_timer, on_stop_slow, STOP_SLOW_MS, 0);
 	endpoint_end(s->endpoint, LINK_OK, "ended by its client");
+}
+
+static void on_still_not_over(uv_timer_t *t)
+{
+	struct session *s = t->data;
+	if (s->complaint[0])
+		complain("%s", s->complaint);
+	session_stop(s, s->later_code);
+}
+
+void session_stop_unless_over(struct session *s, int exit_code, const char *complaint)
+{
+	if (s->over || s->stopping)
+		return;
+	s->later_code = exit_code;
+	snprintf(s->complaint, sizeof s->complaint, "%s", complaint);
+	uv_timer_start(&s->stop_timer, on_still_not_over, END_WAIT_MS, 0);
+}
+
+bool session_code_ends_streams(unsigned code)
+{
+	return code == LINK_TERMINATED || code == LINK_EXPIRED || code == LINK_TIMEOUT;
 }
 
 void session_detach(struct session *s)
@@ -208,7 +239,7 @@ void session_detach(struct session *s)
 		return;
 	s->stopping = s->detaching = true;
 	s->exit_code = EXIT_CODE_OK;
-	uv_timer_start(&s->stop_timer, on_stop_limit, STOP_LIMIT_MS, 0);
+	uv_timer_start(&s->stop_timer, on_stop_slow, STOP_SLOW_MS, 0);
 	endpoint_detach(s->endpoint);
 }
 

@@ -1,0 +1,238 @@
+"""Every way in which a session ends for its client: a sentence, an exit code of its own, no process left, the terminal as
+it was. Each cause meets a forward, a stream on standard input and output, and an SSH session at once."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import termios
+import time
+
+import pytest
+from harness import CLI, LIMIT, USER, LineReader, Stack, TcpServer, echo_until_eof, wait_for
+from test_refusals import jwt_stack  # noqa: F401
+
+
+class Clients:
+    """One of each kind, all of them up."""
+
+    def __init__(self, stack, *args):
+        self.stack = stack
+        dest = f"127.0.0.1:{TcpServer(echo_until_eof).port}"
+        start = ["start-session", "--target", "web-1", *args]
+        self.all = {
+            "forward": stack.cli_popen(*start, "-L", f"0:{dest}"),
+            "stdio": stack.cli_popen(*start, "--to", dest, stdin=subprocess.PIPE),
+            "ssh": stack.cli_popen(*start, "--login", USER, "--", "echo up; sleep 1000"),
+        }
+        for p in self.all.values():
+            p.lines = LineReader(p.stderr)
+        LineReader(self.all["ssh"].stdout).wait("up")
+        self.all["stdio"].stdin.write(b"up\n")
+        self.all["stdio"].stdin.flush()
+        LineReader(self.all["stdio"].stdout).wait("up")
+        wait_for(self.three_are_up, "three sessions to be active", every=0.2)
+
+    def three_are_up(self):
+        sessions = self.stack.json("list-sessions", "--state", "active")
+        self.ids = [s["id"] for s in sessions]
+        return len(sessions) == 3 and all(s["attached"] == {"client": True, "target": True} for s in sessions)
+
+    def end_with(self, code, words, or_code=None):
+        for kind, p in self.all.items():
+            assert p.wait(LIMIT) in (code, or_code), (kind, p.returncode, p.lines.lines)
+            wait_for(lambda p=p: p.lines.eof, "the last words")
+            text = "\n".join(p.lines.lines)
+            assert text.count(" is over") == 1, (kind, text)
+            assert words in next(line for line in p.lines.lines if " is over" in line), (kind, text)
+
+
+def test_ended_by_its_owner(stack):
+    clients = Clients(stack)
+    for session in clients.ids:
+        stack.cli("terminate-session", session)
+    clients.end_with(236, "ended by its owner dev")
+
+
+def test_terminated_by_an_operator(stack):
+    clients = Clients(stack)
+    stack.write_credentials({stack.key_id: ("dev", stack.secret, []), "KOP": ("op", "the-secret-of-op-0123", [])})
+    policy = {"Version": "2026-01-01", "Statement": [{"Effect": "Allow", "Principal": {"User": ["op"]}, "Action": ["tunnel:*"], "Resource": ["*"]}]}
+    stack.cli("put-policy", "op", "-", input=json.dumps(policy))
+    stack.server.kill(signal.SIGHUP)
+    op = {"TUNNEL_KEY_ID": "KOP", "TUNNEL_SECRET": "the-secret-of-op-0123"}
+    wait_for(lambda: stack.cli("whoami", check=False, **op).returncode == 0, "op to be known")
+    for session in clients.ids:
+        stack.cli("terminate-session", session, **op)
+    clients.end_with(236, "op")
+
+
+def test_revoked(stack):
+    clients = Clients(stack)
+    deny = {"Version": "2026-01-01", "Statement": [{"Sid": "Out", "Effect": "Deny", "Principal": "*", "Action": ["tunnel:Open*"], "Resource": ["*"]}]}
+    stack.cli("put-policy", "freeze", "-", input=json.dumps(deny))
+    clients.end_with(241, "policy no longer allows the session")
+
+
+def test_target_deregistered(stack):
+    clients = Clients(stack)
+    stack.cli("deregister-target", "web-1")
+    clients.end_with(243, "the target was deregistered")
+
+
+def test_idle(folder):
+    s = Stack(folder, conf='session: { idle_timeout = "6s"; };')
+    try:
+        s.start_server()
+        s.start_agent()
+        clients = Clients(s)
+        clients.end_with(239, "idle too long")
+        for p in clients.all.values():
+            assert "the session ends at" in "\n".join(p.lines.lines), "it was foretold"
+    finally:
+        s.close()
+
+
+def test_the_target_stays_away(folder):
+    s = Stack(folder, conf='session: { detach_grace = "3s"; };')
+    try:
+        s.start_server()
+        agent = s.start_agent()
+        clients = Clients(s)
+        agent.proc.kill()
+        for pid in s.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        clients.end_with(240, "nobody came back within the detach grace")
+        assert "connection lost, resuming…" in "\n".join(clients.all["forward"].lines.lines)
+    finally:
+        s.close()
+
+
+def test_expired(jwt_stack):  # noqa: F811
+    jwt_stack.server.stop()
+    jwt_stack.conf = "session: { bind_to_identity = true; };"
+    jwt_stack.start_server()
+    jwt_stack.start_agent()
+    jwt_stack.token(exp=int(time.time()) + 15)
+    clients = Clients(jwt_stack, "--profile", "jwt")
+    clients.end_with(238, "maximum duration")
+    for p in clients.all.values():
+        assert "\n".join(p.lines.lines).count("the session ends at") == 1, p.lines.lines
+
+
+def test_the_server_never_comes_back(stack):
+    clients = Clients(stack, "--give-up", "3s")
+    stack.server.kill()
+    clients.end_with(235, "not connected for 3 s")
+
+
+def test_forbidden_to_come_back(proxied):
+    clients = Clients(proxied)
+    proxied.proxy.held = True
+    proxied.proxy.cut()
+    for p in clients.all.values():
+        p.lines.wait("connection lost, resuming")
+    deny = {"Version": "2026-01-01", "Statement": [{"Sid": "Stay", "Effect": "Deny", "Principal": "*", "Action": ["tunnel:ResumeSession"], "Resource": ["*"]}]}
+    proxied.cli("put-policy", "stay", "-", input=json.dumps(deny))
+    proxied.proxy.held = False
+    # Whichever is first: the refusal at the attach, or the end of what policy no longer allows.
+    clients.end_with(232, "tunnel:ResumeSession", or_code=241)
+
+
+class Terminal:
+    """tunnel-cli as the only process of a terminal."""
+
+    def __init__(self, stack, *args):
+        self.seen, self.stack = b"", stack
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(str(CLI), [str(CLI), *map(str, args)], stack.env(TERM="xterm", PS1="$ ", TZ="UTC"))
+        self.modes = termios.tcgetattr(self.fd)
+
+    def until(self, pattern):
+        end = time.monotonic() + LIMIT
+        while not re.search(pattern, self.seen):
+            assert time.monotonic() < end, self.seen.decode(errors="replace") + self.stack.tails()
+            if select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    self.seen += os.read(self.fd, 4096)
+                except OSError:
+                    break
+        match = re.search(pattern, self.seen)
+        assert match, self.seen
+        return match
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def exit_code(self):
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def close(self):
+        os.close(self.fd)
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+@pytest.fixture
+def shell(stack):
+    t = Terminal(stack, "start-session", "--target", "web-1", "--login", USER)
+    t.type("echo mark-$((40+2))\n")
+    t.until(rb"mark-42")
+    yield t
+    t.close()
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return [int(x) for x in f.read().split()]
+
+
+def test_a_shell_that_is_terminated_leaves_the_terminal_as_it_was(stack, shell):
+    (ssh,) = children(shell.pid)
+    assert termios.tcgetattr(shell.fd) != shell.modes, "ssh has it in raw mode"
+    stack.cli("terminate-session", stack.json("list-sessions")[0]["id"])
+    shell.until(rb"\rtunnel-cli: session s-\S+ is over: ended by its owner dev\r+\n")
+    assert shell.exit_code() == 236
+    assert termios.tcgetattr(shell.fd) == shell.modes
+    assert not os.path.exists(f"/proc/{ssh}")
+
+
+def test_a_stopped_ssh_does_not_keep_an_ended_session(stack, shell):
+    (ssh,) = children(shell.pid)
+    os.kill(ssh, signal.SIGSTOP)
+    stack.cli("terminate-session", stack.json("list-sessions")[0]["id"])
+    assert shell.exit_code() == 236
+    assert termios.tcgetattr(shell.fd) == shell.modes
+    assert not os.path.exists(f"/proc/{ssh}")
+
+
+def test_an_ssh_that_is_killed_leaves_the_terminal_as_it_was(stack, shell):
+    (ssh,) = children(shell.pid)
+    os.kill(ssh, signal.SIGKILL)
+    assert shell.exit_code() == 128 + signal.SIGKILL
+    assert termios.tcgetattr(shell.fd) == shell.modes
+    wait_for(lambda: stack.json("list-sessions") == [], "the session to end", every=0.2)
+
+
+def test_sigterm_ends_an_ssh_session(stack, shell):
+    os.kill(shell.pid, signal.SIGTERM)
+    assert shell.exit_code() == 128 + signal.SIGTERM
+    assert termios.tcgetattr(shell.fd) == shell.modes
+    wait_for(lambda: stack.json("list-sessions") == [], "the session to end", every=0.2)
+
+
+def test_signals_show_the_state_and_reconnect_under_a_shell(stack, shell):
+    os.kill(shell.pid, signal.SIGUSR1)
+    shell.until(rb"\rtunnel: session s-\S+ to web-1: up for \d+ s, 1 stream, [^\r]*\r\n")
+    os.kill(shell.pid, signal.SIGUSR2)
+    shell.type("echo mark-$((50+5))\n")
+    shell.until(rb"mark-55")
+    shell.type("exit 3\n")
+    assert shell.exit_code() == 3
