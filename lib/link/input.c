@@ -377,7 +377,7 @@ int link_input(struct link *link, const void *data, size_t len, int64_t now_ms, 
 	if (!link->tls || link->epoch == EPOCH_BROKEN)
 		return err_set(e, ERR_CLOSED, "no epoch is under way");
 	if (len)
-		link->heard_at = link->now;
+		live_heard(link);
 	link_tls_feed(link->tls, data, len);
 	if (link->epoch == EPOCH_HANDSHAKE) {
 		int rc = link_tls_handshake(link->tls, e);

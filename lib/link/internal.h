@@ -19,7 +19,7 @@
 #define LINK_IDLE_PING_MS 10000
 #define LINK_BUSY_PING_MS 1000
 #define LINK_DEAD_MS 3000
-#define LINK_DEAD_DOUBLINGS 3   /* 24 s: what a record of 16 KiB takes at 700 bytes a second */
+#define LINK_DEAD_DOUBLINGS 3   /* to 24 s; records of bulk are halved as often, to 2 KiB */
 #define LINK_LIVED_MS 60000     /* an epoch that was up for so long was not too slow for its limit */
 #define LINK_HANDSHAKE_MS 10000 /* from the start of an epoch to its last RESUME */
 #define LINK_ACK_DELAY_MS 20    /* an ACK that nobody waits for rides with other output for so long */
@@ -234,6 +234,7 @@ void resume_complete(struct link *link);
 void live_outstanding(struct link *link); /* before something that must be answered is sent */
 void live_lazy(struct link *link);        /* a lazy ACK was queued */
 void live_up(struct link *link);
+void live_heard(struct link *link);
 void live_down(struct link *link);   /* the epoch was up and is over */
 void live_forget(struct link *link); /* nothing of the epoch is waited for any more */
 void live_ping_sent(struct link *link);

@@ -104,7 +104,8 @@ void link_bye(struct link *link, unsigned code, const char *text);
 enum link_event_type {
 	LINK_EVENT_NONE = 0,
 	LINK_EVENT_UP,       /* the epoch is usable; outage_ms: how long it was not (0 for the first) */
-	LINK_EVENT_STALLED,  /* this epoch seems dead: attach a new leg, then link_epoch_start. Once an epoch */
+	LINK_EVENT_STALLED,  /* this epoch seems dead: attach a new leg, then link_epoch_start. Again only
+				after something was heard */
 	LINK_EVENT_OPEN,     /* stream, dest: the peer asks; answer accept or refuse, now or later */
 	LINK_EVENT_OPENED,   /* stream: the peer accepted */
 	LINK_EVENT_READABLE, /* stream: bytes to consume */

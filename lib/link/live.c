@@ -70,6 +70,16 @@ void live_forget(struct link *link)
 	link->ping_answered = link->timed_number = link->ping_number;
 }
 
+/* An epoch that was held for dead and is not may be kept, and is watched again. */
+void live_heard(struct link *link)
+{
+	link->heard_at = link->now;
+	if (link->epoch != EPOCH_UP)
+		return;
+	link->stalled_told = false;
+	link->event_mask &= ~(unsigned)EVENT_STALLED;
+}
+
 static void stalled(struct link *link)
 {
 	link->stalled_told = true;
