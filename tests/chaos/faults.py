@@ -187,7 +187,7 @@ class SleepWorker(Sleep):
 
 # How often each comes in one deck; every deck has each kind, so a short run has them all.
 DECK = {
-    "cut-rst": 6, "cut-fin": 4, "relay-kill": 3, "relay-drain": 1, "agent-kill": 2, "black-hole": 3, "roam": 1,
+    "cut-rst": 9, "cut-fin": 6, "relay-kill": 4, "relay-drain": 1, "agent-kill": 2, "black-hole": 3, "roam": 1,
     "sleep-client": 1, "sleep-worker": 1, "burst-together": 2, "burst-recovery": 3,
 }  # fmt: skip
 KIND_NAMES = list(DECK)

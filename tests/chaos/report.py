@@ -3,7 +3,6 @@
 import bisect
 import json
 import math
-import time
 from array import array
 
 GAP_MS = 50  # a longer round trip is a pause, and stands in the histogram
@@ -83,7 +82,7 @@ def by_kind(rows, kinds):
 
 def histogram(gaps):
     edges = [50, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 8000, 12000, 20000]
-    counts = [0] * (len(edges))
+    counts = [0] * len(edges)
     for g in gaps:
         counts[bisect.bisect_right(edges, g) - 1] += 1
     return [{"from_ms": a, "to_ms": b, "pauses": n} for a, b, n in zip(edges, [*edges[1:], None], counts)]
@@ -94,12 +93,10 @@ def cell(q):
 
 
 def table_text(table):
-    head = f"{'ms':>7}{'':>21}"
     lines = [
         f"{'':16}{'':14}{'from the lift':>28}  {'longest pause':>28}  {'its end, from the start':>28}",
         f"{'fault':16}{'times':>7}{'faults':>7}" + "  ".join([f"{'p50':>7}{'p90':>7}{'p99':>7}{'max':>7}"] * 3) + "   ms",
     ]
-    del head
     for r in table:
         cells = "  ".join(cell(r[k]) for k in ("after_lift_ms", "longest_pause_ms", "from_start_ms"))
         lines.append(f"{r['kind']:16}{r['times']:>7}{r['faults']:>7}{cells}")
@@ -156,7 +153,3 @@ def text(r):
 def write(folder, r):
     (folder / "report.json").write_text(json.dumps(r, indent=1) + "\n")
     (folder / "report.txt").write_text(text(r))
-
-
-def now_s(began):
-    return time.monotonic() - began

@@ -300,12 +300,13 @@ def print_schedule(a):
 def keep(a, folder, failed):
     """The logs stay where something was wrong; the pings' notes are big and stay too then."""
     if a.report and (failed or a.keep):
-        shutil.copytree(folder, a.report / "logs", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock", "mux*"), ignore_dangling_symlinks=True, copy_function=copy_file)
+        shutil.copytree(folder, a.report / "logs", dirs_exist_ok=True, copy_function=copy_file)
     if not failed or a.report:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def copy_file(source, to):
+    """No sockets."""
     if os.path.isfile(source):
         shutil.copy2(source, to)
 

@@ -172,7 +172,9 @@ class World(Stack):
 
     def stop_server(self, graceful):
         if graceful:
-            self.server.stop(60)
+            code = self.server.stop(60)
+            if code != 0:
+                raise Trouble(f"the relay ended with {code} on SIGTERM: {self.server.text()[-300:]}")
         else:
             self.server.kill()
             self.server.p.wait()
