@@ -110,7 +110,7 @@ static void on_event(struct endpoint *ep, const struct link_event *ev)
 		on_up(ep);
 		break;
 	case LINK_EVENT_STALLED:
-		path_renew(ep, false);
+		path_renew(ep, RENEW_STALLED);
 		endpoint_lost(ep, "the other end does not answer");
 		break;
 	case LINK_EVENT_OPEN:
@@ -155,6 +155,10 @@ static void on_turn(uv_idle_t *idle)
 	struct endpoint *ep = idle->data;
 	uv_idle_stop(idle);
 	take_events(ep);
+	if (ep->revived && !ep->freed && !ep->ending && !ep->ended) {
+		ep->revived = false;
+		on_up(ep);
+	}
 	if (!ep->freed && !ep->ending && !ep->ended && ep->unpaired) {
 		ep->unpaired = false;
 		link_epoch_lost(ep->link, clock_mono_ms());
@@ -276,7 +280,9 @@ int endpoint_start(uv_loop_t *loop, const struct endpoint_config *config, const 
 	}
 	uv_update_time(loop);
 	uv_timer_start(&ep->give_up_timer, on_give_up, (uint64_t)ep->give_up_ms, 0);
-	path_start(ep);
+	if (watch_start(loop, path_watch_event, ep, &ep->watch, e) != 0)
+		ep->watch = NULL; /* then silence tells */
+	redial_start(ep);
 	*out_endpoint = ep;
 	return 0;
 }
@@ -387,7 +393,7 @@ void endpoint_detach(struct endpoint *ep)
 void endpoint_network_changed(struct endpoint *ep)
 {
 	if (!is_over(ep))
-		path_renew(ep, true);
+		path_renew(ep, RENEW_NETWORK);
 }
 
 enum endpoint_state endpoint_get_state(const struct endpoint *ep)

@@ -1,7 +1,7 @@
 /* What the files of lib/endpoint share.
  *
  *   endpoint.c  birth, states, the turn     ending.c  last words and the end
- *   path.c      which leg is tried when, and which one carries the link
+ *   path.c      which leg carries the link   redial.c  which leg is tried when (delays: pace.h)
  *   leg.c       one leg: WebSocket, its text messages   call.c  REST calls with the session's token
  *   pump.c      streams to and from file descriptors
  */
@@ -10,13 +10,39 @@
 
 #include "base/list.h"
 #include "endpoint/endpoint.h"
-#include "net/backoff.h"
+#include "endpoint/pace.h"
+#include "net/watch.h"
 #include "net/ws_client.h"
 
 #define PUMP_BUCKETS 64u
+#define TRIES_MAX 3u
 
 struct leg;
+struct leg_end;
 struct call;
+
+enum leg_phase {
+	LEG_DIALING,
+	LEG_CONNECTED, /* TCP */
+	LEG_HELD,      /* TLS is done; the relay was told nothing yet */
+	LEG_ASKED,     /* to be attached */
+	LEG_ATTACHED,
+};
+
+struct redial {
+	struct leg *tries[TRIES_MAX]; /* oldest first */
+	size_t count;
+	struct pace pace;
+	int64_t next_at;     /* the next attempt */
+	int64_t not_before;  /* the relay asked us to wait until then */
+	int64_t ask_at;      /* no server is asked sooner */
+	int64_t patience_ms; /* with TLS, and with an upgrade's answer */
+	int64_t stray_until; /* a request of ours may be granted that nobody waits for any more */
+	unsigned made;       /* attempts since all was well */
+	unsigned busy;       /* relay's answers in a row that it is */
+	bool elsewhere;      /* the relay said so: a server knows where */
+	size_t server_turn;
+};
 
 struct endpoint {
 	uv_loop_t *loop;
@@ -40,14 +66,12 @@ struct endpoint {
 	char broken[256];  /* why the present epoch cannot go on; "" */
 
 	/* path.c */
-	struct leg *leg;  /* attached; carries the link when paired */
-	struct leg *next; /* on its way to replace it */
-	struct backoff backoff;
-	bool want_new;      /* the leg is not good enough: attach another */
-	bool overtaken;     /* beside this leg another was dialled: it may have taken the role's place, and be lost */
-	bool ask;           /* the next attempt asks a server first */
-	int64_t not_before; /* a server asked us to wait until then */
-	size_t server_turn;
+	struct leg *leg; /* attached; carries the link when paired */
+	bool want_new;   /* it is not good enough: attach another */
+	bool stalled;    /* that is so because the link heard nothing */
+	bool revived;    /* and then it did */
+	struct redial redial;
+	struct watch *watch;
 
 	struct list pumps[PUMP_BUCKETS], dirty;
 
@@ -74,12 +98,32 @@ void ending_turn(struct endpoint *ep);
 void endpoint_finish(struct endpoint *ep, const struct endpoint_end *end);
 
 /* path.c */
-void path_start(struct endpoint *ep);
-void path_renew(struct endpoint *ep, bool at_once); /* a new leg is wanted beside the present one */
-void path_hush(struct endpoint *ep);                /* no more attempts; the leg stays for the last words */
+enum renew_reason {
+	RENEW_STALLED, /* the link hears nothing */
+	RENEW_NETWORK, /* the way out may be another */
+	RENEW_WOKE,    /* the machine slept: what is under way is dead */
+};
+void path_renew(struct endpoint *ep, enum renew_reason reason); /* a new leg is wanted beside the present one */
+void path_hush(struct endpoint *ep);                            /* no more attempts; the leg stays for the last words */
 void path_stop(struct endpoint *ep);
 void path_up(struct endpoint *ep);
 void path_lose(struct endpoint *ep, const char *why); /* drops the leg, tries again */
+void path_refuse(struct endpoint *ep, unsigned close_code, int http_status, const char *text); /* finally */
+/* False when it must not be used. */
+bool path_take_relay_url(struct endpoint *ep, const char *url);
+void path_watch_event(void *user, enum watch_event event); /* user: the endpoint */
+
+/* redial.c */
+void redial_start(struct endpoint *ep); /* when a leg is wanted and none is under way; harmless else */
+void redial_now(struct endpoint *ep, bool all_are_dead);
+void redial_stop(struct endpoint *ep);
+void redial_settle(struct endpoint *ep);     /* all is well: the next outage begins anew */
+void redial_keep_asked(struct endpoint *ep); /* no attempts any more, but for one that cannot be taken back */
+bool redial_is_asking(const struct endpoint *ep);
+bool redial_take(struct endpoint *ep, struct leg *leg); /* out of the tries; false: it is none */
+void redial_progress(struct endpoint *ep, struct leg *leg);
+void redial_note_end(struct endpoint *ep, const struct leg_end *end); /* what a lost leg said about the next */
+void redial_failed(struct endpoint *ep, struct leg *leg, const struct leg_end *end); /* takes it out */
 
 /* leg.c */
 struct leg_end {
@@ -89,6 +133,7 @@ struct leg_end {
 	const char *text;
 };
 struct leg_callbacks {
+	void (*progress)(struct endpoint *ep, struct leg *leg); /* before attached */
 	void (*attached)(struct endpoint *ep, struct leg *leg);
 	void (*paired)(struct endpoint *ep, struct leg *leg);
 	void (*unpaired)(struct endpoint *ep, struct leg *leg);
@@ -100,7 +145,10 @@ extern const struct leg_callbacks path_leg_callbacks;
 int leg_open(struct endpoint *ep, const char *relay_url, struct leg **out_leg, struct err *e);
 void leg_free(struct leg **leg); /* drops the connection */
 bool leg_is_paired(const struct leg *leg);
-int64_t leg_attached_ms(const struct leg *leg); /* for how long; 0: not yet */
+enum leg_phase leg_phase(const struct leg *leg);
+int64_t leg_phase_ms(const struct leg *leg); /* for how long it has been in it */
+void leg_go(struct leg *leg);                /* LEG_HELD: asks to be attached */
+bool leg_is_misrouted(const struct leg *leg);
 /* Sends `ready` for the epoch of the last `paired`. */
 int leg_ready(struct leg *leg);
 /* Moves the link's output while the leg takes it. */

@@ -22,8 +22,9 @@ struct leg {
 	struct endpoint *ep;
 	struct ws_client *ws;
 	uv_timer_t timer;
+	enum leg_phase phase;
+	int64_t phase_at;
 	bool paired;
-	int64_t attached_at; /* 0: not yet */
 	int64_t epoch;
 	unsigned closing_code; /* of `closing`; 0: none came */
 	char closing_reason[256], closing_url[512];
@@ -73,6 +74,12 @@ const char *leg_code_text(unsigned code)
 	return NULL;
 }
 
+static void enter(struct leg *leg, enum leg_phase phase)
+{
+	leg->phase = phase;
+	leg->phase_at = clock_mono_ms();
+}
+
 /* The peer or the clock broke the leg. The callback may free it. */
 static void give_up(struct leg *leg, const char *text)
 {
@@ -83,11 +90,11 @@ static void give_up(struct leg *leg, const char *text)
 static void on_attached(struct leg *leg, json_t *message)
 {
 	(void)message;
-	if (leg->attached_at) {
+	if (leg->phase == LEG_ATTACHED) {
 		give_up(leg, "the relay said \"attached\" twice");
 		return;
 	}
-	leg->attached_at = clock_mono_ms();
+	enter(leg, LEG_ATTACHED);
 	uv_timer_stop(&leg->timer);
 	path_leg_callbacks.attached(leg->ep, leg);
 }
@@ -187,7 +194,7 @@ static void on_ws_text(void *user, const char *text, size_t len)
 		i++;
 	if (!type)
 		give_up(leg, "the relay sent a message without a type");
-	else if (i < n && !messages[i].early && !leg->attached_at)
+	else if (i < n && !messages[i].early && leg->phase != LEG_ATTACHED)
 		give_up(leg, "the relay sent a message before \"attached\"");
 	else if (i < n)
 		messages[i].take(leg, message);
@@ -225,9 +232,18 @@ static void on_ws_closed(void *user, int status, const char *body, unsigned code
 	path_leg_callbacks.closed(leg->ep, leg, &end);
 }
 
-static const struct ws_callbacks ws_callbacks = {
-	.text = on_ws_text, .binary = on_ws_binary, .writable = on_ws_writable, .closed = on_ws_closed
-};
+static void on_ws_progress(void *user, enum ws_step step)
+{
+	struct leg *leg = user;
+	enter(leg, step == WS_STEP_CONNECTED ? LEG_CONNECTED : LEG_HELD);
+	path_leg_callbacks.progress(leg->ep, leg);
+}
+
+static const struct ws_callbacks ws_callbacks = { .text = on_ws_text,
+						  .binary = on_ws_binary,
+						  .writable = on_ws_writable,
+						  .closed = on_ws_closed,
+						  .progress = on_ws_progress };
 
 static void on_late(uv_timer_t *timer)
 {
@@ -255,6 +271,7 @@ static int connect_leg(struct leg *leg, const char *relay_url, struct err *e)
 		.ping_ms = LEG_PING_MS,
 		.dead_ms = LEG_DEAD_MS,
 		.max_text = LIMIT_LEG_TEXT,
+		.hold = true,
 	};
 	rc = ws_client_open(ep->loop, &options, &ws_callbacks, leg, &leg->ws, e);
 	secret_wipe(bearer, sizeof bearer);
@@ -272,6 +289,7 @@ int leg_open(struct endpoint *ep, const char *relay_url, struct leg **out_leg, s
 	if (!leg)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	leg->ep = ep;
+	enter(leg, LEG_DIALING);
 	uv_timer_init(ep->loop, &leg->timer);
 	leg->timer.data = leg;
 	int rc = connect_leg(leg, relay_url, e);
@@ -299,9 +317,25 @@ bool leg_is_paired(const struct leg *leg)
 	return leg && leg->paired;
 }
 
-int64_t leg_attached_ms(const struct leg *leg)
+enum leg_phase leg_phase(const struct leg *leg)
 {
-	return leg->attached_at ? clock_mono_ms() - leg->attached_at + 1 : 0;
+	return leg->phase;
+}
+
+int64_t leg_phase_ms(const struct leg *leg)
+{
+	return clock_mono_ms() - leg->phase_at;
+}
+
+void leg_go(struct leg *leg)
+{
+	enter(leg, LEG_ASKED);
+	ws_client_go(leg->ws);
+}
+
+bool leg_is_misrouted(const struct leg *leg)
+{
+	return ws_client_is_misrouted(leg->ws);
 }
 
 int leg_ready(struct leg *leg)

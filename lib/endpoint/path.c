@@ -1,8 +1,6 @@
-/* Which leg is tried when. At most one leg carries the link (`leg`), and at most one more is on its way (`next`). When
- * `next` is attached it takes the other's place; so a leg that still works is dropped only when a better one is there.
- *
- * An attempt goes straight to the relay last used, at once; when that fails, a server is asked where the session lives
- * before each further one, with growing delays. */
+/* Which leg carries the link. At most one does (`leg`); what is tried beside it is redial.c's. A try that is attached
+ * takes the other's place; so a leg that still works is dropped only when a better one is there, and one that was held
+ * for dead and is not is kept, unless the relay has been asked for another already. */
 #include "endpoint/internal.h"
 
 #include "base/clock.h"
@@ -13,50 +11,16 @@
 #include <string.h>
 
 #define STEADY_MS 5000 /* a leg that was attached for so long ends a row of failures */
-#define ATTACH_CALL_MS 5000
-#define RETRY_AFTER_MOST_MS 30000
 
-static void attempt(struct endpoint *ep);
-
-static void on_retry_due(uv_timer_t *timer)
+void path_refuse(struct endpoint *ep, unsigned close_code, int http_status, const char *text)
 {
-	attempt(timer->data);
-}
-
-/* Makes the next attempt when it is due, unless one is under way. */
-static void schedule(struct endpoint *ep)
-{
-	if (ep->freed || ep->ended || ep->ending || ep->next || ep->call || (ep->leg && !ep->want_new) ||
-	    uv_is_active((uv_handle_t *)&ep->retry_timer))
-		return;
-	int64_t delay = backoff_next_ms(&ep->backoff), wait = ep->not_before - clock_mono_ms();
-	if (delay < wait)
-		delay = wait;
-	uv_timer_start(&ep->retry_timer, on_retry_due, (uint64_t)delay, 0);
-}
-
-static void refuse_finally(struct endpoint *ep, unsigned code, int status, const char *text)
-{
-	struct endpoint_end end = { .close_code = code, .http_status = status };
+	struct endpoint_end end = { .close_code = close_code, .http_status = http_status };
 	snprintf(end.text, sizeof end.text, "%s", text);
 	endpoint_finish(ep, &end);
 }
 
-static void dial(struct endpoint *ep)
-{
-	struct err e;
-	if (leg_open(ep, ep->relay_url, &ep->next, &e) == 0) {
-		ep->overtaken = ep->leg != NULL;
-		return;
-	}
-	ep->next = NULL;
-	ep->ask = true;
-	endpoint_trouble(ep, e.text);
-	schedule(ep);
-}
-
 /* A relay's URL comes from a server; it must not lead from TLS to plain text, where the token could be read. */
-static bool take_relay_url(struct endpoint *ep, const char *text)
+bool path_take_relay_url(struct endpoint *ep, const char *text)
 {
 	struct url now, then;
 	struct err e;
@@ -70,103 +34,56 @@ static bool take_relay_url(struct endpoint *ep, const char *text)
 	return true;
 }
 
-static bool is_final_status(int status)
-{
-	return status == 401 || status == 403 || status == 404 || status == 410;
-}
-
-static void on_answer(struct endpoint *ep, const struct call_answer *a)
-{
-	char text[300];
-	if (a->status == 200 && a->relay_url && take_relay_url(ep, a->relay_url)) {
-		ep->ask = false;
-		dial(ep);
-		return;
-	}
-	if (is_final_status(a->status)) {
-		refuse_finally(ep, 0, a->status, a->text);
-		return;
-	}
-	if (a->retry_after_ms) {
-		int64_t wait = a->retry_after_ms < RETRY_AFTER_MOST_MS ? a->retry_after_ms : RETRY_AFTER_MOST_MS;
-		ep->not_before = clock_mono_ms() + wait;
-	}
-	snprintf(text, sizeof text, "attach: %s",
-		 a->status == 200 ? "the server's answer has no usable relay_url" : a->text);
-	endpoint_trouble(ep, text);
-	schedule(ep);
-}
-
-static void attempt(struct endpoint *ep)
-{
-	struct err e;
-	if (!ep->ask || !ep->server_urls[0]) {
-		dial(ep);
-		return;
-	}
-	size_t n = 0;
-	while (ep->server_urls[n])
-		n++;
-	const char *const server[] = { ep->server_urls[ep->server_turn++ % n], NULL };
-	const struct call_request request = {
-		.method = "POST", .suffix = "/attach", .server_urls = server, .limit_ms = ATTACH_CALL_MS
-	};
-	if (call_start(ep, &request, on_answer, &e) == 0)
-		return;
-	endpoint_trouble(ep, e.text);
-	schedule(ep);
-}
-
-void path_start(struct endpoint *ep)
-{
-	schedule(ep);
-}
-
-void path_renew(struct endpoint *ep, bool at_once)
+void path_renew(struct endpoint *ep, enum renew_reason reason)
 {
 	ep->want_new = true;
-	if (at_once) {
-		/* What is under way was begun on the old network. */
-		leg_free(&ep->next);
-		call_cancel(ep);
-		uv_timer_stop(&ep->retry_timer);
-		backoff_reset(&ep->backoff);
-		ep->not_before = 0;
-		ep->ask = false;
-		if (ep->leg)
-			leg_probe(ep->leg);
+	ep->stalled = reason == RENEW_STALLED;
+	if (reason == RENEW_STALLED) {
+		redial_start(ep);
+		return;
 	}
-	schedule(ep);
+	if (ep->leg)
+		leg_probe(ep->leg);
+	redial_now(ep, reason == RENEW_WOKE);
+}
+
+/* Most of what a kernel tells is about other ways than ours: a leg that would go out as before is left alone. */
+void path_watch_event(void *user, enum watch_event event)
+{
+	struct endpoint *ep = user;
+	if (ep->ending || ep->ended)
+		return;
+	if (event == WATCH_WOKE)
+		path_renew(ep, RENEW_WOKE);
+	else if (!ep->leg || ep->want_new || leg_is_misrouted(ep->leg))
+		path_renew(ep, RENEW_NETWORK);
 }
 
 void path_hush(struct endpoint *ep)
 {
-	leg_free(&ep->next);
-	call_cancel(ep);
-	uv_timer_stop(&ep->retry_timer);
+	redial_stop(ep);
 }
 
 void path_stop(struct endpoint *ep)
 {
-	path_hush(ep);
+	redial_stop(ep);
 	leg_free(&ep->leg);
+	watch_free(&ep->watch);
 }
 
 void path_up(struct endpoint *ep)
 {
-	backoff_reset(&ep->backoff);
-	ep->ask = false;
-	ep->not_before = 0;
+	redial_settle(ep);
 }
 
 static void on_attached(struct endpoint *ep, struct leg *leg)
 {
-	if (leg != ep->next)
+	if (!redial_take(ep, leg))
 		return;
-	ep->next = NULL;
+	redial_stop(ep);
 	leg_free(&ep->leg);
 	ep->leg = leg;
-	ep->want_new = ep->overtaken = false;
+	ep->want_new = ep->stalled = ep->revived = false;
 	ep->broken[0] = '\0';
 	ep->unpaired = false;
 	link_epoch_lost(ep->link, clock_mono_ms());
@@ -178,6 +95,7 @@ static void on_paired(struct endpoint *ep, struct leg *leg)
 	if (leg != ep->leg || ep->ending)
 		return;
 	ep->broken[0] = '\0';
+	ep->revived = false;
 	if (ep->unpaired)
 		endpoint_lost(ep, "the other end is away");
 	ep->unpaired = false;
@@ -201,13 +119,22 @@ static void on_unpaired(struct endpoint *ep, struct leg *leg)
 
 void path_lose(struct endpoint *ep, const char *why)
 {
-	if (ep->leg && leg_attached_ms(ep->leg) > STEADY_MS)
-		path_up(ep);
+	if (ep->leg && leg_phase_ms(ep->leg) > STEADY_MS)
+		redial_settle(ep);
 	leg_free(&ep->leg);
+	ep->stalled = ep->revived = false;
 	link_epoch_lost(ep->link, clock_mono_ms());
 	endpoint_lost(ep, why);
 	if (!ep->freed)
-		schedule(ep);
+		redial_start(ep);
+}
+
+static void revive(struct endpoint *ep)
+{
+	ep->stalled = false;
+	ep->revived = true; /* told in the turn */
+	ep->want_new = false;
+	redial_keep_asked(ep);
 }
 
 static void on_bytes(struct endpoint *ep, struct leg *leg, const void *data, size_t len)
@@ -221,48 +148,67 @@ static void on_bytes(struct endpoint *ep, struct leg *leg, const void *data, siz
 	 * path_lose at the end of the turn. */
 	if (rc != 0)
 		snprintf(ep->broken, sizeof ep->broken, "%s", e.text);
+	else if (ep->stalled && link_is_up(ep->link))
+		revive(ep);
 }
 
-static void on_closed(struct endpoint *ep, struct leg *leg, const struct leg_end *end)
+/* "Replaced" by a leg of our own. */
+static bool is_by_us(const struct endpoint *ep, const struct leg *leg, const struct leg_end *end)
 {
-	bool was_next = leg == ep->next;
-	char text[300];
-	snprintf(text, sizeof text, "%s", end->text);
-	if (ep->ending) {
-		ending_leg_closed(ep, end->code);
-		return;
+	bool newer = leg == ep->leg && redial_is_asking(ep);
+	return end->code == 4001 && (newer || clock_mono_ms() < ep->redial.stray_until);
+}
+
+static bool is_final(struct endpoint *ep, const struct leg *leg, const struct leg_end *end, const char *text)
+{
+	static const int statuses[] = { 401, 403, 404, 410 };
+	if (leg_code_is_final(end->code) && !is_by_us(ep, leg, end)) {
+		path_refuse(ep, end->code, end->http_status, text);
+		return true;
 	}
-	/* With a newer leg of our own on its way, "replaced" is what we asked for. */
-	if (end->code == 4001 && !was_next && ep->next) {
+	for (size_t i = 0; !ep->server_urls[0] && i < sizeof statuses / sizeof statuses[0]; i++)
+		if (end->http_status == statuses[i]) {
+			path_refuse(ep, 0, end->http_status, text);
+			return true;
+		}
+	return false;
+}
+
+static void on_leg_closed(struct endpoint *ep, const struct leg_end *end, const char *text)
+{
+	if (end->code == 4001 && redial_is_asking(ep)) { /* no loss: the newer one is about to be attached */
 		leg_free(&ep->leg);
 		link_epoch_lost(ep->link, clock_mono_ms());
 		return;
 	}
-	bool by_us = end->code == 4001 && !was_next && ep->overtaken;
-	if (leg_code_is_final(end->code) && !by_us) {
-		refuse_finally(ep, end->code, end->http_status, text);
-		return;
-	}
-	if (is_final_status(end->http_status) && !ep->server_urls[0]) {
-		refuse_finally(ep, 0, end->http_status, text);
-		return;
-	}
-	/* A draining or busy relay, or one that is gone: a server knows better. A cut connection is tried again as it
-	 * was, first. */
-	ep->ask = was_next || end->code == 4002 || end->code == 4009;
-	if (end->code == 4009 && end->relay_url[0] && take_relay_url(ep, end->relay_url))
-		ep->ask = false;
-	if (!was_next) {
-		path_lose(ep, text);
-		return;
-	}
-	leg_free(&ep->next);
+	redial_note_end(ep, end);
+	path_lose(ep, text);
+}
+
+static void on_try_closed(struct endpoint *ep, struct leg *leg, const struct leg_end *end, const char *text)
+{
+	redial_failed(ep, leg, end);
+	leg_free(&leg);
 	if (!ep->leg && ep->state == ENDPOINT_UP) /* the older one made way for it already */
 		endpoint_lost(ep, text);
 	else
 		endpoint_trouble(ep, text);
 	if (!ep->freed)
-		schedule(ep);
+		redial_start(ep);
+}
+
+static void on_closed(struct endpoint *ep, struct leg *leg, const struct leg_end *end)
+{
+	char text[300];
+	snprintf(text, sizeof text, "%s", end->text);
+	if (ep->ending)
+		ending_leg_closed(ep, end->code);
+	else if (is_final(ep, leg, end, text))
+		return;
+	else if (leg == ep->leg)
+		on_leg_closed(ep, end, text);
+	else
+		on_try_closed(ep, leg, end, text);
 }
 
 static void on_notice(struct endpoint *ep, struct leg *leg, unsigned code, int64_t at_ms, const char *reason)
@@ -271,4 +217,5 @@ static void on_notice(struct endpoint *ep, struct leg *leg, unsigned code, int64
 		ep->callbacks.notice(ep->user, code, at_ms, reason);
 }
 
-const struct leg_callbacks path_leg_callbacks = { on_attached, on_paired, on_unpaired, on_bytes, on_notice, on_closed };
+const struct leg_callbacks path_leg_callbacks = { redial_progress, on_attached, on_paired, on_unpaired,
+						  on_bytes,        on_notice,   on_closed };
