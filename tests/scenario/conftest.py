@@ -43,6 +43,22 @@ def bare(folder):
         s.close()
 
 
+@pytest.fixture
+def proxied(folder):
+    """The legs go through a proxy that can cut them."""
+    s = harness.Stack(folder)
+    proxy = harness.CutProxy(s.port)
+    s.relay_url = f"https://localhost:{proxy.port}"
+    s.proxy = proxy
+    try:
+        s.start_server()
+        s.start_agent()
+        yield s
+    finally:
+        s.close()
+        proxy.close()
+
+
 CASE_LIMIT = int(os.environ.get("TUNNEL_CASE_LIMIT", "400"))
 
 

@@ -428,44 +428,89 @@ def echo_until_eof(c):
     c.shutdown(socket.SHUT_WR)
 
 
+class Pair:
+    """One connection through a proxy, c from the one that dialled, up to the server."""
+
+    def __init__(self, c, up):
+        self.c, self.up, self.over = c, up, False
+        self.unread = set()  # of these nothing is read any more
+
+    def forward(self):
+        while not self.over:
+            for s in select.select([s for s in (self.c, self.up) if s not in self.unread], [], [], 0.05)[0]:
+                data = b"" if s in self.unread else s.recv(65536)
+                if data:
+                    (self.up if s is self.c else self.c).sendall(data)
+                elif self.unread:
+                    self.unread.add(s)
+                else:
+                    return
+
+    def belongs_to(self, pids):
+        """Whether one of these processes dialled it."""
+        return socket_of_port(self.c.getpeername()[1]) in {link for pid in pids for link in links_of(pid)}
+
+
+def links_of(pid):
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            yield os.readlink(fd)
+        except OSError:
+            pass
+
+
+def socket_of_port(port):
+    """What the descriptor of the local TCP socket with that port is called in /proc."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1].split(":")[1], 16) == port and fields[9] != "0":
+            return f"socket:[{fields[9]}]"
+    return None
+
+
 class CutProxy:
-    """A TCP proxy in front of the server: cut() resets every connection, hold(True) refuses new ones."""
+    """A TCP proxy in front of the server: cut() resets every connection, hole() stops forwarding and closes nothing."""
 
     def __init__(self, port):
-        self.to, self.live, self.held, self.lock = port, set(), False, threading.Lock()
+        self.to, self.live, self.lock = port, set(), threading.Lock()
         self.server = TcpServer(self.handle)
         self.port, self.count = self.server.port, 0
 
     def handle(self, c):
-        if self.held:
-            return
         with socket.create_connection(("127.0.0.1", self.to)) as up:
             for s in (c, up):
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pair = Pair(c, up)
             with self.lock:
-                self.live.add((c, up))
+                self.live.add(pair)
                 self.count += 1
             try:
-                while True:
-                    for s in select.select([c, up], [], [])[0]:
-                        data = s.recv(65536)
-                        if not data:
-                            return
-                        (up if s is c else c).sendall(data)
+                pair.forward()
             finally:
                 with self.lock:
-                    self.live.discard((c, up))
+                    self.live.discard(pair)
+
+    def pairs(self):
+        with self.lock:
+            return list(self.live)
 
     def cut(self):
-        with self.lock:
-            live = list(self.live)
+        live = self.pairs()
         for pair in live:
-            for s in pair:
+            pair.over = True
+            for s in (pair.c, pair.up):
                 try:
                     s.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
         return len(live)
+
+    def hole(self, pids, up=True, down=True):
+        """Of the connections that these processes have now: new ones are forwarded. How many there are."""
+        mine = [pair for pair in self.pairs() if not pair.unread and pair.belongs_to(pids)]
+        for pair in mine:
+            pair.unread |= ({pair.c} if up else set()) | ({pair.up} if down else set())
+        return len(mine)
 
     def close(self):
         self.server.close()
