@@ -30,7 +30,7 @@ async def contender(s, role, survivors):
                 return ws  # the test found it
     except ConnectionClosed:
         survivors.discard(ws)
-        assert ws.close_code == 4001, (ws.close_code, ws.close_reason)
+        assert ws.close_code in (4001, 4444), (ws.close_code, ws.close_reason)  # 4444: by the test
         return None
 
 
@@ -137,7 +137,7 @@ async def case_deaf_neighbours(s):
     beside = await talk(pairs, 40)
     # The four have the CPU for a moment, until what takes bytes is full.
     assert beside < 6 * alone + 5, (alone, beside)
-    assert s.rss() - before < 32 * 1024 * 1024, (before, s.rss())
+    assert s.sanitized() or s.rss() - before < 32 * 1024 * 1024, (before, s.rss())
     for task in floods:
         task.cancel()
     for sock in deaf:
