@@ -2,9 +2,10 @@
 
 import os
 import signal
+import socket
 
 from agent_world import connect, world  # noqa: F401
-from harness import wait_for
+from harness import LIMIT, LineReader, TcpServer, echo_until_eof, wait_for
 
 
 def answer(c):
@@ -94,3 +95,49 @@ def test_a_refusal_names_its_generation(world):
         assert c.closed() == 4008
         c, hello = connect(world)
         assert hello["sessions"] == []
+
+
+def resume(stack, dest):
+    (session,) = stack.json("list-sessions")
+    p = stack.cli_popen("resume-session", session["id"], "--port-forward", f"0:{dest}")
+    p.lines = LineReader(p.stderr)
+    return p, int(p.lines.wait("listening on").split(" for ")[0].rsplit(":", 1)[1])
+
+
+def talk(port, word):
+    s = socket.create_connection(("127.0.0.1", port), LIMIT)
+    s.settimeout(LIMIT)
+    s.sendall(word)
+    assert s.recv(100) == word
+    return s
+
+
+def test_resumed_for_real_twice_and_over_a_restart(stack):
+    agent = stack.agents["web-1"]
+    dest = f"127.0.0.1:{TcpServer(echo_until_eof).port}"
+    first, (port,) = stack.forward("web-1", dest)
+    held = [talk(port, b"one")]
+    (worker,) = set(stack.worker_pids()) - {agent.proc.pid}
+    first.kill()
+    second, port = resume(stack, dest)
+    held.append(talk(port, b"two"))
+    wait_for(lambda: worker not in stack.worker_pids(), "the earlier worker to be gone")
+    agent.proc.kill()
+    agent.proc.p.wait()
+    agent.restart()
+    stack.wait_connected("web-1")
+    third, port = resume(stack, dest)  # from a client that lives
+    held.append(talk(port, b"three"))
+    assert second.wait(LIMIT) != 0
+
+    def lost():
+        return [r["reason"] for r in stack.audit() if r["event"] == "stream.close"]
+
+    wait_for(lambda: len(lost()) == 2, "the lost streams in the audit log", every=0.1)
+    assert all("resumed by another client" in reason for reason in lost())
+    (session,) = stack.json("list-sessions")
+    assert session["state"] == "active" and len(set(stack.worker_pids()) - {agent.proc.pid}) == 1
+    assert not any(r["event"] == "session.end" for r in stack.audit())
+    third.send_signal(signal.SIGINT)
+    assert third.wait(LIMIT) == 0
+    wait_for(lambda: os.listdir(agent.folder / "run") == [], "the last worker's files to be gone")
