@@ -198,8 +198,9 @@ static void emit_payload(struct writer *w, struct stream *s, size_t most)
 	uint8_t *payload = chunks_at(&s->out, s->sent, &n);
 	if (n > sendable(s))
 		n = (size_t)sendable(s);
-	if (n > FRAME_DATA_BODY)
-		n = FRAME_DATA_BODY;
+	/* On a slow line a record must be through before the other end's silence counts as death. */
+	if (n > FRAME_DATA_BODY >> w->link->doublings)
+		n = FRAME_DATA_BODY >> w->link->doublings;
 	if (n > most)
 		n = most;
 	live_outstanding(w->link);

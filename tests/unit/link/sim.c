@@ -1,59 +1,17 @@
-/* The relay is a number, the newest epoch, and two byte queues of that epoch. A cut raises the number and empties the
- * queues; each end hears of it at a moment of its own, with or without having lost its leg before. Until then what it
- * writes is dropped and it gets nothing, as PROTOCOL.md 3 has it.
- *
- * Model: every byte of a direction is a function of stream, direction and offset, so a lost, doubled or moved byte is
- * seen where it is read. */
-#include "sim.h"
-
-#include "link/internal.h"
+/* A run: some hundred random steps, after which everything that was begun is brought to its end over legs that fail no
+ * more of themselves. Between the steps of that end time leaps to the next moment that anybody waits for, so what the
+ * links notice late (black holes) costs nothing. */
+#include "sim_parts.h"
 #include "support/case.h"
 #include "wire.h"
 
-#define MAX_STREAMS 64
-#define QUEUE (48 * 1024)
+#include <unistd.h>
 
-enum fate {
-	FATE_NONE, /* this end never heard of the stream */
-	FATE_ASKED,
-	FATE_OPENING,
-	FATE_OPEN,
-	FATE_CLEAN,
-	FATE_LOCAL, /* reset or refused by this end */
-	FATE_PEER,  /* by the other */
-};
+#define MAX_ROUNDS 20000
 
-struct model_end {
-	enum fate fate;
-	unsigned code;
-	bool opened, refused, finished, eof;
-	bool waits; /* for WRITABLE, as a real application does */
-	uint64_t written, read;
-};
+struct sim_totals sim_totals;
 
-struct model_stream {
-	uint32_t id;
-	int opener;
-	struct link_dest dest;
-	struct model_end end[2];
-};
-
-struct sim {
-	const struct sim_options *options;
-	uint64_t random;
-	struct link *link[2];
-	int64_t now;
-	unsigned epoch;     /* of the relay */
-	unsigned joined[2]; /* the epoch that an end is in */
-	unsigned cuts;
-	struct buf queue[2]; /* by sender */
-	struct model_stream streams[MAX_STREAMS];
-	unsigned n_streams;
-	bool draining;
-	char wrong[512];
-};
-
-/* ---- chance ---- */
+/* ---- chance, words ---- */
 
 static uint64_t next_random(struct sim *sim)
 {
@@ -63,20 +21,19 @@ static uint64_t next_random(struct sim *sim)
 	return z ^ z >> 31;
 }
 
-static unsigned below(struct sim *sim, unsigned n)
+unsigned sim_below(struct sim *sim, unsigned n)
 {
 	return (unsigned)(next_random(sim) % n);
 }
 
-/* Small as often as large. */
-static unsigned size_below(struct sim *sim, unsigned max)
+unsigned sim_size(struct sim *sim, unsigned max)
 {
-	unsigned bits = 1 + below(sim, 17);
-	unsigned n = 1 + below(sim, 1u << bits);
+	unsigned bits = 1 + sim_below(sim, 17);
+	unsigned n = 1 + sim_below(sim, 1u << bits);
 	return n < max ? n : max;
 }
 
-static void PRINTF_LIKE(2, 3) wrong(struct sim *sim, const char *fmt, ...)
+void sim_wrong(struct sim *sim, const char *fmt, ...)
 {
 	if (*sim->wrong)
 		return;
@@ -86,446 +43,279 @@ static void PRINTF_LIKE(2, 3) wrong(struct sim *sim, const char *fmt, ...)
 	va_end(ap);
 }
 
-static uint8_t byte_at(uint32_t id, int from, uint64_t offset)
+void sim_trace(const struct sim *sim, const char *fmt, ...)
 {
-	return (uint8_t)(id * 31 + (unsigned)from * 101 + offset * 7 + (offset >> 8) * 13 + (offset >> 16));
-}
-
-static struct model_stream *find(struct sim *sim, uint32_t id)
-{
-	for (unsigned i = 0; i < sim->n_streams; i++)
-		if (sim->streams[i].id == id)
-			return &sim->streams[i];
-	return NULL;
-}
-
-/* ---- what the applications do ---- */
-
-static void open_stream(struct sim *sim, int at)
-{
-	if (sim->n_streams >= sim->options->streams || sim->n_streams >= MAX_STREAMS)
+	if (!sim->trace)
 		return;
-	struct link_dest dest = { .kind = LINK_KIND_SSH };
-	if (below(sim, 2)) {
-		dest.kind = LINK_KIND_TCP;
-		dest.port = (uint16_t)(1 + below(sim, 65535));
-		snprintf(dest.host, sizeof(dest.host), "host-%u", below(sim, 1000));
-	}
-	uint32_t id;
-	struct err e;
-	int rc = link_stream_open(sim->link[at], &dest, &id, &e);
-	if (rc == ERR_LIMIT)
-		return;
-	if (rc != 0) {
-		wrong(sim, "open: %s", e.text);
-		return;
-	}
-	if (find(sim, id))
-		wrong(sim, "id %u given twice", id);
-	struct model_stream *m = &sim->streams[sim->n_streams++];
-	*m = (struct model_stream){ .id = id, .opener = at, .dest = dest };
-	m->end[at].fate = FATE_OPENING;
+	va_list ap;
+	va_start(ap, fmt);
+	fprintf(stderr, "%8lld ms  ", (long long)sim->now);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
 }
 
-static void write_some(struct sim *sim, struct model_stream *m, int at, unsigned len)
-{
-	struct model_end *me = &m->end[at];
-	static uint8_t bytes[1 << 17];
-	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished || me->waits)
-		return;
-	for (unsigned i = 0; i < len; i++)
-		bytes[i] = byte_at(m->id, at, me->written + i);
-	size_t room = link_stream_room(sim->link[at], m->id);
-	size_t n = link_stream_write(sim->link[at], m->id, bytes, len);
-	if (n != (len < room ? len : room))
-		wrong(sim, "stream %u: wrote %zu of %u with room for %zu", m->id, n, len, room);
-	me->written += n;
-	me->waits = link_stream_room(sim->link[at], m->id) == 0;
-}
+/* ---- steps ---- */
 
-static void finish(struct sim *sim, struct model_stream *m, int at)
-{
-	struct model_end *me = &m->end[at];
-	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished || me->waits)
-		return;
-	link_stream_finish(sim->link[at], m->id);
-	me->finished = true;
-}
-
-static void reset(struct sim *sim, struct model_stream *m, int at)
-{
-	struct model_end *me = &m->end[at];
-	if (me->fate != FATE_OPEN && me->fate != FATE_OPENING)
-		return;
-	me->fate = FATE_LOCAL;
-	me->code = 9 + below(sim, 3);
-	link_stream_reset(sim->link[at], m->id, me->code, "by the simulator");
-}
-
-static void answer(struct sim *sim, struct model_stream *m, int at)
-{
-	struct model_end *me = &m->end[at];
-	if (me->fate != FATE_ASKED)
-		return;
-	int rc;
-	if (below(sim, 5)) {
-		rc = link_stream_accept(sim->link[at], m->id);
-		me->fate = FATE_OPEN;
-		me->opened = true;
-	} else {
-		me->fate = FATE_LOCAL;
-		me->refused = true;
-		me->code = 1 + below(sim, 4);
-		rc = link_stream_refuse(sim->link[at], m->id, me->code, "not today");
-	}
-	if (rc != 0)
-		wrong(sim, "stream %u: answer: %d", m->id, rc);
-}
-
-static void consume(struct sim *sim, struct model_stream *m, int at, size_t most)
-{
-	struct model_end *me = &m->end[at];
-	if (me->fate != FATE_OPEN)
-		return;
-	const void *data;
-	size_t n;
-	while (most && (n = link_stream_peek(sim->link[at], m->id, &data)) > 0) {
-		if (n > most)
-			n = most;
-		for (size_t i = 0; i < n; i++)
-			if (((const uint8_t *)data)[i] != byte_at(m->id, !at, me->read + i)) {
-				wrong(sim, "stream %u: wrong byte at %llu for end %d", m->id,
-				      (unsigned long long)(me->read + i), at);
-				return;
-			}
-		me->read += n;
-		most -= n;
-		link_stream_consume(sim->link[at], m->id, n);
-	}
-	if (me->read > m->end[!at].written)
-		wrong(sim, "stream %u: more read than written", m->id);
-}
-
-static void eof_done(struct sim *sim, struct model_stream *m, int at)
-{
-	struct model_end *me = &m->end[at];
-	if (me->fate == FATE_OPEN && me->eof)
-		link_stream_eof_done(sim->link[at], m->id);
-}
-
-/* ---- events ---- */
-
-static void on_open(struct sim *sim, int at, const struct link_event *ev)
-{
-	struct model_stream *m = find(sim, ev->stream);
-	if (!m || m->opener == at || m->end[at].fate != FATE_NONE) {
-		wrong(sim, "OPEN of stream %u at end %d", ev->stream, at);
-		return;
-	}
-	if (ev->dest.kind != m->dest.kind || ev->dest.port != m->dest.port || strcmp(ev->dest.host, m->dest.host) != 0)
-		wrong(sim, "stream %u: wrong destination", m->id);
-	m->end[at].fate = FATE_ASKED;
-}
-
-static void on_closed(struct sim *sim, int at, struct model_stream *m, const struct link_event *ev)
-{
-	struct model_end *me = &m->end[at], *other = &m->end[!at];
-	if (me->fate != FATE_OPEN && me->fate != FATE_OPENING && me->fate != FATE_ASKED)
-		wrong(sim, "stream %u: CLOSED at end %d, fate %d", m->id, at, me->fate);
-	me->code = ev->code;
-	if (ev->code == LINK_OK) {
-		if (me->read != other->written || !me->eof || !me->finished || !other->finished)
-			wrong(sim, "stream %u: closed clean at end %d with %llu of %llu bytes", m->id, at,
-			      (unsigned long long)me->read, (unsigned long long)other->written);
-		me->fate = FATE_CLEAN;
-		uint64_t in, out;
-		if (link_stream_bytes(sim->link[at], m->id, &in, &out) != 0 || in != me->read || out != me->written)
-			wrong(sim, "stream %u: byte counts", m->id);
-		return;
-	}
-	me->fate = FATE_PEER;
-	if (ev->code == LINK_LIMIT && other->fate == FATE_NONE) { /* refused by the link itself */
-		other->fate = FATE_LOCAL;
-		other->code = LINK_LIMIT;
-	}
-	if (other->fate != FATE_LOCAL || other->code != ev->code)
-		wrong(sim, "stream %u: closed with %u (%s) at end %d, but fate %d code %u", m->id, ev->code, ev->text,
-		      at, other->fate, other->code);
-}
-
-static void on_stream_event(struct sim *sim, int at, const struct link_event *ev)
-{
-	struct model_stream *m = find(sim, ev->stream);
-	if (!m) {
-		wrong(sim, "event %d for stream %u", ev->type, ev->stream);
-		return;
-	}
-	struct model_end *me = &m->end[at];
-	if (me->fate == FATE_LOCAL || me->fate == FATE_CLEAN || me->fate == FATE_PEER)
-		wrong(sim, "stream %u: event %d after its end", m->id, ev->type);
-	if (ev->type == LINK_EVENT_OPENED) {
-		if (me->fate != FATE_OPENING || !m->end[!at].opened)
-			wrong(sim, "stream %u: OPENED", m->id);
-		me->fate = FATE_OPEN;
-	} else if (ev->type == LINK_EVENT_EOF) {
-		if (me->eof || me->read != m->end[!at].written || !m->end[!at].finished)
-			wrong(sim, "stream %u: EOF at end %d", m->id, at);
-		me->eof = true;
-	} else if (ev->type == LINK_EVENT_WRITABLE) {
-		if (link_stream_room(sim->link[at], m->id) == 0)
-			wrong(sim, "stream %u: WRITABLE without room", m->id);
-		me->waits = false;
-	} else if (ev->type == LINK_EVENT_CLOSED) {
-		on_closed(sim, at, m, ev);
-	}
-}
-
-static void cut(struct sim *sim)
-{
-	sim->epoch++;
-	for (int i = 0; i < 2; i++)
-		buf_clear(&sim->queue[i]);
-}
-
-static void take_events(struct sim *sim, int at)
-{
-	struct link_event ev;
-	while (!*sim->wrong && link_next_event(sim->link[at], &ev)) {
-		if (ev.type == LINK_EVENT_OPEN)
-			on_open(sim, at, &ev);
-		else if (ev.type == LINK_EVENT_OVER)
-			wrong(sim, "session over at end %d: %u %s", at, ev.code, ev.text);
-		else if (ev.type == LINK_EVENT_STALLED)
-			cut(sim);
-		else if (ev.type != LINK_EVENT_UP)
-			on_stream_event(sim, at, &ev);
-	}
-}
-
-/* ---- the wire ---- */
-
-static void join(struct sim *sim, int at)
-{
-	struct err e;
-	if (sim->joined[at] == sim->epoch)
-		return;
-	if (link_epoch_start(sim->link[at], sim->now, &e) != 0)
-		wrong(sim, "epoch start: %s", e.text);
-	sim->joined[at] = sim->epoch;
-}
-
-static void send_some(struct sim *sim, int at, size_t most)
-{
-	static uint8_t bytes[1 << 17];
-	struct buf *queue = &sim->queue[at];
-	bool dropped = sim->joined[at] != sim->epoch;
-	size_t room = dropped ? QUEUE : QUEUE - queue->len;
-	if (most > room)
-		most = room;
-	if (most == 0)
-		return;
-	bool had = link_has_output(sim->link[at]);
-	size_t n = link_output(sim->link[at], bytes, most, sim->now);
-	if (n > most || (had && n == 0))
-		wrong(sim, "end %d: output of %zu bytes into %zu", at, n, most);
-	if (!dropped)
-		buf_add(queue, bytes, n);
-}
-
-static void deliver_some(struct sim *sim, int to, size_t most)
-{
-	struct buf *queue = &sim->queue[!to];
-	if (sim->joined[to] != sim->epoch || queue->len == 0)
-		return;
-	size_t n = most < queue->len ? most : queue->len;
-	if (sim->options->tamper && !sim->draining && below(sim, 40) == 0)
-		queue->bytes[queue->head + below(sim, (unsigned)n)] ^= (uint8_t)(1u << below(sim, 8));
-	/* of exactly its size, so that a sanitizer sees a read behind it */
-	uint8_t *copy = malloc(n);
-	memcpy(copy, buf_data(queue), n);
-	buf_consume(queue, n);
-	struct err e;
-	int rc = link_input(sim->link[to], copy, n, sim->now, &e);
-	free(copy);
-	if (rc == 0)
-		return;
-	if (!sim->options->tamper)
-		wrong(sim, "input at end %d: %s", to, e.text);
-	cut(sim);
-}
-
-static void lose_or_cut(struct sim *sim)
-{
-	if (sim->cuts >= sim->options->cuts)
-		return;
-	sim->cuts++;
-	cut(sim);
-	for (int i = 0; i < 2; i++)
-		if (below(sim, 2))
-			link_epoch_lost(sim->link[i], sim->now);
-}
-
-static void pass_time(struct sim *sim, unsigned ms)
+static void pass_time(struct sim *sim, int64_t ms)
 {
 	sim->now += ms;
-	for (int i = 0; i < 2; i++)
-		link_tick(sim->link[i], sim->now);
+	for (int at = 0; at < 2; at++)
+		link_tick(sim->end[at].link, sim->now);
+	net_tick(sim);
 }
-
-/* ---- one run ---- */
 
 static struct model_stream *any_stream(struct sim *sim)
 {
-	return sim->n_streams ? &sim->streams[below(sim, sim->n_streams)] : NULL;
+	return sim->n_streams ? &sim->streams[sim_below(sim, sim->n_streams)] : NULL;
 }
 
-static void stream_step(struct sim *sim, int at, unsigned what)
+static void step_write(struct sim *sim, int at)
 {
+	struct model_stream *m = any_stream(sim);
+	if (m)
+		app_write(sim, m, at, sim_size(sim, 1 << 17));
+}
+
+static void step_consume(struct sim *sim, int at)
+{
+	struct model_stream *m = any_stream(sim);
+	if (m)
+		app_consume(sim, m, at, sim_size(sim, 1 << 17));
+}
+
+static void step_stream(struct sim *sim, int at)
+{
+	static void (*const acts[])(struct sim *, struct model_stream *, int) = {
+		app_answer, app_answer, app_answer, app_finish, app_eof_done, app_eof_done,
+	};
 	struct model_stream *m = any_stream(sim);
 	if (!m)
 		return;
-	if (what < 30)
-		write_some(sim, m, at, size_below(sim, 1 << 17));
-	else if (what < 55)
-		consume(sim, m, at, size_below(sim, 1 << 17));
-	else if (what < 62)
-		answer(sim, m, at);
-	else if (what < 66)
-		finish(sim, m, at);
-	else if (what < 70)
-		eof_done(sim, m, at);
-	else if (what < 71)
-		reset(sim, m, at);
+	if (sim_below(sim, 24) == 0)
+		app_reset(sim, m, at);
+	else
+		acts[sim_below(sim, sizeof(acts) / sizeof(*acts))](sim, m, at);
 }
+
+static void step_send(struct sim *sim, int at)
+{
+	net_send(sim, at, sim_size(sim, 1 << 17));
+}
+
+static void step_forward(struct sim *sim, int at)
+{
+	net_forward(sim, at, sim_size(sim, 1 << 17));
+}
+
+static void step_read(struct sim *sim, int at)
+{
+	net_read(sim, at, sim_size(sim, 1 << 17));
+}
+
+static bool needs_leg(const struct sim *sim, int at)
+{
+	return (sim->end[at].leg < 0 || sim->end[at].want_new) && !net_knocks(sim, at);
+}
+
+static void step_connect(struct sim *sim, int at)
+{
+	if (needs_leg(sim, at))
+		net_attach(sim, at);
+	else
+		net_admit(sim, at);
+}
+
+/* Whatever is to be moved, moves. */
+static void step_flow(struct sim *sim, int at)
+{
+	for (unsigned n = 1 + sim_below(sim, 6); n > 0; n--, at = !at) {
+		step_connect(sim, at);
+		net_send(sim, at, SIM_QUEUE);
+		net_forward(sim, at, SIM_QUEUE);
+		net_read(sim, !at, SIM_QUEUE);
+	}
+}
+
+static void step_time(struct sim *sim, int at)
+{
+	(void)at;
+	pass_time(sim, sim_below(sim, sim->pace));
+}
+
+static void step_cut(struct sim *sim, int at)
+{
+	net_cut(sim, at);
+	if (sim_below(sim, 3) == 0)
+		net_cut(sim, !at);
+}
+
+static void step_restart(struct sim *sim, int at)
+{
+	(void)at;
+	net_restart(sim);
+}
+
+static void step_leap(struct sim *sim, int at)
+{
+	(void)at;
+	pass_time(sim, sim_below(sim, 15 * 60 * 1000));
+}
+
+static const struct {
+	unsigned weight;
+	void (*act)(struct sim *, int at);
+	enum sim_fault fault; /* 0: none */
+} steps[] = {
+	{ 30, step_write, 0 },         { 25, step_consume, 0 },
+	{ 16, step_stream, 0 },        { 6, app_open, 0 },
+	{ 45, step_send, 0 },          { 45, step_forward, 0 },
+	{ 45, step_read, 0 },          { 12, step_connect, 0 },
+	{ 25, step_flow, 0 },          { 5, step_time, 0 },
+	{ 3, net_unstick, 0 },         { 2, step_cut, SIM_CUT },
+	{ 1, net_hole, SIM_HOLE },     { 2, net_stick, SIM_STICK },
+	{ 2, net_attach, SIM_ATTACH }, { 1, step_restart, SIM_RESTART },
+	{ 1, step_leap, SIM_LEAP },
+};
+#define N_STEPS (sizeof(steps) / sizeof(*steps))
 
 static void step(struct sim *sim)
 {
-	int at = (int)below(sim, 2);
-	unsigned what = below(sim, 200);
-	if (what < 71)
-		stream_step(sim, at, what);
-	else if (what < 77)
-		open_stream(sim, at);
-	else if (what < 130)
-		send_some(sim, at, size_below(sim, 1 << 17));
-	else if (what < 180)
-		deliver_some(sim, at, size_below(sim, 1 << 17));
-	else if (what < 190)
-		join(sim, at);
-	else if (what < 194)
-		pass_time(sim, below(sim, 40));
-	else if (what < 197)
-		lose_or_cut(sim);
-}
-
-/* Everything that was begun is brought to its end over a good wire. */
-static void drain_step(struct sim *sim)
-{
-	for (int at = 0; at < 2; at++) {
-		join(sim, at);
-		for (unsigned i = 0; i < sim->n_streams; i++) {
-			struct model_stream *m = &sim->streams[i];
-			answer(sim, m, at);
-			finish(sim, m, at);
-			consume(sim, m, at, SIZE_MAX);
-			take_events(sim, at);
-			eof_done(sim, m, at);
-		}
-		send_some(sim, at, QUEUE);
-		deliver_some(sim, !at, QUEUE);
-		take_events(sim, at);
-		take_events(sim, !at);
+	unsigned total = 0, i = 0;
+	for (unsigned k = 0; k < N_STEPS; k++)
+		total += steps[k].weight;
+	unsigned n = sim_below(sim, total);
+	int at = (int)sim_below(sim, 2);
+	while (n >= steps[i].weight)
+		n -= steps[i++].weight;
+	if (steps[i].fault) {
+		if (!(sim->options->kinds & steps[i].fault) || sim->faults >= sim->options->faults ||
+		    sim_below(sim, sim->calm))
+			return;
+		sim->faults++;
 	}
-	pass_time(sim, 10);
+	steps[i].act(sim, at);
 }
 
-static bool is_settled(struct sim *sim)
+/* ---- the end of a run ---- */
+
+static void drain_end(struct sim *sim, int at)
 {
-	for (int i = 0; i < 2; i++)
-		if (link_has_output(sim->link[i]) || sim->queue[i].len || sim->link[i]->n_streams)
+	if (needs_leg(sim, at)) {
+		net_attach(sim, at);
+		sim->moved = true;
+	}
+	net_admit(sim, at);
+	for (unsigned i = 0; i < sim->n_streams; i++) {
+		struct model_stream *m = &sim->streams[i];
+		app_answer(sim, m, at);
+		app_finish(sim, m, at);
+		app_consume(sim, m, at, SIZE_MAX);
+		app_take_events(sim, at);
+		app_eof_done(sim, m, at);
+	}
+	net_send(sim, at, SIM_QUEUE);
+	net_forward(sim, at, SIM_QUEUE);
+	net_read(sim, !at, SIM_QUEUE);
+	app_take_events(sim, at);
+	app_take_events(sim, !at);
+}
+
+static void leap_to_next(struct sim *sim)
+{
+	int64_t next = net_deadline(sim);
+	for (int at = 0; at < 2; at++)
+		if (link_deadline(sim->end[at].link) < next)
+			next = link_deadline(sim->end[at].link);
+	pass_time(sim, next > sim->now && next < INT64_MAX ? next - sim->now : 1);
+}
+
+static bool is_settled(const struct sim *sim)
+{
+	for (int at = 0; at < 2; at++)
+		if (sim->end[at].link->n_streams || link_has_output(sim->end[at].link))
 			return false;
-	return true;
+	return net_idle(sim);
 }
 
-static void check_fates(struct sim *sim, const struct model_stream *m)
+static void drain(struct sim *sim)
 {
-	const struct model_end *a = &m->end[m->opener], *b = &m->end[!m->opener];
-	bool ok;
-	if (a->fate == FATE_CLEAN)
-		ok = b->fate == FATE_CLEAN || (b->fate == FATE_LOCAL && b->opened);
-	else if (a->fate == FATE_PEER)
-		ok = b->fate == FATE_LOCAL && a->code == b->code;
-	else /* the other end may have finished, reset it too, or never have heard of it */
-		ok = a->fate == FATE_LOCAL && b->fate != FATE_OPEN && b->fate != FATE_ASKED;
-	if (!ok)
-		wrong(sim, "stream %u: fates %d/%u and %d/%u do not agree", m->id, a->fate, a->code, b->fate, b->code);
+	sim_trace(sim, "--- from here on all is brought to its end");
+	sim->draining = true;
+	sim->draining_since = sim->now;
+	net_unstick(sim, 0);
+	net_unstick(sim, 1);
+	unsigned rounds = 0;
+	do {
+		sim->moved = false;
+		drain_end(sim, 0);
+		drain_end(sim, 1);
+		if (!sim->moved)
+			leap_to_next(sim);
+	} while (!*sim->wrong && !is_settled(sim) && ++rounds < MAX_ROUNDS);
+	if (rounds >= MAX_ROUNDS)
+		sim_wrong(sim, "does not come to an end");
+	if (!*sim->wrong)
+		app_check_end(sim);
 }
 
-static void check_rest(struct sim *sim)
-{
-	for (unsigned i = 0; i < sim->n_streams; i++)
-		check_fates(sim, &sim->streams[i]);
-	for (int i = 0; i < 2; i++) {
-		const struct link *l = sim->link[i];
-		if (l->n_live || l->held || l->retained || l->promised || l->flight || l->asking ||
-		    !list_empty(&l->control) || !list_empty(&l->lazy))
-			wrong(sim,
-			      "end %d keeps: live %zu, held %zu, retained %llu, promised %llu, in flight %llu, asking "
-			      "%zu",
-			      i, l->n_live, l->held, (unsigned long long)l->retained, (unsigned long long)l->promised,
-			      (unsigned long long)l->flight, l->asking);
-	}
-}
+/* ---- one run, many runs ---- */
 
 static void set_up(struct sim *sim, uint64_t seed, const struct sim_options *options)
 {
 	static const uint32_t windows[] = { 256, 1000, 4096, 20000, 65536 };
-	*sim = (struct sim){ .options = options, .random = seed, .now = 1000, .epoch = 1 };
+	*sim = (struct sim){ .options = options, .random = seed, .now = 1000, .trace = getenv("LINK_SIM_TRACE") };
 	for (int i = 0; i < 2; i++) {
 		struct link_config c = { .role = i ? LINK_TARGET : LINK_CLIENT, .key = wire_keys()->key[i] };
-		c.initial_window = windows[below(sim, 5)];
-		c.window = c.initial_window * (1 + below(sim, 8));
-		c.session_window = c.window * (1 + below(sim, 3));
-		c.max_streams = 1 + below(sim, 12);
+		c.initial_window = windows[sim_below(sim, 5)];
+		c.window = c.initial_window * (1 + sim_below(sim, 8));
+		c.session_window = c.window * (1 + sim_below(sim, 3));
+		c.max_streams = 1 + sim_below(sim, 12);
 		memcpy(c.peer_pin, wire_keys()->pin[!i], sizeof(c.peer_pin));
 		struct err e;
-		if (link_new(&c, &sim->link[i], &e) != 0)
+		if (link_new(&c, &sim->end[i].link, &e) != 0)
 			fail_msg("%s", e.text);
-		buf_init(&sim->queue[i], QUEUE);
 	}
+	sim->calm = 1u << sim_below(sim, 6);
+	sim->pace = 10u << sim_below(sim, 8);
+	net_birth(sim);
 }
 
 const char *sim_run(uint64_t seed, const struct sim_options *options)
 {
 	static struct sim sim;
 	set_up(&sim, seed, options);
-	unsigned steps = 1 + below(&sim, options->steps);
-	for (unsigned i = 0; i < steps && !*sim.wrong; i++) {
+	unsigned steps_left = 1 + sim_below(&sim, options->steps);
+	while (steps_left-- && !*sim.wrong) {
 		step(&sim);
-		take_events(&sim, 0);
-		take_events(&sim, 1);
+		for (int at = 0; at < 2; at++) {
+			app_take_events(&sim, at);
+			app_check_memory(&sim, at);
+		}
 	}
-	sim.draining = true;
-	unsigned rounds = 0;
-	do {
-		drain_step(&sim);
-	} while (!*sim.wrong && !is_settled(&sim) && ++rounds < 20000);
-	if (rounds >= 20000)
-		wrong(&sim, "does not come to an end");
 	if (!*sim.wrong)
-		check_rest(&sim);
-	for (int i = 0; i < 2; i++) {
-		link_free(&sim.link[i]);
-		buf_free(&sim.queue[i]);
-	}
+		drain(&sim);
+	for (int at = 0; at < 2; at++)
+		link_free(&sim.end[at].link);
+	net_death(&sim);
 	return *sim.wrong ? sim.wrong : NULL;
 }
 
-void sim_run_many(uint64_t first_seed, unsigned runs, const struct sim_options *options)
+static void tell_failure(const char *name, uint64_t seed, const char *bad)
+{
+	char program[512];
+	ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	program[n > 0 ? n : 0] = '\0';
+	fail_msg("%s\nreplay (LINK_SIM_TRACE=1 as well: what happens): LINK_SIM_SEED=%llu %s %s", bad,
+		 (unsigned long long)seed, program, name);
+}
+
+void sim_run_many(const char *name, uint64_t first_seed, unsigned runs, const struct sim_options *options)
 {
 	const char *only = getenv("LINK_SIM_SEED"), *more = getenv("LINK_SIM_RUNS");
 	if (more)
 		runs = (unsigned)strtoul(more, NULL, 10);
+	sim_totals = (struct sim_totals){ 0 };
 	if (only) {
 		first_seed = strtoull(only, NULL, 10);
 		runs = 1;
@@ -533,6 +323,14 @@ void sim_run_many(uint64_t first_seed, unsigned runs, const struct sim_options *
 	for (uint64_t seed = first_seed; seed < first_seed + runs; seed++) {
 		const char *bad = sim_run(seed, options);
 		if (bad)
-			fail_msg("LINK_SIM_SEED=%llu: %s", (unsigned long long)seed, bad);
+			tell_failure(name, seed, bad);
 	}
+	const struct sim_totals *t = &sim_totals;
+	if (more)
+		print_message("%u runs: %llu epochs, %llu stalls, %llu MB in streams (%llu closed, %llu reset, %llu "
+			      "refused), %llu kB of old epochs\n",
+			      runs, (unsigned long long)t->epochs, (unsigned long long)t->stalls,
+			      (unsigned long long)t->bytes / 1000000, (unsigned long long)t->clean,
+			      (unsigned long long)t->reset, (unsigned long long)t->refused,
+			      (unsigned long long)t->gated / 1000);
 }

@@ -5,13 +5,13 @@
 static void test_cuts(void **state)
 {
 	(void)state;
-	sim_run_many(1, 100, &(struct sim_options){ .steps = 2000, .streams = 12, .cuts = 6 });
+	SIM_RUN_MANY(1, 100, .steps = 2000, .streams = 12, .faults = 12, .kinds = SIM_ALL);
 }
 
 static void test_tampering(void **state)
 {
 	(void)state;
-	sim_run_many(1001, 60, &(struct sim_options){ .steps = 2000, .streams = 8, .cuts = 2, .tamper = true });
+	SIM_RUN_MANY(1000001, 60, .steps = 2000, .streams = 8, .faults = 4, .kinds = SIM_ALL, .tamper = true);
 }
 
 int main(int argc, char **argv)
