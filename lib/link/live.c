@@ -48,12 +48,11 @@ int live_pong(struct link *link, uint64_t number, struct err *e)
 	return 0;
 }
 
-/* A stall of the handshake that nobody has taken yet is over; the epoch has its own still before it. */
+/* A stall of the handshake is over; the epoch has its own still before it. */
 void live_up(struct link *link)
 {
 	link->up_at = link->now;
-	if (link->event_mask & EVENT_STALLED)
-		link->stalled_told = false;
+	link->stalled_told = false;
 	link->event_mask &= ~(unsigned)EVENT_STALLED;
 }
 

@@ -184,7 +184,7 @@ static void test_waiting_for_a_new_leg_is_not_life(void **state)
 	wire_free(&w);
 }
 
-/* The handshake took too long, but the caller was not told yet when it ended. */
+/* The handshake took too long, but ended; whether the caller was told or not, and though nothing more is heard. */
 static void test_late_handshake_is_watched_still(void **state)
 {
 	(void)state;
@@ -192,10 +192,40 @@ static void test_late_handshake_is_watched_still(void **state)
 	wire_init(&w, NULL);
 	wire_start(&w);
 	pass(&w, 10000);
+	wire_expect(&w, LINK_TARGET, LINK_EVENT_STALLED);
 	wire_run(&w);
-	wire_expect(&w, LINK_CLIENT, LINK_EVENT_UP);
-	wire_expect(&w, LINK_TARGET, LINK_EVENT_UP);
-	assert_int_equal(time_to_stall(&w, wire_stream(&w)), 3000);
+	for (int i = 0; i < 2; i++) {
+		wire_expect(&w, (enum link_role)i, LINK_EVENT_UP);
+		wire_expect_none(&w, (enum link_role)i);
+	}
+	pass(&w, 10000);
+	swallow(&w, LINK_CLIENT);
+	swallow(&w, LINK_TARGET);
+	pass(&w, 3000);
+	wire_expect(&w, LINK_CLIENT, LINK_EVENT_STALLED);
+	wire_expect(&w, LINK_TARGET, LINK_EVENT_STALLED);
+	wire_free(&w);
+}
+
+/* What comes too late for one limit is in time for the next. */
+static void test_heard_again_is_watched_again(void **state)
+{
+	(void)state;
+	struct wire w;
+	wire_up(&w, NULL);
+	uint32_t id = wire_stream(&w);
+	for (int i = 0; i < 2; i++) {
+		static uint8_t late[4096];
+		wire_write(&w, LINK_CLIENT, id, "x");
+		size_t n = link_output(w.end[0], late, sizeof(late), w.now);
+		pass(&w, i == 0 ? 2999 : 5999);
+		wire_expect_none(&w, LINK_CLIENT);
+		pass(&w, 1);
+		wire_expect(&w, LINK_CLIENT, LINK_EVENT_STALLED);
+		assert_int_equal(link_input(w.end[1], late, n, w.now, NULL), 0);
+		wire_run(&w);
+		assert_string_equal(wire_read(&w, LINK_TARGET, id), "x");
+	}
 	wire_free(&w);
 }
 
@@ -297,6 +327,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_dead_time_doubles),
 		cmocka_unit_test(test_waiting_for_a_new_leg_is_not_life),
 		cmocka_unit_test(test_late_handshake_is_watched_still),
+		cmocka_unit_test(test_heard_again_is_watched_again),
 		cmocka_unit_test(test_busy_ping_after_1_s_dead_after_3_s),
 		cmocka_unit_test(test_slow_reader_is_not_a_dead_link),
 		cmocka_unit_test(test_open_without_answer_is_outstanding),
