@@ -3,16 +3,14 @@ it was. Each cause meets a forward, a stream on standard input and output, and a
 
 import json
 import os
-import pty
-import re
-import select
 import signal
 import subprocess
 import termios
 import time
 
 import pytest
-from harness import CLI, LIMIT, USER, LineReader, Stack, TcpServer, echo_until_eof, wait_for
+from harness import LIMIT, USER, LineReader, Stack, TcpServer, echo_until_eof, wait_for
+from terminal import Terminal
 from test_refusals import jwt_stack  # noqa: F401
 
 
@@ -140,44 +138,6 @@ def test_forbidden_to_come_back(proxied):
     proxied.proxy.held = False
     # Whichever is first: the refusal at the attach, or the end of what policy no longer allows.
     clients.end_with(232, "tunnel:ResumeSession", or_code=241)
-
-
-class Terminal:
-    """tunnel-cli as the only process of a terminal."""
-
-    def __init__(self, stack, *args):
-        self.seen, self.stack = b"", stack
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execve(str(CLI), [str(CLI), *map(str, args)], stack.env(TERM="xterm", PS1="$ ", TZ="UTC"))
-        self.modes = termios.tcgetattr(self.fd)
-
-    def until(self, pattern):
-        end = time.monotonic() + LIMIT
-        while not re.search(pattern, self.seen):
-            assert time.monotonic() < end, self.seen.decode(errors="replace") + self.stack.tails()
-            if select.select([self.fd], [], [], 0.2)[0]:
-                try:
-                    self.seen += os.read(self.fd, 4096)
-                except OSError:
-                    break
-        match = re.search(pattern, self.seen)
-        assert match, self.seen
-        return match
-
-    def type(self, text):
-        os.write(self.fd, text.encode())
-
-    def exit_code(self):
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-    def close(self):
-        os.close(self.fd)
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
 
 
 @pytest.fixture
