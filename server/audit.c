@@ -223,6 +223,46 @@ int audit_append_blocking(struct audit *audit, const char *event, json_t *fields
 
 /* --- read --- */
 
+uint64_t audit_seq_anythread(struct audit *audit)
+{
+	pthread_mutex_lock(&audit->chain);
+	uint64_t seq = audit->seq;
+	pthread_mutex_unlock(&audit->chain);
+	return seq;
+}
+
+struct sought {
+	const char *event, *session;
+	uint64_t last, n;
+	bool found;
+};
+
+static int seek(void *arg, const char *key, json_t *record, uint64_t seq)
+{
+	(void)key;
+	struct sought *s = arg;
+	const char *event = json_string_value(json_object_get(record, "event"));
+	const char *session = json_string_value(json_object_get(record, "session"));
+	s->found = event && session && strcmp(event, s->event) == 0 && strcmp(session, s->session) == 0;
+	s->last = seq;
+	s->n++;
+	return s->found;
+}
+
+int audit_has_blocking(struct audit *audit, uint64_t from, const char *event, const char *session, bool *out_has,
+		       struct err *e)
+{
+	struct sought s = { .event = event, .session = session, .last = from ? from - 1 : 0 };
+	do {
+		s.n = 0;
+		int rc = store_read_blocking(audit->store, LOG_NAME, s.last + 1, LIMIT_SCAN_PAGE, seek, &s, e);
+		if (rc != 0)
+			return err_wrap(e, "looking for %s in the audit log", event);
+	} while (!s.found && s.n >= LIMIT_SCAN_PAGE);
+	*out_has = s.found;
+	return 0;
+}
+
 struct page {
 	json_t *records;
 	uint64_t next;

@@ -5,6 +5,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct server;
@@ -16,6 +17,11 @@ void audit_close(struct audit **audit);
  * fields: an object, stolen, whatever the outcome; NULL (making it failed) is ERR_INVALID. Adds at, node, event, prev
  * and hash; those names and seq are not for callers (ERR_INVALID). 0 when durable. */
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e);
+/* The log is known up to here: what is appended from now on has a higher number. Any thread. */
+uint64_t audit_seq_anythread(struct audit *audit);
+/* Is there such an event of that session from a sequence number on? */
+int audit_has_blocking(struct audit *audit, uint64_t from, const char *event, const char *session, bool *out_has,
+		       struct err *e);
 /* Records from a sequence number on, at most limit; *out_records is an array of {seq, …record}. */
 int audit_read_blocking(struct audit *audit, uint64_t from, uint32_t limit, json_t **out_records, uint64_t *out_next,
 			struct err *e);

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "server/audit.h"
 #include "server/relay.h"
 #include "server/server.h"
 #include "server/store.h"
@@ -71,6 +72,14 @@ int record_client_pin(const char *client_key, char out[KEY_PIN_TEXT], struct err
 		return err_set(e, ERR_INVALID, "body.client_key: not a P-256 public key in base64url DER");
 	key_pin_text(pin, out);
 	return 0;
+}
+
+void record_owe(struct server *server, json_t *doc)
+{
+	/* An older debt stands behind less. */
+	if (!json_is_true(json_object_get(doc, "unfinished")))
+		json_object_set_new(doc, "owed_seq", json_integer((json_int_t)audit_seq_anythread(server->audit)));
+	json_object_set_new(doc, "unfinished", json_true());
 }
 
 bool record_is_of(const json_t *doc, const struct identity *id)

@@ -29,6 +29,8 @@ int64_t record_generation(const json_t *doc); /* 1 until somebody resumes it fro
 bool record_had_token(const json_t *doc, const char *hash);
 /* client_key of a request: its pin. ERR_INVALID. */
 int record_client_pin(const char *client_key, char out[KEY_PIN_TEXT], struct err *e);
+/* Something of it still has to reach the audit log; where that will stand is behind what is there now. */
+void record_owe(struct server *server, json_t *doc);
 /* Its caller is the one who started it. */
 bool record_is_of(const json_t *doc, const struct identity *id);
 

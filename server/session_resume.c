@@ -187,7 +187,7 @@ static int change_to_resumed(void *arg, json_t *doc, struct err *e)
 	json_object_set_new(doc, "target_token", json_string(hash));
 	json_object_set_new(doc, "client_pin", json_string(r->client_pin));
 	json_object_set_new(doc, "generation", json_integer(r->generation));
-	json_object_set_new(doc, "unfinished", json_true());
+	record_owe(r->server, doc);
 	json_object_set_new(doc, "resume_owed",
 			    json_pack("{s:I, s:s, s:s}", "generation", (json_int_t)r->generation, "remote_address",
 				      r->remote_address, "credential", r->id->credential));
@@ -200,7 +200,7 @@ static int write_record(struct resume *r, struct session_started *out, struct er
 	r->generation = record_generation(r->doc) + 1;
 	int rc = 0;
 	if (json_object_get(r->doc, "resume_owed")) /* of an earlier one, which could not be written */
-		rc = session_settle_blocking(r->server, r->session, e);
+		rc = session_settle_blocking(r->server, r->session, false, e);
 	if (rc == 0)
 		rc = record_change_blocking(r->server, r->session, change_to_resumed, r, &now, e);
 	if (rc == 0) {
@@ -221,7 +221,7 @@ static int hand_over(struct resume *r, struct err *e)
 	struct sessions *s = r->server->sessions;
 	session_table_change(s->live, r->session, renew_row, &r->generation);
 	relay_renew_anythread(r->server->relay, r->session, r->generation);
-	if (session_settle_blocking(r->server, r->session, e))
+	if (session_settle_blocking(r->server, r->session, true, e))
 		return err_set(e, ERR_UNAVAILABLE, "the resumption could not be recorded, try again");
 	session_table_keep_token(s->live, r->session, r->target_token);
 	/* An agent that has gone in between is offered it when it is back. */

@@ -324,7 +324,7 @@ static json_t *make_record(const struct start *s, struct err *e)
 	json_object_set_new(doc, "node", json_string(s->server->node));
 	json_object_set_new(doc, "relay_url", json_string(s->server->public_url));
 	json_object_set_new(doc, "grant", session_grant(s->kind, s->login, s->allow, expires_ms));
-	json_object_set_new(doc, "unfinished", json_true());
+	record_owe(s->server, doc);
 	return doc;
 }
 
@@ -335,7 +335,7 @@ static int write_start(struct start *s, json_t *doc, struct err *e)
 	int rc = record_put_blocking(server, doc, TUNNEL_VERSION_NONE, NULL, e);
 	if (rc)
 		return rc;
-	rc = session_settle_blocking(server, s->session, e);
+	rc = session_settle_blocking(server, s->session, true, e);
 	if (rc == 0 && !session_adopt(server->sessions, doc, clock_mono_ms()))
 		rc = err_set(e, ERR_NOMEM, "out of memory");
 	if (rc == 0)

@@ -32,8 +32,9 @@ struct sessions {
 
 /* Puts a record's session into the live table. */
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms);
-/* Writes the audit records that an unfinished record owes (start, resumption, end) and clears the mark. */
-int session_settle_blocking(struct server *server, const char *id, struct err *e);
+/* Writes the audit records that an unfinished record owes (start, resumption, end) and clears the mark. fresh: the
+ * caller has made the debt just now, so nobody has tried to pay it; else the log is asked first. */
+int session_settle_blocking(struct server *server, const char *id, bool fresh, struct err *e);
 /* Ended, being ended, or past its time (then this ends it): out->close_code says so. */
 void session_check_alive_blocking(struct server *server, const json_t *record, struct attach_decision *out);
 

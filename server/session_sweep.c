@@ -160,7 +160,7 @@ static void settle(struct sessions *s, const json_t *doc, bool starting, int64_t
 		return;
 	if (!record_ended(doc) && !resumed) /* nobody ever got its tokens */
 		end_by_server(s->server, id, 4013, "the server stopped while the session was starting");
-	else if (session_settle_blocking(s->server, id, &e))
+	else if (session_settle_blocking(s->server, id, false, &e))
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e.text }),
 			 "an audit record of a session is still owed");
 }

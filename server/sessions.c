@@ -4,8 +4,8 @@
  *
  * So an end goes: mark the live row (first reason wins), cut both legs and tell the agent at once, then compare-and-set
  * the record to "ended" and "unfinished", append to the audit log, clear "unfinished". Whatever fails is tried again by
- * the sweep: from the row while this process lives, from the "unfinished" index after a crash. A start owes its audit
- * record in the same way. */
+ * the sweep: from the row while this process lives, from the "unfinished" index after a crash. Starts and resumptions
+ * owe their audit records in the same way, and each is there once: "owed_seq" says from where on to look for it. */
 #include "server/sessions.h"
 
 #include "base/clock.h"
@@ -155,7 +155,7 @@ static int change_to_ended(void *arg, json_t *doc, struct err *e)
 		json_object_set_new(doc, "start_owed", json_true());
 	json_object_set_new(doc, "state", json_string("ended"));
 	json_object_set_new(doc, "ended_ms", json_integer(clock_wall_ms()));
-	json_object_set_new(doc, "unfinished", json_true());
+	record_owe(c->server, doc);
 	json_object_set_new(doc, "bytes_up", json_integer((json_int_t)info.bytes_up));
 	json_object_set_new(doc, "bytes_down", json_integer((json_int_t)info.bytes_down));
 	json_object_set_new(
@@ -203,6 +203,7 @@ static int change_to_settled(void *arg, json_t *doc, struct err *e)
 		return 0;
 	}
 	json_object_del(doc, "unfinished");
+	json_object_del(doc, "owed_seq");
 	json_object_del(doc, "start_owed");
 	json_object_del(doc, "resume_owed");
 	return 0;
@@ -218,27 +219,39 @@ static int audit_resume(struct server *server, const json_t *record, struct err 
 	return audit_append_blocking(server->audit, "session.resume", fields, e);
 }
 
-static int pay(struct server *server, const char *id, struct err *e)
+/* A debt that may have been paid by somebody who died, or got no answer, before he could say so is looked for first. */
+static int pay_one(struct server *server, const json_t *doc, bool fresh, const char *event,
+		   int (*append)(struct server *server, const json_t *record, struct err *e), struct err *e)
+{
+	bool there = false;
+	uint64_t from = (uint64_t)record_int(doc, "owed_seq") + 1;
+	int rc = fresh ? 0 : audit_has_blocking(server->audit, from, event, record_text(doc, "id"), &there, e);
+	return rc || there ? rc : append(server, doc, e);
+}
+
+static int pay(struct server *server, const char *id, bool fresh, struct err *e)
 {
 	json_auto_t *doc = NULL;
 	int rc = record_get_blocking(server, id, &doc, NULL, e);
 	if (rc || !json_is_true(json_object_get(doc, "unfinished")))
 		return rc;
 	bool ended = record_ended(doc), resumed = json_object_get(doc, "resume_owed") != NULL;
-	if (json_is_true(json_object_get(doc, "start_owed")) || (!ended && !resumed))
-		rc = audit_start(server, doc, e);
+	bool started = json_is_true(json_object_get(doc, "start_owed")) || (!ended && !resumed);
+	fresh &= started + resumed + ended == 1; /* several: the older one was somebody else's */
+	if (started)
+		rc = pay_one(server, doc, fresh, "session.start", audit_start, e);
 	if (rc == 0 && resumed)
-		rc = audit_resume(server, doc, e);
+		rc = pay_one(server, doc, fresh, "session.resume", audit_resume, e);
 	if (rc == 0 && ended)
-		rc = audit_end(server, doc, e);
+		rc = pay_one(server, doc, fresh, "session.end", audit_end, e);
 	return rc ? rc : record_change_blocking(server, id, change_to_settled, &ended, NULL, e);
 }
 
-int session_settle_blocking(struct server *server, const char *id, struct err *e)
+int session_settle_blocking(struct server *server, const char *id, bool fresh, struct err *e)
 {
 	pthread_mutex_t *lock = &server->sessions->settling[session_table_hash(id) % SESSION_SETTLERS];
 	pthread_mutex_lock(lock);
-	int rc = pay(server, id, e);
+	int rc = pay(server, id, fresh, e);
 	pthread_mutex_unlock(lock);
 	return rc;
 }
@@ -254,7 +267,7 @@ static int write_end(struct server *server, const char *id, const struct ending 
 	if (change.stale)
 		return err_set(e, ERR_CONFLICT, "session %s: " RELAY_RESUMED_TEXT, id);
 	struct err why;
-	rc = session_settle_blocking(server, id, &why);
+	rc = session_settle_blocking(server, id, !change.had_ended, &why);
 	*out_settled = rc == 0;
 	if (rc)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", why.text }),
