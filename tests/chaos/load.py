@@ -31,7 +31,7 @@ from content import BLOCK, Checker, Content, Wrong
 PIECE = 1 << 18
 PING = struct.Struct(">8sQQ40s")
 PAIR = struct.Struct("<QQ")
-LIVE = struct.Struct("<QQQQ")  # bytes (or rounds), time of the last progress, of the last answered ping: sent, answered
+LIVE = struct.Struct("@QQQQ")  # written whole: bytes (or rounds), time of the last progress, of the last answered ping: sent, answered
 
 
 class Spot:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -113,7 +114,7 @@ class World(Stack):
     def live(self, name):
         try:
             return LIVE.unpack((self.folder / "live" / name).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, struct.error):  # not made yet
             return (0, 0, 0, 0)
 
     def pings(self):
