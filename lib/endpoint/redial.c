@@ -18,7 +18,8 @@
 #define ASK_AGAIN_MS 1000 /* after an answer that did not help */
 #define WAIT_MOST_MS 30000
 #define BUSY_FIRST_MS 500
-#define PATIENCE_FIRST_MS 1000 /* for TLS, and for the answer to an upgrade */
+#define TLS_MS 1000
+#define PATIENCE_FIRST_MS 1000 /* for the answer to an upgrade */
 #define PATIENCE_MOST_MS 8000
 #define STRAY_MS 60000 /* a request that was left without an answer may be granted so late */
 #define DRAINED_SPREAD_MS 100
@@ -68,9 +69,12 @@ bool redial_is_asking(const struct endpoint *ep)
 	return find_phase(&ep->redial, LEG_ASKED, &at) != NULL;
 }
 
-static void lose_patience(struct redial *r)
+/* A try gets on: it may hold up the next one anew. */
+static void give_time(struct redial *r, int64_t ms)
 {
-	r->patience_ms = r->patience_ms * 2 < PATIENCE_MOST_MS ? r->patience_ms * 2 : PATIENCE_MOST_MS;
+	int64_t then = clock_mono_ms() + pace_spread_ms(ms);
+	if (r->next_at < then)
+		r->next_at = then;
 }
 
 /* Lets one of those that wait ask, unless another one's answer may still come. */
@@ -83,16 +87,16 @@ static void choose(struct endpoint *ep)
 		return;
 	if (asked) {
 		drop(r, asked_at);
-		lose_patience(r);
+		r->patience_ms = r->patience_ms * 2 < PATIENCE_MOST_MS ? r->patience_ms * 2 : PATIENCE_MOST_MS;
 	}
 	leg_go(held);
-	r->next_at = clock_mono_ms() + pace_spread_ms(r->patience_ms);
+	give_time(r, r->patience_ms);
 }
 
 void redial_progress(struct endpoint *ep, struct leg *leg)
 {
 	if (leg_phase(leg) == LEG_CONNECTED)
-		ep->redial.next_at = clock_mono_ms() + pace_spread_ms(ep->redial.patience_ms);
+		give_time(&ep->redial, TLS_MS);
 	choose(ep);
 	arm(ep);
 }
@@ -234,8 +238,6 @@ static void on_due(uv_timer_t *timer)
 	int64_t now = clock_mono_ms();
 	if (!is_wanted(ep))
 		return;
-	if (r->count && leg_phase(r->tries[r->count - 1]) == LEG_CONNECTED)
-		lose_patience(r);
 	r->next_at = now + pace_hold_ms(&r->pace, now);
 	choose(ep);
 	attempt(ep);

@@ -119,6 +119,14 @@ void harness_turn(struct harness *h)
 	uv_run(&h->loop, UV_RUN_NOWAIT);
 }
 
+static bool leave(struct end *end, enum moment now)
+{
+	if (end->free_at != now)
+		return false;
+	endpoint_free(&end->ep);
+	return true;
+}
+
 static void on_state(void *user, enum endpoint_state state, int64_t outage_ms, const char *text)
 {
 	struct end *end = user;
@@ -135,13 +143,21 @@ static void on_state(void *user, enum endpoint_state state, int64_t outage_ms, c
 	} else {
 		snprintf(end->trouble, sizeof end->trouble, "%s", text);
 	}
+	leave(end, state == ENDPOINT_UP ? AT_UP : state == ENDPOINT_LOST ? AT_LOST : AT_CONNECTING);
 }
 
 static void on_open(void *user, uint32_t stream, const struct link_dest *dest)
 {
 	struct end *end = user;
 	end->asked++;
-	end->on_open(end, stream, dest);
+	if (!leave(end, AT_OPEN))
+		end->on_open(end, stream, dest);
+}
+
+static void on_opened(void *user, uint32_t stream)
+{
+	(void)stream;
+	leave(user, AT_OPENED);
 }
 
 static void on_stream_closed(void *user, uint32_t stream, unsigned code, const char *text, uint64_t in, uint64_t out)
@@ -154,6 +170,7 @@ static void on_stream_closed(void *user, uint32_t stream, unsigned code, const c
 	*s = (struct closed_stream){ .done = true, .code = code, .in = in, .out = out };
 	snprintf(s->text, sizeof s->text, "%s", text);
 	end->closed++;
+	leave(end, AT_CLOSED);
 }
 
 static void on_notice(void *user, unsigned code, int64_t at_ms, const char *reason)
@@ -164,6 +181,7 @@ static void on_notice(void *user, unsigned code, int64_t at_ms, const char *reas
 	end->notice_code = code;
 	end->notice_at = at_ms;
 	snprintf(end->notice_reason, sizeof end->notice_reason, "%s", reason);
+	leave(end, AT_NOTICE);
 }
 
 static void on_over(void *user, const struct endpoint_end *why)
@@ -173,14 +191,14 @@ static void on_over(void *user, const struct endpoint_end *why)
 	assert_int_equal(end->overs, 1);
 	end->over = true;
 	end->end = *why;
-	if (end->free_when_over)
-		endpoint_free(&end->ep);
+	leave(end, AT_OVER);
 }
 
 void harness_start(struct harness *h, struct end *end, enum link_role role, const char *relay_url)
 {
 	static const struct endpoint_callbacks callbacks = { .state = on_state,
 							     .open = on_open,
+							     .opened = on_opened,
 							     .stream_closed = on_stream_closed,
 							     .notice = on_notice,
 							     .over = on_over };

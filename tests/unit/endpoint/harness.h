@@ -13,6 +13,9 @@
 
 #define STREAMS_MAX 16
 
+/* Callbacks that an end can be freed in. */
+enum moment { AT_NONE, AT_CONNECTING, AT_UP, AT_LOST, AT_OPEN, AT_OPENED, AT_CLOSED, AT_NOTICE, AT_OVER, MOMENTS };
+
 struct closed_stream {
 	bool done;
 	unsigned code;
@@ -25,7 +28,8 @@ struct end {
 	struct harness *h;
 	struct endpoint *ep;
 	unsigned ups, losts, asked, overs;
-	bool up, over, free_when_over;
+	bool up, over;
+	enum moment free_at;
 	int64_t outage_ms;
 	char trouble[300], lost[300];
 	struct endpoint_end end;

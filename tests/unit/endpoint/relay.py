@@ -7,7 +7,13 @@ address), REST. Then takes one command a line and answers each with one line:
   hole WHO           stops reading and writing without closing
   close WHO CODE [URL]   closing message and close; URL: relay_url ("A", "B" stand for the relays)
   say WHO TEXT       sends TEXT as a text message
-  down / up          relay A stops listening and drops its legs / listens again
+  freeze / thaw WHO  stops / goes on reading; nothing is lost
+  down / up          relay A stops listening and drops its legs / listens again; up answers with the boot clock of then (ms)
+  deaf               relay A stops listening and keeps its legs
+  mute / slam        instead of relay A somebody takes connections and says nothing / closes them; up leaves them so
+  swallow N          the next N upgrades are never answered
+  slow MS            upgrades are answered so late
+  stumble STEP N     the next N legs are dropped once they are at STEP: open, attached or paired
   refuse N STATUS    the next N upgrades are refused
   answer STATUS [URL]  what the attach call says from here on
   delete STATUS      what DELETE of the session says from here on; 0: nothing, ever
@@ -20,15 +26,22 @@ import os
 import ssl
 import subprocess
 import sys
+import time
 from http import HTTPStatus
 
 from websockets.exceptions import ConnectionClosed
 from websockets.legacy.server import serve
 
 roles = {}
-count = {"legs": 0, "attaches": 0, "most": 0, "bye": 0, "deletes": 0}
+count = {"legs": 0, "attaches": 0, "most": 0, "bye": 0, "deletes": 0, "taken": 0,
+         "swallowed": 0, "stumbled": 0}
 alive = {"client": 0, "target": 0}
 refusals = [0, 0]
+swallows = [0]
+slowness = [0]
+stumbles = ["", 0]
+strangers = []
+manners = [""]
 answer = [200, "A"]
 deleted = [204]
 ports = {}
@@ -50,6 +63,12 @@ async def refuse(path, headers):
     if refusals[0]:
         refusals[0] -= 1
         return HTTPStatus(refusals[1]), [], b"refused by the test"
+    if swallows[0]:
+        swallows[0] -= 1
+        count["swallowed"] += 1
+        await asyncio.sleep(3600)
+    if slowness[0]:
+        await asyncio.sleep(slowness[0] / 1000)
     if not headers.get("DPoP") or not headers.get("Authorization", "").startswith("Bearer "):
         return HTTPStatus(401), [], b"no credentials"
     return None
@@ -72,6 +91,15 @@ def peer_of(leg):
     return roles.get("target" if leg.role == "client" else "client")
 
 
+def stumbles_at(leg, step):
+    if stumbles[0] != step or not stumbles[1]:
+        return False
+    stumbles[1] -= 1
+    count["stumbled"] += 1
+    leg.ws.transport.abort()
+    return True
+
+
 async def on_message(leg, message):
     if isinstance(message, str):
         message = json.loads(message)
@@ -86,6 +114,8 @@ async def on_message(leg, message):
 async def session(ws, path):
     role = ws.request_headers["Authorization"].split(" ")[1].split("-")[0]
     leg = Leg(ws, role, ws.local_address[1])
+    if stumbles_at(leg, "open"):
+        return
     alive[role] += 1
     count["legs"] += 1
     count["most"] = max(count["most"], alive[role])
@@ -95,7 +125,9 @@ async def session(ws, path):
         await leg.say(type="attached", node="test")
         if old and not old.hole:
             asyncio.ensure_future(old.ws.close(4001, "replaced"))
-        await pair()
+        if not stumbles_at(leg, "attached"):
+            await pair()
+            stumbles_at(leg, "paired")
         async for message in ws:
             try:
                 await on_message(leg, message)
@@ -154,6 +186,19 @@ async def start(port):
                        compression=None, subprotocols=["tunnel.leg.v1"], ping_interval=None, close_timeout=1)
 
 
+async def stranger(reader, writer):
+    count["taken"] += 1
+    if manners[0] == "slam":
+        writer.transport.abort()
+    else:
+        strangers.append(writer)  # open for ever
+
+
+def leave_port(servers):
+    server = servers["A"]
+    getattr(server, "server", server).close()
+
+
 async def command(words, servers):
     name, args = words[0], words[1:]
     if name == "cut":
@@ -171,12 +216,29 @@ async def command(words, servers):
     elif name == "say":
         for leg in chosen(args[0]):
             await leg.ws.send(" ".join(args[1:]))
+    elif name in ("freeze", "thaw"):
+        for leg in chosen(args[0]):
+            leg.ws.transport.pause_reading() if name == "freeze" else leg.ws.transport.resume_reading()
+    elif name == "deaf":
+        leave_port(servers)
+    elif name in ("mute", "slam"):
+        leave_port(servers)
+        manners[0] = name
+        servers["A"] = await asyncio.start_server(stranger, "127.0.0.1", ports["A"])
     elif name == "down":
-        servers["A"].server.close()
+        leave_port(servers)
         for leg in [leg for leg in roles.values() if leg.port == ports["A"]]:
             leg.ws.transport.abort()
     elif name == "up":
+        leave_port(servers)
         servers["A"] = await start(ports["A"])
+        return str(int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000))
+    elif name == "swallow":
+        swallows[0] = int(args[0])
+    elif name == "slow":
+        slowness[0] = int(args[0])
+    elif name == "stumble":
+        stumbles[:] = [args[0], int(args[1])]
     elif name == "refuse":
         refusals[:] = [int(args[0]), int(args[1])]
     elif name == "answer":

@@ -352,7 +352,7 @@ static void test_target_ends_it(void **state)
 {
 	struct harness *h = *state;
 	struct app app;
-	h->client.free_when_over = true;
+	h->client.free_at = AT_OVER;
 	harness_start_both(h);
 	uint32_t id = harness_open_app(h, &app, 1u << 30, 1);
 	HARNESS_UNTIL(h, moved(h) > 100000 && h->target.asked == 1);

@@ -1,0 +1,415 @@
+/* Coming back: how soon, through what, and what is left alone. */
+#include "harness.h"
+
+#include "endpoint/internal.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static uint64_t epochs(const struct end *end)
+{
+	struct link_stats s;
+	endpoint_get_stats(end->ep, &s);
+	return s.epochs;
+}
+
+static bool both_up(const struct harness *h)
+{
+	return h->client.up && h->target.up;
+}
+
+/* Until both are up that were not; the time since the relay listened. */
+static int64_t relay_up(struct harness *h)
+{
+	int64_t from = strtoll(harness_tell(h, "up"), NULL, 10);
+	assert_true(from > 0);
+	HARNESS_UNTIL(h, both_up(h));
+	return clock_mono_ms() - from;
+}
+
+static void relay_down(struct harness *h)
+{
+	harness_tell(h, "down");
+	HARNESS_UNTIL(h, !h->client.up && !h->target.up);
+}
+
+static void pass(struct harness *h, int64_t ms)
+{
+	for (int64_t until = clock_mono_ms() + ms; clock_mono_ms() < until;)
+		harness_turn(h);
+}
+
+static int compare(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+	return (x > y) - (x < y);
+}
+
+static void report(const char *what, int64_t *ms, size_t n)
+{
+	qsort(ms, n, sizeof *ms, compare);
+	printf("%s: %zu rounds: p50 %lld ms, p99 %lld ms\n", what, n, (long long)ms[n / 2],
+	       (long long)ms[n * 99 / 100]);
+	assert_true(ms[n - 1] < 10000); /* eager delays are far below, those of a long outage are not */
+}
+
+static void expect_streams_work(struct harness *h)
+{
+	struct app app;
+	uint32_t id = harness_open_app(h, &app, 100000, 3);
+	HARNESS_UNTIL(h, app.done);
+	app_join(&app);
+	HARNESS_UNTIL(h, h->client.streams[id].done && h->target.streams[id].done);
+}
+
+static void test_a_restarted_relay_is_found_soon(void **state)
+{
+	enum { ROUNDS = 50 };
+	struct harness *h = *state;
+	int64_t ms[ROUNDS];
+	h->no_servers = true;
+	harness_start_both(h);
+	for (int i = 0; i < ROUNDS; i++) {
+		relay_down(h);
+		pass(h, (i * 37) % 400);
+		ms[i] = relay_up(h);
+	}
+	report("relay back on its port", ms, ROUNDS);
+	expect_streams_work(h);
+}
+
+/* A relay that takes connections and then says nothing: tries are made beside the one that hangs. */
+static void test_a_relay_that_says_nothing_holds_up_nothing(void **state)
+{
+	struct harness *h = *state;
+	h->no_servers = true;
+	harness_start_both(h);
+	relay_down(h);
+	harness_tell(h, "mute");
+	HARNESS_UNTIL(h, harness_stat(h, "taken") >= 5); /* two ends, none of whose tries has ended yet */
+	int64_t ms = relay_up(h);                        /* the connections that hang still do */
+	printf("after a mute relay: %lld ms\n", (long long)ms);
+	expect_streams_work(h);
+}
+
+static void test_a_relay_that_slams_the_door(void **state)
+{
+	struct harness *h = *state;
+	h->no_servers = true;
+	harness_start_both(h);
+	relay_down(h);
+	harness_tell(h, "slam");
+	HARNESS_UNTIL(h, harness_stat(h, "taken") >= 6);
+	relay_up(h);
+	expect_streams_work(h);
+}
+
+/* Connections to port that wait for an answer to their SYN. */
+static unsigned hanging_dials(unsigned port)
+{
+	char line[400];
+	unsigned n = 0, remote, what;
+	FILE *f = fopen("/proc/net/tcp", "r");
+	while (f && fgets(line, sizeof line, f))
+		n += sscanf(line, " %*d: %*8[0-9A-F]:%*4[0-9A-F] %*8[0-9A-F]:%4X %2X", &remote, &what) == 2 &&
+		     remote == port && what == 2;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+#define FILLERS 8
+
+/* Listens on the port with a full queue: the kernel drops what comes. */
+static int start_black_hole(unsigned port, int fillers[FILLERS])
+{
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+				 .sin_port = htons((uint16_t)port) };
+	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+	assert_int_equal(listen(fd, 0), 0);
+	for (int i = 0; i < FILLERS; i++) {
+		fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		(void)connect(fillers[i], (struct sockaddr *)&a, sizeof a);
+	}
+	return fd;
+}
+
+static void stop_black_hole(int fd, const int fillers[FILLERS])
+{
+	for (int i = 0; i < FILLERS; i++)
+		close(fillers[i]);
+	close(fd);
+}
+
+static void test_dropped_packets_hold_up_nothing(void **state)
+{
+	enum { ROUNDS = 6 };
+	struct harness *h = *state;
+	int fillers[FILLERS];
+	int64_t ms[ROUNDS];
+	h->no_servers = true;
+	harness_start_both(h);
+	for (int i = 0; i < ROUNDS; i++) {
+		relay_down(h);
+		int hole = start_black_hole(h->port_a, fillers);
+		unsigned own = hanging_dials(h->port_a);
+		HARNESS_UNTIL(h, hanging_dials(h->port_a) >= own + 5); /* three of one, two of the other */
+		pass(h, i * 150);
+		stop_black_hole(hole, fillers);
+		ms[i] = relay_up(h);
+	}
+	report("after dropped packets", ms, ROUNDS);
+	expect_streams_work(h);
+}
+
+/* The tries wait for one another: the relay, slow to answer, is asked once an end. A machine that is busy enough may
+ * make an end lose its patience, but not each time. */
+static void test_one_try_at_a_time_asks(void **state)
+{
+	struct harness *h = *state;
+	unsigned fewest = 1000;
+	h->no_servers = true;
+	harness_start_both(h);
+	for (int i = 0; i < 6 && fewest > 2; i++) {
+		relay_down(h);
+		unsigned legs = harness_stat(h, "legs");
+		harness_tell(h, "slow 700");
+		relay_up(h);
+		pass(h, 800);
+		unsigned more = harness_stat(h, "legs") - legs;
+		fewest = more < fewest ? more : fewest;
+		harness_tell(h, "slow 0");
+		HARNESS_UNTIL(h, both_up(h));
+	}
+	assert_int_equal(fewest, 2);
+}
+
+static void test_an_upgrade_without_answer_is_left_for_another(void **state)
+{
+	struct harness *h = *state;
+	h->no_servers = true;
+	harness_start_both(h);
+	for (unsigned i = 1; i <= 2; i++) {
+		harness_tell(h, "swallow 4");
+		harness_tell(h, "cut both");
+		HARNESS_UNTIL(h, harness_stat(h, "swallowed") == 4 * i && both_up(h));
+	}
+	expect_streams_work(h);
+}
+
+/* The link held the leg for dead, and nothing is there to replace it; then it goes on. */
+static void test_a_leg_that_lives_again_is_kept(void **state)
+{
+	struct harness *h = *state;
+	struct app app;
+	h->no_servers = true;
+	harness_start_both(h);
+	unsigned legs = harness_stat(h, "legs");
+	harness_tell(h, "deaf");
+	for (unsigned round = 1; round <= 2; round++) {
+		uint32_t id = harness_open_app(h, &app, 3000000, 1);
+		HARNESS_UNTIL(h, app.read > 0);
+		harness_tell(h, "freeze both");
+		HARNESS_UNTIL(h, h->client.losts == round && h->target.losts == round);
+		assert_string_equal(h->client.lost, "the other end does not answer");
+		harness_tell(h, "thaw both");
+		HARNESS_UNTIL(h, both_up(h));
+		HARNESS_UNTIL(h, app.done);
+		app_join(&app);
+		HARNESS_UNTIL(h, h->client.streams[id].done && h->target.streams[id].done);
+	}
+	assert_true(h->client.outage_ms > 0);
+	assert_int_equal(epochs(&h->client), 1);
+	harness_tell(h, "up");
+	pass(h, 700); /* nothing is tried any more */
+	assert_int_equal(harness_stat(h, "legs"), legs);
+}
+
+static void test_a_leg_that_lives_again_while_another_was_asked_for(void **state)
+{
+	struct harness *h = *state;
+	struct app app;
+	h->no_servers = true;
+	harness_start_both(h);
+	uint32_t id = harness_open_app(h, &app, 3000000, 1);
+	HARNESS_UNTIL(h, app.read > 0);
+	harness_tell(h, "swallow 100");
+	harness_tell(h, "freeze both");
+	HARNESS_UNTIL(h, harness_stat(h, "swallowed") >= 2);
+	harness_tell(h, "thaw both");
+	HARNESS_UNTIL(h, both_up(h));
+	HARNESS_UNTIL(h, app.done);
+	app_join(&app);
+	HARNESS_UNTIL(h, h->client.streams[id].done && h->target.streams[id].done);
+	assert_int_equal(epochs(&h->client), 1);
+}
+
+static void hang_blocking(uv_work_t *work)
+{
+	pthread_mutex_lock(work->data);
+	pthread_mutex_unlock(work->data);
+}
+
+static void on_hung(uv_work_t *work, int status)
+{
+	(void)work;
+	(void)status;
+}
+
+static void test_a_resolver_that_hangs_holds_up_nothing(void **state)
+{
+	enum { POOL = 8 };
+	struct harness *h = *state;
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	uv_work_t work[POOL];
+	harness_start_both(h);
+	pthread_mutex_lock(&lock);
+	for (int i = 0; i < POOL; i++) {
+		work[i].data = &lock;
+		uv_queue_work(&h->loop, &work[i], hang_blocking, on_hung);
+	}
+	for (unsigned i = 1; i <= 3; i++) {
+		harness_tell(h, "cut both");
+		HARNESS_UNTIL(h, h->client.losts >= i && both_up(h));
+	}
+	pthread_mutex_unlock(&lock);
+	endpoint_free(&h->client.ep);
+	endpoint_free(&h->target.ep);
+	uv_run(&h->loop, UV_RUN_DEFAULT);
+}
+
+/* What the kernel tells about other ways leaves a leg alone; sleep, and word of a change, do not. */
+static void test_what_the_machine_tells(void **state)
+{
+	struct harness *h = *state;
+	harness_start_both(h);
+	unsigned legs = harness_stat(h, "legs");
+	for (int i = 0; i < 10; i++)
+		path_watch_event(h->client.ep, WATCH_NETWORK);
+	pass(h, 300);
+	assert_int_equal(harness_stat(h, "legs"), legs);
+	path_watch_event(h->client.ep, WATCH_WOKE);
+	HARNESS_UNTIL(h, harness_stat(h, "legs") == legs + 1 && epochs(&h->client) == 2);
+	assert_int_equal(h->client.losts, 0); /* made before broken */
+	relay_down(h);
+	h->client.ep->redial.next_at = INT64_MAX / 2; /* asleep, as good as */
+	h->target.ep->redial.next_at = INT64_MAX / 2;
+	harness_tell(h, "up");
+	path_watch_event(h->client.ep, WATCH_NETWORK); /* with no leg any word will do */
+	path_watch_event(h->target.ep, WATCH_WOKE);
+	HARNESS_UNTIL(h, both_up(h));
+}
+
+static void test_a_relay_that_is_busy_is_not_pressed(void **state)
+{
+	struct harness *h = *state;
+	h->no_servers = true;
+	harness_start_both(h);
+	int64_t from = clock_mono_ms();
+	harness_tell(h, "close client 4503");
+	HARNESS_UNTIL(h, h->client.losts == 1 && both_up(h));
+	assert_true(clock_mono_ms() - from >= 240);
+}
+
+static void test_a_relay_that_drops_legs_at_each_step(void **state)
+{
+	static const char *const steps[] = { "open", "attached", "paired" };
+	struct harness *h = *state;
+	unsigned stumbled = 0;
+	harness_start_both(h);
+	for (size_t i = 0; i < 3; i++) {
+		harness_tell(h, "stumble %s 4", steps[i]);
+		harness_tell(h, "cut both");
+		stumbled += 4;
+		HARNESS_UNTIL(h, harness_stat(h, "stumbled") == stumbled && both_up(h));
+	}
+	expect_streams_work(h);
+}
+
+/* Sees that the one who frees its end in a callback gets there, and hears nothing more. */
+static void live_until(struct harness *h, enum moment moment)
+{
+	struct app app;
+	bool is_target = moment == AT_OPEN;
+	struct end *leaver = is_target ? &h->target : &h->client;
+	memset(&h->client, 0, sizeof h->client);
+	memset(&h->target, 0, sizeof h->target);
+	leaver->free_at = moment;
+	if (moment == AT_CONNECTING)
+		harness_tell(h, "refuse 1 502");
+	harness_start(h, &h->client, LINK_CLIENT, h->url_a);
+	harness_start(h, &h->target, LINK_TARGET, h->url_a);
+	uint32_t id = harness_open_app(h, &app, 1u << 30, 1);
+	if (moment > AT_UP)
+		HARNESS_UNTIL(h, !leaver->ep || h->client.up);
+	if (moment == AT_LOST)
+		harness_tell(h, "cut client");
+	if (moment == AT_CLOSED) {
+		HARNESS_UNTIL(h, h->target.asked == 1);
+		endpoint_reset_stream(h->client.ep, id, LINK_IO, "");
+	}
+	if (moment == AT_NOTICE)
+		harness_tell(h, "say client {\"type\":\"notice\",\"code\":4005,\"at_ms\":1,\"reason\":\"\"}");
+	if (moment == AT_OVER)
+		harness_tell(h, "close client 4003");
+	HARNESS_UNTIL(h, !leaver->ep);
+	for (int i = 0; i < 5; i++)
+		harness_turn(h);
+	endpoint_free(&h->client.ep);
+	endpoint_free(&h->target.ep);
+	pthread_join(app.thread, NULL);
+}
+
+static void test_freed_in_each_callback(void **state)
+{
+	for (enum moment m = AT_CONNECTING; m < MOMENTS; m++)
+		live_until(*state, m);
+}
+
+/* In the middle of coming back, with tries in each of their phases. */
+static void test_freed_while_coming_back(void **state)
+{
+	static const char *const faults[] = { "down", "mute", "slam", "slow 300", "swallow 2", "refuse 2 503" };
+	struct harness *h = *state;
+	for (unsigned i = 0; i < 24; i++) {
+		memset(&h->client, 0, sizeof h->client);
+		memset(&h->target, 0, sizeof h->target);
+		harness_start_both(h);
+		harness_tell(h, "%s", faults[i % 6]);
+		harness_tell(h, "cut both");
+		pass(h, (i / 6) * 200);
+		endpoint_free(&h->client.ep);
+		endpoint_free(&h->target.ep);
+		harness_tell(h, "slow 0");
+		harness_tell(h, "swallow 0");
+		harness_tell(h, "refuse 0 0");
+		harness_tell(h, "up");
+	}
+}
+
+int main(int argc, char **argv)
+{
+	/* clang-format off */
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_a_restarted_relay_is_found_soon, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_relay_that_says_nothing_holds_up_nothing, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_relay_that_slams_the_door, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_dropped_packets_hold_up_nothing, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_one_try_at_a_time_asks, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_an_upgrade_without_answer_is_left_for_another, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_leg_that_lives_again_is_kept, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_leg_that_lives_again_while_another_was_asked_for, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_resolver_that_hangs_holds_up_nothing, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_what_the_machine_tells, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_relay_that_is_busy_is_not_pressed, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_relay_that_drops_legs_at_each_step, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_freed_in_each_callback, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_freed_while_coming_back, harness_setup, harness_teardown),
+	};
+	/* clang-format on */
+	return RUN_CASES(tests);
+}
