@@ -32,7 +32,7 @@ static int check_new_id(const struct link *link, uint32_t id, struct err *e)
 		return err_set(e, ERR_PROTOCOL, "OPEN with id %u, which is this end's to give", id);
 	if (id <= link->peer_last_id)
 		return err_set(e, ERR_PROTOCOL, "OPEN with id %u after %u", id, link->peer_last_id);
-	if (stream_table_full(link))
+	if (stream_table_full(link, false))
 		return err_set(e, ERR_PROTOCOL, "OPEN although the ends of %zu streams are not confirmed",
 			       link->n_streams - link->n_live);
 	return 0;

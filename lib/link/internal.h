@@ -133,7 +133,7 @@ struct link {
 	/* streams */
 	struct stream *buckets[LINK_BUCKETS];
 	struct list streams;
-	size_t n_streams, n_live;
+	size_t n_streams, n_local, n_live; /* n_local: opened by this end */
 	uint32_t next_id, peer_last_id;
 	struct list control;     /* have pending frames */
 	struct list lazy;        /* have an ACK pending that may wait until lazy_at */
@@ -202,7 +202,7 @@ struct stream *stream_find(const struct link *link, uint32_t id);
 struct stream *stream_find_live(const struct link *link, uint32_t id);
 struct stream *stream_new(struct link *link, uint32_t id, bool local, const struct link_dest *dest);
 void stream_destroy(struct link *link, struct stream **s);
-bool stream_table_full(const struct link *link);
+bool stream_table_full(const struct link *link, bool local);
 void stream_move(struct link *link, struct stream *s, enum stream_state to);
 void stream_set_wired(struct link *link, struct stream *s, bool wired);
 void stream_set_reason(struct stream *s, unsigned code, const char *text);

@@ -29,9 +29,11 @@ struct stream *stream_find_live(const struct link *link, uint32_t id)
 	return s && stream_is_live(s) ? s : NULL;
 }
 
-bool stream_table_full(const struct link *link)
+/* Each opener has a table of its own: what this end has opened and reset in a hurry must not make an honest OPEN of the
+ * peer illegal. */
+bool stream_table_full(const struct link *link, bool local)
 {
-	return link->n_streams >= LIMIT_LINK_TABLE;
+	return (local ? link->n_local : link->n_streams - link->n_local) >= LIMIT_LINK_TABLE;
 }
 
 struct stream *stream_new(struct link *link, uint32_t id, bool local, const struct link_dest *dest)
@@ -61,6 +63,7 @@ struct stream *stream_new(struct link *link, uint32_t id, bool local, const stru
 	s->hash_next = link->buckets[bucket(id)];
 	link->buckets[bucket(id)] = s;
 	link->n_streams++;
+	link->n_local += local;
 	link->n_live++;
 	return s;
 }
@@ -125,6 +128,7 @@ void stream_destroy(struct link *link, struct stream **stream)
 	if (link->taken == s)
 		link->taken = NULL;
 	link->n_streams--;
+	link->n_local -= s->local;
 	free(s->text);
 	free(s);
 }

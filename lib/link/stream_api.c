@@ -21,7 +21,7 @@ int link_stream_open(struct link *link, const struct link_dest *dest, uint32_t *
 		most = link->hello.max_streams;
 	if (link->n_live >= most)
 		return err_set(e, ERR_LIMIT, "the session has %u streams, more are not allowed", most);
-	if (stream_table_full(link) || link->next_id > UINT32_MAX - 2)
+	if (stream_table_full(link, true) || link->next_id > UINT32_MAX - 2)
 		return err_set(e, ERR_LIMIT, "the session has too many ended streams that the peer has not confirmed");
 	struct stream *s = stream_new(link, link->next_id, true, dest);
 	if (!s)

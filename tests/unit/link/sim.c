@@ -291,6 +291,7 @@ const char *sim_run(uint64_t seed, const struct sim_options *options)
 		for (int at = 0; at < 2; at++) {
 			app_take_events(&sim, at);
 			app_check_memory(&sim, at);
+			app_check_books(&sim, at);
 		}
 	}
 	if (!*sim.wrong)

@@ -2,6 +2,7 @@
  * offset, so a lost, doubled or moved byte is seen where it is read; how a stream ended is compared at both ends. */
 #include "sim_parts.h"
 #include "support/case.h"
+#include "wire.h"
 
 static uint8_t byte_at(uint32_t id, int from, uint64_t offset)
 {
@@ -247,7 +248,7 @@ void app_check_memory(struct sim *sim, int at)
 	const uint64_t chunk = 66 * 1024;
 	uint64_t most = (uint64_t)c->session_window + c->window + (uint64_t)l->n_live * c->initial_window;
 	if (l->retained > most || l->promised > most || l->held > 2 * most + l->n_live * 4 * chunk ||
-	    l->n_streams > LIMIT_LINK_TABLE || (l->tls && link_tls_waiting(l->tls) > LIMIT_LINK_OUTPUT))
+	    l->n_streams > (size_t)2 * LIMIT_LINK_TABLE || (l->tls && link_tls_waiting(l->tls) > LIMIT_LINK_OUTPUT))
 		sim_wrong(sim, "end %d holds too much: %zu bytes, retained %llu, promised %llu, %zu streams", at,
 			  l->held, (unsigned long long)l->retained, (unsigned long long)l->promised, l->n_streams);
 }
@@ -260,6 +261,13 @@ static void count(const struct model_stream *m)
 	sim_totals.refused += refused;
 	sim_totals.reset += !clean && !refused;
 	sim_totals.bytes += m->end[0].read + m->end[1].read;
+}
+
+void app_check_books(struct sim *sim, int at)
+{
+	const char *bad = wire_check_books(sim->end[at].link);
+	if (bad)
+		sim_wrong(sim, "end %d: %s do not add up", at, bad);
 }
 
 void app_check_end(struct sim *sim)

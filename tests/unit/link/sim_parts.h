@@ -115,6 +115,7 @@ void app_consume(struct sim *sim, struct model_stream *m, int at, size_t most);
 void app_eof_done(struct sim *sim, struct model_stream *m, int at);
 void app_take_events(struct sim *sim, int at);
 void app_check_memory(struct sim *sim, int at);
+void app_check_books(struct sim *sim, int at);
 void app_check_end(struct sim *sim); /* after draining */
 
 /* sim_net.c */

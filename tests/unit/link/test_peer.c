@@ -677,6 +677,99 @@ static void test_open_and_reset_leave_nothing(void **state)
 	peer_free(&p);
 }
 
+/* Each opener has a table of its own. */
+static void test_own_tombstones_are_not_the_peers_fault(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_CLIENT);
+	uint32_t id;
+	struct err e;
+	int rc;
+	unsigned n = 0;
+	while ((rc = link_stream_open(p.link, &(struct link_dest){ .kind = LINK_KIND_SSH }, &id, &e)) == 0) {
+		hear(&p);
+		buf_clear(&p.heard);
+		link_stream_reset(p.link, id, LINK_IO, NULL);
+		n++;
+	}
+	assert_int_equal(rc, ERR_LIMIT);
+	assert_int_equal(n, LIMIT_LINK_TABLE);
+	for (id = 2; id <= 8; id += 2)
+		send_open(&p, id);
+	if (p.rc != 0)
+		fail_msg("%s", p.e.text);
+	assert_int_equal(p.link->n_live, 4);
+	while (p.link->ping_answered < p.link->ping_number) { /* each PONG makes way for the next PING */
+		send_number(&p, FRAME_PONG, 0, p.link->ping_number);
+		hear(&p);
+	}
+	assert_int_equal(p.link->n_streams, 4);
+	peer_free(&p);
+}
+
+static uint32_t chance(uint32_t *x, uint32_t n)
+{
+	*x = *x * 1664525 + 1013904223;
+	return (*x >> 8) % n;
+}
+
+/* RESUMEs that list any streams in any state with any numbers, often possible ones. */
+static void random_resume(struct peer *p, uint32_t *x)
+{
+	static const uint64_t numbers[] = {
+		0, 1, 1000, 1040, 2000, UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1ull << 32
+	};
+	struct frame_entry entries[8];
+	uint32_t n = chance(x, 8);
+	for (uint32_t i = 0; i < n; i++) {
+		struct frame_entry *in = &entries[i];
+		const struct stream *s = NULL;
+		*in = (struct frame_entry){ 1 + chance(x, 12), (uint8_t)chance(x, 32), 0, 0, 0 };
+		s = stream_find(p->link, in->stream);
+		in->delivered = s && chance(x, 8) ? s->out.start : numbers[chance(x, 9)];
+		in->received = s && chance(x, 8) ? s->sent_max : numbers[chance(x, 9)];
+		in->credit = s && chance(x, 8) ? s->peer_credit + chance(x, 2000) : numbers[chance(x, 9)];
+	}
+	send_resume(p, entries, n, false);
+}
+
+static void test_random_resumes(void **state)
+{
+	(void)state;
+	uint32_t x = 4711;
+	unsigned up = 0;
+	for (int run = 0; run < 20000; run++) {
+		struct peer p = peer_up(run % 2 ? LINK_CLIENT : LINK_TARGET);
+		for (uint32_t i = 0; i < 3; i++) {
+			uint32_t id;
+			link_stream_open(p.link, &(struct link_dest){ .kind = LINK_KIND_SSH }, &id, NULL);
+			link_stream_write(p.link, id, "some bytes", 10);
+			hear(&p);
+			if (chance(&x, 2))
+				send_opened(&p, id);
+			if (chance(&x, 3) == 0)
+				link_stream_finish(p.link, id);
+			if (chance(&x, 6) == 0)
+				link_stream_reset(p.link, id, LINK_IO, NULL);
+		}
+		hear(&p);
+		for (int epoch = 0; epoch < 3 && !p.link->over; epoch++) {
+			peer_start(&p);
+			send_hello(&p);
+			random_resume(&p, &x);
+			const char *bad = wire_check_books(p.link);
+			if (bad)
+				fail_msg("run %d: %s do not add up", run, bad);
+			assert_true(p.rc == 0 ? link_is_up(p.link) : p.rc == ERR_PROTOCOL && p.link->over);
+			up += p.rc == 0;
+			hear(&p);
+			buf_clear(&p.heard);
+		}
+		peer_free(&p);
+	}
+	assert_true(up > 1000);
+}
+
 /* Random bytes, and legal frames with a flipped bit: over with code 7 at most, or bytes that wait for more. */
 static void test_garbage(void **state)
 {
@@ -721,6 +814,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_pings_that_were_not_answered_yet),
 		cmocka_unit_test(test_too_many_streams_are_refused),
 		cmocka_unit_test(test_open_and_reset_leave_nothing),
+		cmocka_unit_test(test_own_tombstones_are_not_the_peers_fault),
+		cmocka_unit_test(test_random_resumes),
 		cmocka_unit_test(test_garbage),
 	};
 	return RUN_CASES(tests);

@@ -472,6 +472,61 @@ static void test_bad_configuration(void **state)
 	link_free(&l);
 }
 
+/* As if so much had gone through it before, both ways. */
+static void shift_offsets(struct link *link, uint32_t id, uint64_t by)
+{
+	struct stream *s = stream_find(link, id);
+	uint64_t *offsets[] = { &s->out.start, &s->out.end, &s->sent,   &s->sent_max,       &s->peer_credit,
+				&s->in.start,  &s->in.end,  &s->credit, &s->told_delivered, &s->told_credit };
+	for (size_t i = 0; i < sizeof(offsets) / sizeof(*offsets); i++)
+		*offsets[i] += by;
+}
+
+/* Bytes both ways across that offset, with a cut in the middle of a record. */
+static void cross(uint64_t offset)
+{
+	static uint8_t sent[100000], bytes[4096];
+	struct wire w;
+	wire_up(&w, &(struct link_config){ .initial_window = 4000, .window = 9000 });
+	uint32_t id = wire_stream(&w);
+	for (int i = 0; i < 2; i++)
+		shift_offsets(w.end[i], id, offset - sizeof(sent) / 2);
+	for (size_t i = 0; i < sizeof(sent); i++)
+		sent[i] = (uint8_t)(i * 13 + (i >> 8));
+	size_t out[2] = { 0 }, in[2] = { 0 };
+	for (unsigned round = 0; in[0] < sizeof(sent) || in[1] < sizeof(sent); round++) {
+		assert_true(round < 10000);
+		for (int i = 0; i < 2; i++) {
+			out[i] += link_stream_write(w.end[i], id, sent + out[i], sizeof(sent) - out[i]);
+			size_t n = link_output(w.end[i], bytes, sizeof(bytes), w.now);
+			assert_int_equal(link_input(w.end[!i], bytes, round % 7 ? n : n / 2, w.now, NULL), 0);
+			const void *data;
+			while ((n = link_stream_peek(w.end[i], id, &data)) > 0) {
+				assert_memory_equal(data, sent + in[i], n);
+				in[i] += n;
+				link_stream_consume(w.end[i], id, n);
+			}
+			assert_null(wire_check_books(w.end[i]));
+		}
+		w.now += 30;
+		link_tick(w.end[0], w.now);
+		link_tick(w.end[1], w.now);
+		if (round % 7 == 0) {
+			wire_start(&w);
+			wire_run(&w);
+		}
+	}
+	wire_free(&w);
+}
+
+static void test_large_offsets(void **state)
+{
+	(void)state;
+	cross(1ull << 31);
+	cross(1ull << 32);
+	cross(1ull << 63);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -497,6 +552,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_limits_of_opening),
 		cmocka_unit_test(test_calls_for_unknown_streams_do_nothing),
 		cmocka_unit_test(test_bad_configuration),
+		cmocka_unit_test(test_large_offsets),
 	};
 	return RUN_CASES(tests);
 }

@@ -1,6 +1,7 @@
 #include "wire.h"
 
 #include "base/secret.h"
+#include "link/internal.h"
 #include "support/case.h"
 
 #include <openssl/x509.h>
@@ -89,6 +90,43 @@ void wire_up(struct wire *w, const struct link_config *limits)
 	wire_run(w);
 	wire_expect(w, LINK_CLIENT, LINK_EVENT_UP);
 	wire_expect(w, LINK_TARGET, LINK_EVENT_UP);
+}
+
+static void add_stream(struct link *sum, const struct stream *s)
+{
+	sum->n_streams++;
+	sum->n_local += s->local;
+	if (!stream_is_live(s))
+		return;
+	sum->n_live++;
+	sum->retained += s->out.end - s->out.start;
+	sum->promised += s->credit - s->in.start;
+	sum->flight += s->wired ? s->sent - s->out.start : 0;
+	sum->asking += s->wired && s->state == STREAM_OPENING;
+}
+
+static bool is_sane(const struct stream *s)
+{
+	return s->out.start <= s->out.end && s->sent <= s->out.end && s->sent_max <= s->out.end &&
+	       (!s->wired || (s->out.start <= s->sent && s->sent <= s->sent_max)) && s->in.start <= s->in.end &&
+	       s->in.end <= s->told_credit && s->told_credit <= s->credit && s->told_delivered <= s->in.start;
+}
+
+const char *wire_check_books(const struct link *link)
+{
+	struct link sum = { 0 };
+	LIST_EACH(node, &link->streams)
+	{
+		const struct stream *s = LIST_ENTRY(node, struct stream, all);
+		add_stream(&sum, s);
+		if (stream_is_live(s) && !is_sane(s))
+			return "a stream's offsets";
+	}
+	if (sum.n_streams != link->n_streams || sum.n_local != link->n_local || sum.n_live != link->n_live)
+		return "the number of streams";
+	if (sum.retained != link->retained || sum.promised != link->promised)
+		return "bytes retained or promised";
+	return sum.flight != link->flight || sum.asking != link->asking ? "what is outstanding" : NULL;
 }
 
 struct link_event wire_expect(struct wire *w, enum link_role role, enum link_event_type type)

@@ -28,6 +28,9 @@ void wire_run(struct wire *w);
 /* wire_init, wire_start, wire_run; both ends are up and their UP is taken. */
 void wire_up(struct wire *w, const struct link_config *limits);
 
+/* NULL, or what does not add up between a link's sums and its streams. */
+const char *wire_check_books(const struct link *link);
+
 /* The next event of an end, which must be of that type. */
 struct link_event wire_expect(struct wire *w, enum link_role role, enum link_event_type type);
 void wire_expect_none(struct wire *w, enum link_role role);
