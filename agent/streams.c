@@ -3,6 +3,7 @@
  * to the client and logged. */
 #include "agent/streams.h"
 
+#include "agent/hangup.h"
 #include "agent/reach.h"
 #include "agent/sshd.h"
 #include "base/clock.h"
@@ -15,6 +16,11 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* How often it is looked what an sshd runs: a login starts its command soon, later ones are rare. */
+#define LOOK_YOUNG_MS 100
+#define LOOK_OLD_MS 1000
+#define YOUNG_MS 10000
 
 struct stream {
 	struct list node;
@@ -33,6 +39,8 @@ struct child {
 	struct streams *owner;
 	struct sshd *sshd;
 	uint32_t stream;
+	int64_t started_ms;
+	struct hangup commands;
 };
 
 struct streams {
@@ -40,6 +48,7 @@ struct streams {
 	struct grant grant;
 	struct endpoint *ep;
 	struct list all, children;
+	uv_timer_t *look; /* active while there are children */
 	size_t count;
 	bool configured; /* sshd's configuration fits the grant */
 };
@@ -54,6 +63,13 @@ int streams_new(const struct streams_config *config, const struct grant *grant, 
 	s->grant = *grant;
 	list_init(&s->all);
 	list_init(&s->children);
+	s->look = malloc(sizeof *s->look);
+	if (!s->look) {
+		free(s);
+		return err_set(e, ERR_NOMEM, "out of memory");
+	}
+	uv_timer_init(config->loop, s->look);
+	s->look->data = s;
 	*out_streams = s;
 	return 0;
 }
@@ -175,6 +191,41 @@ static void open_tcp(struct stream *one)
 
 /* --- SSH */
 
+static void hang_up(struct child *c)
+{
+	char id[16];
+	size_t count = hangup_now(&c->commands);
+	snprintf(id, sizeof id, "%u", c->stream);
+	if (count)
+		log_with(LOG_LEVEL_INFO, FIELDS({ "session", c->owner->config.session }, { "stream", id }),
+			 "%zu command(s) without a terminal still ran: hung up", count);
+}
+
+static void look_at(struct child *c)
+{
+	size_t before = c->commands.count;
+	hangup_look(&c->commands, sshd_pid(c->sshd));
+	if (c->commands.count != before)
+		log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", c->owner->config.session }),
+			 "sshd runs %zu command(s) without a terminal", c->commands.count);
+}
+
+static void on_look(uv_timer_t *timer)
+{
+	struct streams *s = timer->data;
+	int64_t now = clock_mono_ms();
+	bool young = false;
+	if (list_empty(&s->children))
+		return;
+	LIST_EACH(node, &s->children)
+	{
+		struct child *c = LIST_ENTRY(node, struct child, node);
+		young |= now - c->started_ms < YOUNG_MS;
+		look_at(c);
+	}
+	uv_timer_start(timer, on_look, young ? LOOK_YOUNG_MS : LOOK_OLD_MS, 0);
+}
+
 static void on_sshd_gone(void *user, struct sshd *sshd, int status)
 {
 	struct child *c = user;
@@ -187,6 +238,7 @@ static void on_sshd_gone(void *user, struct sshd *sshd, int status)
 	else if (WIFSIGNALED(status))
 		log_with(LOG_LEVEL_WARN, FIELDS({ "session", c->owner->config.session }, { "stream", id }),
 			 "sshd ended by signal %d", WTERMSIG(status));
+	hang_up(c);
 	sshd_free(&c->sshd);
 	list_remove(&c->node);
 	free(c);
@@ -209,6 +261,8 @@ static int start_sshd(struct stream *one, int *out_fd, struct err *e)
 		return rc;
 	}
 	c->owner = s, c->stream = one->id;
+	c->started_ms = clock_mono_ms();
+	uv_timer_start(s->look, on_look, LOOK_YOUNG_MS, 0);
 	list_append(&s->children, &c->node);
 	return 0;
 }
@@ -342,6 +396,16 @@ void streams_set_allow(struct streams *s, const struct allow *allow)
 	}
 }
 
+static void hang_up_all(struct streams *s)
+{
+	LIST_EACH(node, &s->children)
+	{
+		struct child *c = LIST_ENTRY(node, struct child, node);
+		look_at(c);
+		hang_up(c);
+	}
+}
+
 void streams_end(struct streams *s, const char *reason)
 {
 	LIST_EACH_SAFE(node, after, &s->all)
@@ -351,6 +415,7 @@ void streams_end(struct streams *s, const char *reason)
 			report_closed(one, reason, 0, 0);
 		drop(one);
 	}
+	hang_up_all(s);
 }
 
 void streams_reap(struct streams *s)
@@ -360,6 +425,11 @@ void streams_reap(struct streams *s)
 		struct child *c = LIST_ENTRY(node, struct child, node);
 		sshd_reap(c->sshd);
 	}
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	free(handle);
 }
 
 void streams_free(struct streams **streams)
@@ -377,5 +447,6 @@ void streams_free(struct streams **streams)
 		list_remove(&c->node);
 		free(c);
 	}
+	uv_close((uv_handle_t *)s->look, on_timer_closed);
 	free(s);
 }
