@@ -324,9 +324,10 @@ struct leg *leg_attach(struct relay *relay, const struct leg_init *init)
 		begin_close(leg, 4001, RELAY_RESUMED_TEXT);
 	else
 		enter(leg, init->remote_address);
+	bool in = leg->in;
 	pthread_mutex_unlock(&p->lock);
 	pthread_mutex_unlock(&relay->lock);
-	metrics_add(relay->server->metrics, METRIC_LEGS_ATTACHED, 1);
+	metrics_add(relay->server->metrics, in ? METRIC_LEGS_ATTACHED : METRIC_LEGS_REFUSED, 1);
 	metrics_add(relay->server->metrics, METRIC_LEGS_OPEN, 1);
 	return leg;
 }
@@ -345,7 +346,7 @@ void leg_detach(struct leg **out_leg, unsigned code, const char *why)
 		bool was_paired = p->paired;
 		struct leg *peer = p->legs[!leg->role];
 		leave(leg);
-		if (was_paired)
+		if (was_paired && !peer->close_code) /* `closing` is a leg's last message */
 			push_text(peer, "{\"type\":\"unpaired\"}");
 		if (code == 1000 && leg->role == LEG_CLIENT && !leg->close_code)
 			relay_event_bye(relay->server, p->session, p->generation);
