@@ -8,7 +8,7 @@ import signal
 import termios
 import time
 
-from harness import CLI, LIMIT
+from harness import CLI, LIMIT, wait_for
 
 
 class Terminal:
@@ -37,10 +37,14 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text.encode())
 
+    def in_front(self):
+        """Whether the program itself has the terminal, not a job that it started."""
+        return os.tcgetpgrp(self.fd) == self.pid
+
     def exit_code(self):
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        _, status = wait_for(lambda: (r := os.waitpid(self.pid, os.WNOHANG))[0] and r, "the program to end")
         self.pid = None
-        return code
+        return os.waitstatus_to_exitcode(status)
 
     def close(self):
         os.close(self.fd)

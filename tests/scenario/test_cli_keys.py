@@ -98,9 +98,12 @@ def test_a_forward_in_the_background_leaves_the_terminal_alone(stack):
         t.type("jobs\n")
         t.until(rb"\[1\]\+ +Running")
         assert talk(local, b"x") == b"x"
-        t.type("fg\n~s\n")
+        t.type("fg\n")
+        wait_for(lambda: not t.in_front(), "the forward to have the terminal")
+        t.type("~s\n")
         t.until(rb"up for")
         t.type("~.\n")
+        wait_for(t.in_front, "the shell to have the terminal back")
         wait_for(lambda: stack.json("list-sessions") == [], "the session to end", every=0.2)
         t.type("exit\n")
         t.exit_code()
