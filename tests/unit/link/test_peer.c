@@ -1,196 +1,8 @@
 /* One link against a peer that is written by hand, frame by frame: what breaks the protocol ends the session with code
  * 7 and says why, at both ends; nothing else does. */
-#include "link/internal.h"
+#include "peer.h"
 #include "support/case.h"
 #include "wire.h"
-
-struct peer {
-	struct link *link; /* under test */
-	int64_t now;
-	struct err e;
-	int rc; /* of the last input */
-	struct buf heard;
-};
-
-static void feed(struct peer *p, const void *bytes, size_t len)
-{
-	p->rc = link_input(p->link, bytes, len, p->now, &p->e);
-}
-
-static void feed_ok(struct peer *p, const void *bytes, size_t len)
-{
-	feed(p, bytes, len);
-	if (p->rc != 0)
-		fail_msg("%s", p->e.text);
-}
-
-/* What the link has to say, as frames behind its handshake bytes. */
-static void hear(struct peer *p)
-{
-	uint8_t bytes[4096];
-	size_t n;
-	while ((n = link_output(p->link, bytes, sizeof(bytes), p->now)) > 0)
-		assert_int_equal(buf_add(&p->heard, bytes, n), 0);
-}
-
-/* The next frame heard, PINGs left out; false when there is none. */
-static bool next_frame(struct peer *p, struct frame_head *out_head, const uint8_t **out_body)
-{
-	hear(p);
-	do {
-		if (p->heard.len == 0)
-			return false;
-		if (frame_read_head(buf_data(&p->heard), out_head, &p->e) != 0)
-			fail_msg("%s", p->e.text);
-		*out_body = buf_data(&p->heard) + FRAME_HEAD;
-		buf_consume(&p->heard, FRAME_HEAD + out_head->length);
-	} while (out_head->type == FRAME_PING);
-	return true;
-}
-
-static const uint8_t *expect_frame(struct peer *p, enum frame_type type, uint32_t stream)
-{
-	struct frame_head head;
-	const uint8_t *body;
-	if (!next_frame(p, &head, &body))
-		fail_msg("no frame, expected %s", frame_name(type));
-	if (head.type != type || head.stream != stream)
-		fail_msg("%s for %u, expected %s for %u", frame_name(head.type), head.stream, frame_name(type), stream);
-	return body;
-}
-
-static void expect_no_frame(struct peer *p)
-{
-	struct frame_head head;
-	const uint8_t *body;
-	if (next_frame(p, &head, &body))
-		fail_msg("%s for %u, expected nothing", frame_name(head.type), head.stream);
-}
-
-static void send_hello(struct peer *p)
-{
-	uint8_t bytes[FRAME_CONTROL_MAX];
-	feed(p, bytes, frame_write_hello(bytes, &(struct frame_hello){ 4, 1000 }));
-}
-
-static void send_resume(struct peer *p, const struct frame_entry *entries, size_t n, bool more)
-{
-	uint8_t bytes[FRAME_HEAD + 64 * FRAME_ENTRY];
-	frame_write_head(bytes, FRAME_RESUME, more ? FRAME_FLAG_MORE : 0, 0, n * FRAME_ENTRY);
-	for (size_t i = 0; i < n; i++)
-		frame_write_entry(bytes + FRAME_HEAD + i * FRAME_ENTRY, &entries[i]);
-	feed(p, bytes, FRAME_HEAD + n * FRAME_ENTRY);
-}
-
-static void send_open(struct peer *p, uint32_t id)
-{
-	uint8_t bytes[FRAME_CONTROL_MAX];
-	feed(p, bytes, frame_write_open(bytes, id, &(struct link_dest){ .kind = LINK_KIND_SSH }));
-}
-
-static void send_data(struct peer *p, uint32_t id, uint64_t offset, size_t len)
-{
-	static uint8_t bytes[FRAME_DATA_HEAD + 65536];
-	frame_write_data_head(bytes, id, offset, len);
-	feed(p, bytes, FRAME_DATA_HEAD + len);
-}
-
-static void send_ack(struct peer *p, uint32_t id, uint64_t delivered, uint64_t credit, bool fin)
-{
-	uint8_t bytes[FRAME_CONTROL_MAX];
-	feed(p, bytes, frame_write_ack(bytes, id, delivered, credit, fin));
-}
-
-static void send_number(struct peer *p, enum frame_type type, uint32_t id, uint64_t number)
-{
-	uint8_t bytes[FRAME_CONTROL_MAX];
-	feed(p, bytes, frame_write_number(bytes, type, id, number));
-}
-
-static void send_opened(struct peer *p, uint32_t id)
-{
-	uint8_t bytes[FRAME_CONTROL_MAX];
-	feed(p, bytes, frame_write_opened(bytes, id));
-}
-
-static void send_reason(struct peer *p, enum frame_type type, uint32_t id, unsigned code)
-{
-	uint8_t bytes[FRAME_CONTROL_MAX];
-	feed(p, bytes, frame_write_reason(bytes, type, id, code, "because"));
-}
-
-/* TLS is up, the link's greeting is heard, the peer has said nothing. */
-static void peer_start(struct peer *p)
-{
-	bool is_target = (p->link->next_id & 1) == 0;
-	buf_clear(&p->heard);
-	assert_int_equal(link_epoch_start(p->link, p->now, NULL), 0);
-	if (is_target)
-		feed_ok(p, "CF", 2);
-	else
-		feed_ok(p, "S", 1);
-	hear(p);
-	buf_consume(&p->heard, is_target ? 1 : 2);
-	expect_frame(p, FRAME_HELLO, 0);
-	expect_frame(p, FRAME_RESUME, 0);
-}
-
-static struct peer peer_new(enum link_role role)
-{
-	struct peer p = { .now = 1000 };
-	struct link_config c = { .role = role, .initial_window = 1000, .window = 2000, .max_streams = 4 };
-	assert_int_equal(link_new(&c, &p.link, NULL), 0);
-	buf_init(&p.heard, 1 << 20);
-	return p;
-}
-
-static struct peer peer_up(enum link_role role)
-{
-	struct peer p = peer_new(role);
-	peer_start(&p);
-	send_hello(&p);
-	send_resume(&p, NULL, 0, false);
-	assert_true(link_is_up(p.link));
-	return p;
-}
-
-static void peer_free(struct peer *p)
-{
-	link_free(&p->link);
-	buf_free(&p->heard);
-}
-
-static uint32_t open_at_link(struct peer *p)
-{
-	uint32_t id;
-	assert_int_equal(link_stream_open(p->link, &(struct link_dest){ .kind = LINK_KIND_SSH }, &id, NULL), 0);
-	expect_frame(p, FRAME_OPEN, id);
-	return id;
-}
-
-/* The session is over with code 7 and a text; the peer gets BYE with both; later input and epochs are refused. */
-static void expect_over(struct peer *p, const char *name, const char *text)
-{
-	struct link_event ev;
-	if (p->rc != ERR_PROTOCOL)
-		fail_msg("%s: input returned %d", name, p->rc);
-	if (!link_next_event(p->link, &ev) || ev.type != LINK_EVENT_OVER || ev.code != LINK_PROTOCOL)
-		fail_msg("%s: event %d code %u", name, ev.type, ev.code);
-	if (!strstr(ev.text, text))
-		fail_msg("%s: \"%s\" does not say \"%s\"", name, ev.text, text);
-	assert_false(link_next_event(p->link, &ev));
-	hear(p);
-	struct frame_head head = { .type = FRAME_PING };
-	const uint8_t *body = NULL;
-	while (next_frame(p, &head, &body) && head.type != FRAME_BYE)
-		;
-	if (head.type != FRAME_BYE || body[1] != LINK_PROTOCOL)
-		fail_msg("%s: no BYE", name);
-	assert_false(link_has_output(p->link));
-	assert_int_equal(link_input(p->link, "x", 1, p->now, &p->e), ERR_CLOSED);
-	assert_int_equal(link_epoch_start(p->link, p->now, &p->e), ERR_CLOSED);
-	assert_true(link_deadline(p->link) == INT64_MAX);
-}
 
 /* ---- order of an epoch ---- */
 
@@ -230,7 +42,7 @@ static void bad_entry(struct peer *p)
 }
 static void unknown_type(struct peer *p)
 {
-	feed(p, "\x63\0\0\0\0\0\0\0\0\0\0\0", 12);
+	peer_feed(p, "\x63\0\0\0\0\0\0\0\0\0\0\0", 12);
 }
 
 struct bad {
@@ -363,7 +175,7 @@ static void bad_text(struct peer *p)
 	uint8_t bytes[FRAME_CONTROL_MAX];
 	size_t n = frame_write_reason(bytes, FRAME_RESET, 1, 1, "abc");
 	bytes[n - 1] = 0xff;
-	feed(p, bytes, n);
+	peer_feed(p, bytes, n);
 }
 static void ping_again(struct peer *p)
 {
@@ -378,7 +190,7 @@ static void pong_twice(struct peer *p)
 {
 	p->now += 10000;
 	link_tick(p->link, p->now);
-	hear(p);
+	peer_hear(p);
 	send_number(p, FRAME_PONG, 0, p->link->ping_number);
 	send_number(p, FRAME_PONG, 0, p->link->ping_number);
 }
@@ -386,7 +198,7 @@ static void pong_ahead(struct peer *p)
 {
 	p->now += 10000;
 	link_tick(p->link, p->now);
-	hear(p);
+	peer_hear(p);
 	send_number(p, FRAME_PONG, 0, p->link->ping_number + 1);
 }
 static void open_flood(struct peer *p)
@@ -433,7 +245,7 @@ static void test_frames(void **state)
 		send_open(&p, 1);
 		assert_int_equal(link_stream_accept(p.link, 1), 0);
 		assert_int_equal(link_stream_write(p.link, 1, (const uint8_t[100]){ 0 }, 100), 100);
-		hear(&p);
+		peer_hear(&p);
 		buf_clear(&p.heard);
 		cases[i].act(&p);
 		expect_over(&p, cases[i].name, cases[i].text);
@@ -505,7 +317,7 @@ static void test_bad_resumes(void **state)
 		send_opened(&p, 1);
 		assert_int_equal(link_stream_write(p.link, 1, (const uint8_t[100]){ 0 }, 100), 100);
 		link_stream_finish(p.link, 1);
-		hear(&p);
+		peer_hear(&p);
 		send_ack(&p, 1, 40, 1040, false);
 		peer_start(&p);
 		send_hello(&p);
@@ -537,7 +349,7 @@ static void test_second_hello_differs(void **state)
 	struct peer p = peer_up(LINK_CLIENT);
 	peer_start(&p);
 	uint8_t bytes[FRAME_CONTROL_MAX];
-	feed(&p, bytes, frame_write_hello(bytes, &(struct frame_hello){ 4, 999 }));
+	peer_feed(&p, bytes, frame_write_hello(bytes, &(struct frame_hello){ 4, 999 }));
 	expect_over(&p, "hello", "HELLO differs");
 	peer_free(&p);
 }
@@ -617,11 +429,11 @@ static void test_reset_in_the_middle_of_data(void **state)
 	uint8_t bytes[FRAME_DATA_HEAD + 500];
 	memset(bytes, 'x', sizeof(bytes));
 	frame_write_data_head(bytes, 1, 0, 500);
-	feed_ok(&p, bytes, 100);
+	peer_feed_ok(&p, bytes, 100);
 	link_stream_reset(p.link, 1, LINK_IO, NULL);
-	feed_ok(&p, bytes + 100, sizeof(bytes) - 100);
+	peer_feed_ok(&p, bytes + 100, sizeof(bytes) - 100);
 	send_number(&p, FRAME_PING, 0, 77);
-	hear(&p);
+	peer_hear(&p);
 	const uint8_t *body = expect_frame(&p, FRAME_PONG, 0);
 	assert_int_equal(frame_read_u64(body), 77);
 	struct link_stats stats;
@@ -687,7 +499,7 @@ static void test_own_tombstones_are_not_the_peers_fault(void **state)
 	int rc;
 	unsigned n = 0;
 	while ((rc = link_stream_open(p.link, &(struct link_dest){ .kind = LINK_KIND_SSH }, &id, &e)) == 0) {
-		hear(&p);
+		peer_hear(&p);
 		buf_clear(&p.heard);
 		link_stream_reset(p.link, id, LINK_IO, NULL);
 		n++;
@@ -701,7 +513,7 @@ static void test_own_tombstones_are_not_the_peers_fault(void **state)
 	assert_int_equal(p.link->n_live, 4);
 	while (p.link->ping_answered < p.link->ping_number) { /* each PONG makes way for the next PING */
 		send_number(&p, FRAME_PONG, 0, p.link->ping_number);
-		hear(&p);
+		peer_hear(&p);
 	}
 	assert_int_equal(p.link->n_streams, 4);
 	peer_free(&p);
@@ -744,7 +556,7 @@ static void test_random_resumes(void **state)
 			uint32_t id;
 			link_stream_open(p.link, &(struct link_dest){ .kind = LINK_KIND_SSH }, &id, NULL);
 			link_stream_write(p.link, id, "some bytes", 10);
-			hear(&p);
+			peer_hear(&p);
 			if (chance(&x, 2))
 				send_opened(&p, id);
 			if (chance(&x, 3) == 0)
@@ -752,7 +564,7 @@ static void test_random_resumes(void **state)
 			if (chance(&x, 6) == 0)
 				link_stream_reset(p.link, id, LINK_IO, NULL);
 		}
-		hear(&p);
+		peer_hear(&p);
 		for (int epoch = 0; epoch < 3 && !p.link->over; epoch++) {
 			peer_start(&p);
 			send_hello(&p);
@@ -762,7 +574,7 @@ static void test_random_resumes(void **state)
 				fail_msg("run %d: %s do not add up", run, bad);
 			assert_true(p.rc == 0 ? link_is_up(p.link) : p.rc == ERR_PROTOCOL && p.link->over);
 			up += p.rc == 0;
-			hear(&p);
+			peer_hear(&p);
 			buf_clear(&p.heard);
 		}
 		peer_free(&p);
@@ -790,10 +602,10 @@ static void test_garbage(void **state)
 			bytes[(x >> 8) % n] ^= (uint8_t)(1u << (x >> 29));
 			if (run % 3 == 0)
 				bytes[0] = (uint8_t)(1 + (x >> 16) % 12);
-			feed(&p, bytes, run % 2 ? sizeof(bytes) : n);
+			peer_feed(&p, bytes, run % 2 ? sizeof(bytes) : n);
 		}
 		assert_true(p.rc == 0 || p.rc == ERR_PROTOCOL || p.rc == ERR_CLOSED);
-		hear(&p);
+		peer_hear(&p);
 		peer_free(&p);
 	}
 }
