@@ -53,6 +53,7 @@ class Run:
         self.a, self.folder, self.net = a, folder, network
         self.world, self.watch = None, None
         self.strikes, self.checks, self.failure = [], [], None
+        self.aborted = False
         self.began, self.end_ns, self.streams = time.monotonic(), 0, []
         self.growth = []
 
@@ -72,6 +73,9 @@ class Run:
         except Exception:  # a fault of this program: not to be taken for a good run
             self.fail("chaos itself failed: " + traceback.format_exc(chain=False).strip().split("\n")[-1])
             traceback.print_exc()
+        except BaseException:
+            self.aborted = True
+            raise
         finally:
             self.end_ns = self.end_ns or time.monotonic_ns()
             self.tear_down()
@@ -100,9 +104,12 @@ class Run:
                 named[f"{s.name} worker"] = pid
         return named
 
+    def proxy_pid(self):
+        return {self.net.p.pid} if getattr(self.net, "p", None) else set()
+
     def known(self):
         own = [p.p if hasattr(p, "p") else p for p in list(self.world.procs)]
-        return {p.pid for p in own} | {getattr(getattr(self.net, "p", None), "pid", 0)}
+        return {p.pid for p in own} | self.proxy_pid()
 
     def wait_flow(self, since_ns, what):
         end = time.monotonic() + RECOVERY_S
@@ -203,9 +210,11 @@ class Run:
             self.watch.stop()
             self.growth = self.watch.growth()
         try:
-            if self.world:
+            if self.world and not self.aborted:
                 self.close_world()
         finally:
+            if self.failure or self.aborted:
+                watch.kill_children(self.proxy_pid())
             self.net.close()
 
     def close_world(self):
@@ -227,11 +236,10 @@ class Run:
         return ", ".join(f"{k}: {v}" for k, v in codes.items() if v != 0)
 
     def leftovers(self, limit=20):
-        proxy = {self.net.p.pid} if getattr(self.net, "p", None) else set()
         end = time.monotonic() + limit
         while True:
             watch.bury(self.known())
-            left = {p for p in watch.children() if watch.state_of(p) not in ("Z", None)} - proxy
+            left = {p for p in watch.children() if watch.state_of(p) not in ("Z", None)} - self.proxy_pid()
             left |= self.net.leftovers()
             if not left or time.monotonic() > end:
                 return ", ".join(f"{p} ({command_of(p)})" for p in left)
@@ -317,12 +325,17 @@ def main():
         a.seed = secrets.randbelow(10**6)
     if a.list:
         return print_schedule(a)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda n, _: sys.exit(128 + n))
     watch.adopt_orphans()
     network = choose_net(a.mode)
     folder = Path(tempfile.mkdtemp(prefix="tc-"))  # a short name: sockets have to fit in it
     run = Run(a, folder, network)
-    run.whole()
+    try:
+        run.whole()
+    finally:
+        if run.aborted:
+            shutil.rmtree(folder, ignore_errors=True)
     result = run.result()
     out = a.report or folder
     out.mkdir(parents=True, exist_ok=True)
