@@ -109,7 +109,24 @@ def test_the_client_that_was_cut_off_is_told_when_it_comes_back(stack, echo):
     finally:
         p.send_signal(signal.SIGCONT)
     assert p.wait(LIMIT) == 242
+    assert len(state_files(stack)) == 1, "it is the new client's"
     assert talk(q.ports[0], b"three") == b"three"
+    assert end(q) == 0
+
+
+def test_the_old_clients_port_is_waited_for(stack, echo):
+    p, (port,) = stack.forward("web-1", f"127.0.0.1:{echo.port}")
+    session = session_of(stack)
+    stop(p.pid)
+    try:
+        q = stack.cli_popen("resume-session", session)
+        q.lines = LineReader(q.stderr)
+        wait_for(lambda: "session.resume" in [r["event"] for r in stack.audit()], "the session to be taken over")
+    finally:
+        p.send_signal(signal.SIGCONT)
+    q.lines.wait(f"listening on 127.0.0.1:{port} for")
+    assert p.wait(LIMIT) == 242
+    assert talk(port, b"two") == b"two"
     assert end(q) == 0
 
 
