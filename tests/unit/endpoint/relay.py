@@ -17,8 +17,9 @@ address), REST. Then takes one command a line and answers each with one line:
   refuse N STATUS    the next N upgrades are refused
   answer STATUS [URL]  what the attach call says from here on
   delete STATUS      what DELETE of the session says from here on; 0: nothing, ever
-  stats              "legs=N attaches=N most=N bye=CODE deletes=N": legs attached ever, attach calls, most legs of one
-                     role at once, last code of a client, DELETE calls
+  stats              "legs=N attaches=N ...": legs attached ever, attach calls, most legs of one role at once, last code
+                     of a client (bye), DELETE calls, connections taken by mute and slam, upgrades swallowed, legs that
+                     stumbled, most upgrades of one role that asked at once since the last "slow"
 """
 import asyncio
 import json
@@ -30,13 +31,14 @@ import time
 from http import HTTPStatus
 
 from websockets.exceptions import ConnectionClosed
-from websockets.legacy.server import serve
+from websockets.legacy.server import WebSocketServerProtocol, serve
 
 roles = {}
 count = {"legs": 0, "attaches": 0, "most": 0, "bye": 0, "deletes": 0, "taken": 0,
-         "swallowed": 0, "stumbled": 0}
+         "swallowed": 0, "stumbled": 0, "asking": 0}
 alive = {"client": 0, "target": 0}
 refusals = [0, 0]
+askers = {}
 swallows = [0]
 slowness = [0]
 stumbles = ["", 0]
@@ -59,19 +61,32 @@ class Leg:
             await self.ws.send(json.dumps(message))
 
 
-async def refuse(path, headers):
-    if refusals[0]:
-        refusals[0] -= 1
-        return HTTPStatus(refusals[1]), [], b"refused by the test"
-    if swallows[0]:
-        swallows[0] -= 1
-        count["swallowed"] += 1
-        await asyncio.sleep(3600)
-    if slowness[0]:
-        await asyncio.sleep(slowness[0] / 1000)
-    if not headers.get("DPoP") or not headers.get("Authorization", "").startswith("Bearer "):
-        return HTTPStatus(401), [], b"no credentials"
-    return None
+class Asker(WebSocketServerProtocol):
+    """An upgrade request that is judged."""
+
+    async def process_request(self, path, headers):
+        role = headers.get("Authorization", "Bearer ?").split(" ")[1].split("-")[0]
+        askers.setdefault(role, set()).add(self)
+        waiting = [asker for asker in askers[role] if not asker.transport.is_closing()]
+        count["asking"] = max(count["asking"], len(waiting))
+        try:
+            return await self.judge(headers)
+        finally:
+            askers[role].discard(self)
+
+    async def judge(self, headers):
+        if refusals[0]:
+            refusals[0] -= 1
+            return HTTPStatus(refusals[1]), [], b"refused by the test"
+        if swallows[0]:
+            swallows[0] -= 1
+            count["swallowed"] += 1
+            await asyncio.sleep(3600)
+        if slowness[0]:
+            await asyncio.sleep(slowness[0] / 1000)
+        if not headers.get("DPoP") or not headers.get("Authorization", "").startswith("Bearer "):
+            return HTTPStatus(401), [], b"no credentials"
+        return None
 
 
 async def pair():
@@ -182,7 +197,7 @@ def chosen(who):
 async def start(port):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(os.path.join(sys.argv[1], "ca.pem"), os.path.join(sys.argv[1], "ca.key"))
-    return await serve(session, "127.0.0.1", port, ssl=context, process_request=refuse, max_size=None, max_queue=8,
+    return await serve(session, "127.0.0.1", port, ssl=context, create_protocol=Asker, max_size=None, max_queue=8,
                        compression=None, subprotocols=["tunnel.leg.v1"], ping_interval=None, close_timeout=1)
 
 
@@ -191,7 +206,7 @@ async def stranger(reader, writer):
     if manners[0] == "slam":
         writer.transport.abort()
     else:
-        strangers.append(writer)  # open for ever
+        strangers.append((reader, writer))  # open for ever
 
 
 def leave_port(servers):
@@ -237,6 +252,7 @@ async def command(words, servers):
         swallows[0] = int(args[0])
     elif name == "slow":
         slowness[0] = int(args[0])
+        count["asking"] = 0
     elif name == "stumble":
         stumbles[:] = [args[0], int(args[1])]
     elif name == "refuse":
