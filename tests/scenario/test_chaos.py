@@ -24,7 +24,7 @@ def test_every_kind_of_fault_once(mode, tmp_path):
     if reason:
         pytest.skip(f"no network namespaces: {reason}")
     kinds = len(faults.KIND_NAMES)
-    args = ["--mode", mode, "--seed", "7", "--faults", str(kinds), "--longest", "1", "--rate", "8", "--report", str(tmp_path)]
+    args = ["--mode", mode, "--seed", "227", "--faults", str(kinds), "--longest", "1", "--rate", "8", "--report", str(tmp_path)]
     r = subprocess.run(
         [str(ROOT / "scripts" / "chaos"), *args], capture_output=True, text=True, timeout=600,
         env={**os.environ, "TUNNEL_BUILD": str(BUILD)},
