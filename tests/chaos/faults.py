@@ -88,6 +88,8 @@ class AgentKill(Fault):
 
 
 class Cut(Fault):
+    hit = 0  # connections
+
     def draw(self, rng, longest):
         self.legs = rng.choice((["client"], ["target"], ["client", "target"]))
 
@@ -102,7 +104,7 @@ class Cut(Fault):
             pids += world.workers(self.sessions(world))
             if self.who is None:
                 pids.append(world.supervisor().pid)
-        world.net.cut(pids, self.how)
+        self.hit = world.net.cut(pids, self.how)
         return time.monotonic_ns()
 
 
@@ -191,6 +193,8 @@ DECK = {
     "sleep-client": 1, "sleep-worker": 1, "burst-together": 2, "burst-recovery": 3,
 }  # fmt: skip
 KIND_NAMES = list(DECK)
+# While one of these lasts no ping of the sessions it hits can be answered: a shorter pause means that it did nothing.
+FELT = ("black-hole", "sleep-client", "sleep-worker", "relay-kill")
 
 
 class Strike:
@@ -204,6 +208,10 @@ class Strike:
     def text(self, world):
         between = " and " if self.after is None else f", {self.after * 1000:.0f} ms later "
         return between.join(f.text(world) for f in self.faults)
+
+    def idle(self):
+        """Is this a lone cut that found nothing to cut?"""
+        return len(self.faults) == 1 and getattr(self.faults[0], "hit", 1) == 0
 
     def one(self, world, fault):
         try:

@@ -154,6 +154,7 @@ class Run:
         self.growth = self.watch.growth()
         self.compare()
         self.expect("no process grows", self.grown())
+        self.expect("each fault was felt", self.unfelt())
         for s in w.sessions:
             s.end()
         ids = {s.id: s for s in w.sessions}
@@ -261,14 +262,26 @@ class Run:
         lines += [f"{(s.start_ns / 1e9):.3f} to {(s.lift_ns / 1e9):.3f}  {s.said}" for s in self.strikes[-10:]]
         (self.folder / "evidence.txt").write_text("\n".join(lines) + "\n")
 
-    def result(self):
-        sessions = self.world.sessions if self.world else []
+    def measured(self):
+        """(strikes that were lifted, ping streams, a row for each of the strikes)."""
         streams = [report.Pings(p) for p in sorted((self.folder / "pings").glob("*.bin"))]
         done = [s for s in self.strikes if s.lift_ns]
         rows = report.measure(done, streams, self.end_ns)
-        base = int(self.began * 1e9)
         for row, strike in zip(rows, done):
-            row["at_s"] = round((strike.start_ns - base) / 1e9, 3)
+            row["at_s"] = round(strike.start_ns / 1e9 - self.began, 3)
+        return done, streams, rows
+
+    def unfelt(self):
+        """Proof that the storm was one."""
+        done, _, rows = self.measured()
+        weak = [r for r in rows if r["kind"] in faults.FELT and r["longest_pause_ms"] < 0.5 * r["held_ms"]]
+        texts = [f"strike {r['number']} ({r['text']}): {r['longest_pause_ms']:.0f} ms" for r in weak]
+        texts += [f"{s.said}: no connection was there" for s in done if s.idle()]
+        return "; ".join(texts)
+
+    def result(self):
+        sessions = self.world.sessions if self.world else []
+        done, streams, rows = self.measured()
         total = {way: sum(s["bytes"] for s in self.streams if s["name"].endswith(way)) for way in ("up", "down")}
         total["pings"] = sum(len(p.sent) for p in streams)
         total["shorts"] = sum(s["rounds"] for s in self.streams if s["name"].endswith("shorts"))
