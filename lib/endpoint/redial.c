@@ -81,7 +81,7 @@ static void give_time(struct redial *r, int64_t ms)
 static void choose(struct endpoint *ep)
 {
 	struct redial *r = &ep->redial;
-	size_t asked_at, held_at;
+	size_t asked_at = 0, held_at = 0;
 	struct leg *asked = find_phase(r, LEG_ASKED, &asked_at), *held = find_phase(r, LEG_HELD, &held_at);
 	if (!held || (asked && leg_phase_ms(asked) < r->patience_ms))
 		return;
