@@ -72,6 +72,13 @@ static void work_blocking(uv_work_t *work)
 	}
 }
 
+/* A leg would have been closed with it. */
+static unsigned end_code_of(const struct http_response *r)
+{
+	json_int_t code = json_integer_value(json_object_get(json_object_get(r->json, "end"), "code"));
+	return r->status == 410 && code > 0 && code < 5000 && leg_code_is_final((unsigned)code) ? (unsigned)code : 0;
+}
+
 static void on_worked(uv_work_t *work, int status)
 {
 	struct call *call = work->data;
@@ -82,6 +89,7 @@ static void on_worked(uv_work_t *work, int status)
 			answer.status = call->response.status;
 			answer.relay_url = json_string_value(json_object_get(call->response.json, "relay_url"));
 			answer.text = call->response.detail;
+			answer.end_code = end_code_of(&call->response);
 			answer.retry_after_ms = call->response.retry_after_ms;
 		}
 		ep->call = NULL;

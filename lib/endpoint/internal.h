@@ -169,6 +169,7 @@ struct call_answer {
 	int status;             /* 0: no answer came */
 	const char *relay_url;  /* of a 200 */
 	const char *text;       /* else words */
+	unsigned end_code;      /* of a 410: the close code of the session's end; 0: it does not say */
 	int64_t retry_after_ms; /* 0: nothing said */
 };
 typedef void (*call_done)(struct endpoint *ep, const struct call_answer *answer);

@@ -188,7 +188,7 @@ static void on_answer(struct endpoint *ep, const struct call_answer *a)
 {
 	struct redial *r = &ep->redial;
 	if (is_final_status(a->status)) {
-		path_refuse(ep, 0, a->status, a->text);
+		path_refuse(ep, a->end_code, a->status, a->text);
 		return;
 	}
 	char *before = strdup(ep->relay_url);

@@ -15,7 +15,7 @@ address), REST. Then takes one command a line and answers each with one line:
   slow MS            upgrades are answered so late
   stumble STEP N     the next N legs are dropped once they are at STEP: open, attached or paired
   refuse N STATUS    the next N upgrades are refused
-  answer STATUS [URL]  what the attach call says from here on
+  answer STATUS [URL]  what the attach call says from here on; with 410: [CODE], how the session ended
   delete STATUS      what DELETE of the session says from here on; 0: nothing, ever
   stats              "legs=N attaches=N ...": legs attached ever, attach calls, most legs of one role at once, last code
                      of a client (bye), DELETE calls, connections taken by mute and slam, upgrades swallowed, legs that
@@ -183,6 +183,8 @@ async def http(reader, writer):
     ok = head.startswith("post /v1/sessions/s-1/attach ") and proven
     status, target = answer if ok else (400, "")
     body = {"relay_url": url(target)} if status == 200 else {"code": "test", "detail": "the test says %d" % status}
+    if status == 410 and target:
+        body["end"] = {"code": int(target), "text": "it has ended"}
     text = json.dumps(body).encode()
     writer.write(b"HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
                  % (status, len(text)) + text)

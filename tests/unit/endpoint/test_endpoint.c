@@ -282,6 +282,27 @@ static void test_a_refusal_to_attach_is_final(void **state)
 	}
 }
 
+/* How a session ended is the same over HTTP and over a leg; a code that is no end's says nothing. */
+static void test_an_end_that_a_server_tells(void **state)
+{
+	static const struct {
+		int told;
+		unsigned close_code;
+	} rows[] = { { 4007, 4007 }, { 4001, 4001 }, { 4002, 0 }, { 7, 0 }, { -4007, 0 } };
+	struct harness *h = *state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		memset(&h->client, 0, sizeof h->client);
+		harness_tell(h, "refuse 1 502");
+		harness_tell(h, "answer 410 %d", rows[i].told);
+		harness_start(h, &h->client, LINK_CLIENT, h->url_a);
+		HARNESS_UNTIL(h, h->client.over);
+		assert_int_equal(h->client.end.close_code, rows[i].close_code);
+		assert_int_equal(h->client.end.http_status, 410);
+		assert_string_equal(h->client.end.text, "the test says 410");
+		endpoint_free(&h->client.ep);
+	}
+}
+
 static void test_refused_upgrades_without_servers(void **state)
 {
 	struct harness *h = *state;
@@ -428,6 +449,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_a_dead_relay_is_replaced, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_restarted_relay_is_found_again, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_refusal_to_attach_is_final, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_an_end_that_a_server_tells, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_refused_upgrades_without_servers, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_gives_up_in_time, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_another_key_never_comes_up, harness_setup, harness_teardown),
