@@ -469,15 +469,23 @@ def socket_of_port(port):
 
 
 class CutProxy:
-    """A TCP proxy in front of the server: cut() resets every connection, hole() stops forwarding and closes nothing."""
+    """A TCP proxy in front of the server: cut() resets every connection, hole() stops forwarding and closes nothing.
+
+    held: new connections are closed. source: the address from which the server sees them come.
+    """
+
+    __slots__ = ("to", "live", "lock", "held", "source", "count", "server", "port")  # a misspelt switch is an error
 
     def __init__(self, port):
         self.to, self.live, self.lock = port, set(), threading.Lock()
+        self.held, self.source, self.count = False, "127.0.0.1", 0
         self.server = TcpServer(self.handle)
-        self.port, self.count = self.server.port, 0
+        self.port = self.server.port
 
     def handle(self, c):
-        with socket.create_connection(("127.0.0.1", self.to)) as up:
+        if self.held:
+            return
+        with socket.create_connection(("127.0.0.1", self.to), source_address=(self.source, 0)) as up:
             for s in (c, up):
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pair = Pair(c, up)

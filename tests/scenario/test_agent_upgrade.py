@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from harness import AGENT, LIMIT, USER, CutProxy, Proc, Stack, TcpServer, echo_until_eof, wait_for
+from harness import AGENT, LIMIT, USER, TcpServer, echo_until_eof, wait_for
 
 MIB = 1 << 20
 
@@ -144,16 +144,6 @@ def revoke(stack):
     return 4007
 
 
-class Gate(CutProxy):
-    """Refuses new connections while it is shut."""
-
-    shut = False
-
-    def handle(self, c):
-        if not self.shut:
-            super().handle(c)
-
-
 @pytest.mark.parametrize("end", [terminate, revoke])
 def test_a_session_ends_without_a_supervisor(stack, end):
     agent = stack.agents["web-1"]
@@ -169,28 +159,20 @@ def test_a_session_ends_without_a_supervisor(stack, end):
 
 
 @pytest.mark.parametrize("end", [terminate, revoke])
-def test_a_worker_that_was_away_is_told_when_it_comes_back(folder, end):
-    stack = Stack(folder)
-    gate = Gate(stack.port)
-    stack.relay_url = f"https://localhost:{gate.port}"
-    try:
-        stack.start_server()
-        agent = stack.start_agent()
-        p, (port,) = stack.forward("web-1", f"127.0.0.1:{TcpServer(echo_until_eof).port}")
-        s = connect(port)
-        talk(s, b"one")
-        kill_supervisor(agent)
-        gate.shut = True
-        gate.cut()
-        wait_for(lambda: session(stack)["attached"] == {"client": False, "target": False}, "both legs to be down", every=0.1)
-        end(stack)
-        # It comes back all the time: by the relay it knows, which is out of reach, and by the control plane.
-        wait_for(lambda: not workers(agent), "the worker to be gone")
-        assert "session over" in (agent.folder / "log").read_text()
-        assert p.wait(LIMIT) != 0
-    finally:
-        stack.close()
-        gate.close()
+def test_a_worker_that_was_away_is_told_when_it_comes_back(proxied, end):
+    agent = proxied.agents["web-1"]
+    p, (port,) = proxied.forward("web-1", f"127.0.0.1:{TcpServer(echo_until_eof).port}")
+    s = connect(port)
+    talk(s, b"one")
+    kill_supervisor(agent)
+    proxied.proxy.held = True
+    proxied.proxy.cut()
+    wait_for(lambda: session(proxied)["attached"] == {"client": False, "target": False}, "both legs to be down", every=0.1)
+    end(proxied)
+    # It comes back all the time: by the relay it knows, which is out of reach, and by the control plane.
+    wait_for(lambda: not workers(agent), "the worker to be gone")
+    assert "session over" in (agent.folder / "log").read_text()
+    assert p.wait(LIMIT) != 0
 
 
 def test_a_restarted_server_is_told_of_all_sessions(stack):

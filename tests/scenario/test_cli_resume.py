@@ -114,6 +114,23 @@ def test_the_client_that_was_cut_off_is_told_when_it_comes_back(stack, echo):
     assert end(q) == 0
 
 
+def test_the_client_that_is_cut_off_hears_it_from_the_control_plane(proxied, echo):
+    """The relay is out of reach."""
+    p, (port,) = proxied.forward("web-1", f"127.0.0.1:{echo.port}")
+    assert talk(port, b"one") == b"one"
+    session = session_of(proxied)
+    proxied.proxy.held = True
+    proxied.proxy.cut()
+    p.lines.wait("connection lost")
+    q = resume(proxied, session)
+    assert p.wait(LIMIT) == 242
+    p.lines.wait("the session was resumed by another client")
+    assert len(state_files(proxied)) == 1, "it is the new client's"
+    proxied.proxy.held = False
+    assert q.ports == [port] and talk(port, b"two") == b"two"
+    assert end(q) == 0
+
+
 def test_the_old_clients_port_is_waited_for(stack, echo):
     p, (port,) = stack.forward("web-1", f"127.0.0.1:{echo.port}")
     session = session_of(stack)
@@ -233,6 +250,7 @@ def test_interrupted_before_the_first_leg(proxied, echo):
     p.lines = LineReader(p.stderr)
     p.lines.wait("listening on")
     session = session_of(proxied)
+    assert proxied.json("describe-session", session)["state"] == "starting"
     assert end(p) == 0
     assert wait_ended(proxied, session)["end"]["code"] == 4000
     assert state_files(proxied) == []
@@ -245,6 +263,8 @@ def test_interrupted_in_an_outage(proxied, echo):
     proxied.proxy.held = True
     proxied.proxy.cut()
     p.lines.wait("connection lost")
+    gone = {"client": False, "target": False}
+    wait_for(lambda: proxied.json("describe-session", session)["attached"] == gone, "both legs to be gone", every=0.1)
     assert end(p) == 0
     assert wait_ended(proxied, session)["end"]["code"] == 4000
 
