@@ -9,6 +9,7 @@
 #include "base/secret.h"
 #include "base/text.h"
 #include "server/api_call.h"
+#include "server/http_status.h"
 #include "server/metrics.h"
 #include "server/policies.h"
 #include "server/server.h"
@@ -47,24 +48,7 @@ const struct api_route api_routes[] = {
 
 /* ---- answers ---- */
 
-static const struct {
-	int status;
-	const char *title;
-	int64_t retry_after_s;
-} statuses[] = {
-	{ 400, "Bad Request", 0 },
-	{ 401, "Unauthorized", 0 },
-	{ 403, "Forbidden", 0 },
-	{ 404, "Not Found", 0 },
-	{ 405, "Method Not Allowed", 0 },
-	{ 409, "Conflict", 0 },
-	{ 410, "Gone", 0 },
-	{ 411, "Length Required", 0 },
-	{ 413, "Content Too Large", 0 },
-	{ 429, "Too Many Requests", 1 },
-	{ 503, "Service Unavailable", 1 },
-	{ 500, "Internal Server Error", 0 },
-};
+#define RETRY_AFTER_S 1 /* of a 503: a full queue is shorter by then */
 
 static void set_json(struct api_response *r, int status, const char *content_type, const json_t *json)
 {
@@ -81,19 +65,16 @@ static void put_problem(struct api_response *r, const char *request_id, int stat
 			const char *fmt, va_list ap)
 {
 	char detail[512];
-	size_t i = 0, last = sizeof statuses / sizeof *statuses - 1;
 	vsnprintf(detail, sizeof detail, fmt, ap);
 	while (!text_is_utf8(detail, strlen(detail))) /* cut inside a character, or the caller's own bytes */
 		detail[strlen(detail) - 1] = '\0';
-	while (i < last && statuses[i].status != status)
-		i++;
 	json_auto_t *json =
-		json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", "about:blank", "title", statuses[i].title, "status",
+		json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", "about:blank", "title", http_status_text(status), "status",
 			  status, "code", code, "detail", detail, "request_id", request_id);
 	if (json && members)
 		json_object_update(json, members);
 	json_decref(members);
-	r->retry_after_s = statuses[i].retry_after_s;
+	r->retry_after_s = status == 503 ? RETRY_AFTER_S : 0;
 	set_json(r, status, "application/problem+json", json);
 }
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/secret.h"
+#include "server/http_status.h"
 #include "server/metrics.h"
 #include "server/pool.h"
 #include "server/server.h"
@@ -100,42 +101,11 @@ static void new_request_id(char out[24])
 	secret_random_id(out + 2, 16);
 }
 
-static const char *status_text(int status)
-{
-	static const struct {
-		int status;
-		const char *text;
-	} rows[] = { { 200, "OK" },
-		     { 201, "Created" },
-		     { 202, "Accepted" },
-		     { 204, "No Content" },
-		     { 400, "Bad Request" },
-		     { 401, "Unauthorized" },
-		     { 403, "Forbidden" },
-		     { 404, "Not Found" },
-		     { 405, "Method Not Allowed" },
-		     { 408, "Request Timeout" },
-		     { 409, "Conflict" },
-		     { 410, "Gone" },
-		     { 411, "Length Required" },
-		     { 413, "Content Too Large" },
-		     { 415, "Unsupported Media Type" },
-		     { 426, "Upgrade Required" },
-		     { 429, "Too Many Requests" },
-		     { 431, "Request Header Fields Too Large" },
-		     { 500, "Internal Server Error" },
-		     { 503, "Service Unavailable" } };
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-		if (rows[i].status == status)
-			return rows[i].text;
-	return "Unknown";
-}
-
 /* The answer as bytes; NULL when out of memory. */
 static char *render(const struct api_response *r, bool close, bool head_only, size_t *out_len)
 {
 	struct buf b = BUF_INIT(r->body_len + 1024);
-	int rc = buf_printf(&b, "HTTP/1.1 %d %s\r\n", r->status, status_text(r->status));
+	int rc = buf_printf(&b, "HTTP/1.1 %d %s\r\n", r->status, http_status_text(r->status));
 	if (r->content_type && r->body)
 		rc |= buf_printf(&b, "Content-Type: %s\r\n", r->content_type);
 	if (r->status != 204)

@@ -174,6 +174,8 @@ static void reload(struct server *v, const char *config_path)
 	all &= told("certificate", rc, &e);
 	rc = auth_reload(v->auth, &e);
 	all &= told("auth", rc, &e);
+	rc = store_reload(v->store, &e);
+	all &= told("store", rc, &e);
 	rc = policies_reload_blocking(v->policies, &e);
 	all &= told("policies", rc, &e);
 	if (rc == 0)

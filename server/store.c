@@ -42,6 +42,11 @@ struct plugin *store_plugin(struct store *store)
 	return store->plugin;
 }
 
+int store_reload(struct store *store, struct err *e)
+{
+	return plugin_reload(store->plugin, e);
+}
+
 /* One call: its deadline and the plugin's words. */
 struct once {
 	char words[200];

@@ -14,6 +14,7 @@ int store_open(const char *plugin_dir, const struct conf_section *section, struc
 	       struct store **out_store, struct err *e);
 void store_close(struct store **store);
 struct plugin *store_plugin(struct store *store);
+int store_reload(struct store *store, struct err *e); /* what its options name is read again */
 
 /* 0 and a new reference; ERR_NOT_FOUND; ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_INTERNAL. */
 int store_get_blocking(struct store *store, const char *collection, const char *key, json_t **out_doc,

@@ -15,22 +15,25 @@ extern "C" {
 
 struct tunnel_header {
 	const char *name;  /* lower case */
-	const char *value; /* without surrounding blanks; repeated headers come as several entries, in order */
+	/* Without surrounding blanks. A header that HTTP itself does not define and that is repeated may come once, with
+	 * its first value: build nothing on a repetition. */
+	const char *value;
 };
 
 /* The HTTP request that carries the credential. */
 struct tunnel_auth_request {
 	size_t size;
 	const char *method; /* "POST" */
-	const char *path;   /* as sent, still percent-encoded, without the query */
-	const char *query;  /* as sent, without "?"; "" when there is none */
+	/* Percent-encoded, in one spelling however it was sent: RFC 3986 unreserved characters plain, hex digits upper
+	 * case. query is without "?"; "" when there is none. */
+	const char *path, *query;
 	const struct tunnel_header *headers;
 	size_t header_count;
 	const unsigned char *body; /* the whole body; may be NULL when body_len is 0 */
 	size_t body_len;
 	const unsigned char *body_sha256; /* 32 bytes */
 	const char *remote_address;       /* "192.0.2.7" or "2001:db8::7" */
-	const char *tls_peer;             /* subject of the client's TLS certificate; NULL when it showed none */
+	const char *tls_peer;             /* subject of the client's TLS certificate; NULL: none was asked for (always, in 1.0) */
 };
 
 /* Filled by verify. The host gives it zeroed, with size set; write only members inside size. */

@@ -84,7 +84,7 @@ struct tunnel_store_ops {
 	/* Tells every subscriber of every node that shares the store, also this one. At most once; may be lost. */
 	int (*publish)(void *instance, const struct tunnel_call *call, const char *channel, const char *message,
 		       size_t len);
-	/* Once per instance, right after open. The callback may come from then until close returns, one at a time. */
+	/* Once per instance, at any time. The callback may come from then until close returns, one at a time. */
 	int (*subscribe)(void *instance, const struct tunnel_call *call, tunnel_event_fn *event, void *arg);
 	/* TUNNEL_OK when the store can serve reads and writes now. */
 	int (*health)(void *instance, const struct tunnel_call *call);

@@ -1,4 +1,5 @@
-/* Every ceiling of the project, with unit and reason. A buffer, queue or table takes its bound from here. */
+/* The ceilings that more than one file, or a document, knows: with unit and reason. What bounds one file alone stands
+ * at its top. */
 #ifndef BASE_LIMITS_H
 #define BASE_LIMITS_H
 

@@ -1,6 +1,7 @@
 """samples.py ETC BUILD: every sample of etc/ is taken by the program that it is for. What a sample names and a machine must
 bring (keys, certificate, credentials) is made in a temp folder, and only the paths are replaced."""
 
+import configparser
 import json
 import os
 import re
@@ -46,6 +47,10 @@ def check_server(d):
     text = sample("server.conf").replace("/etc/tunnel", str(d)).replace("/var/lib/tunnel", f"{d}/state")
     conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text)
     run(SERVER, "--config", conf, "--check-config")
+    text, n = re.subn(r"(?ms)^/\*[^\n]*\n(.*?)^\*/\n", r"\1", text)  # and with what it has as a comment
+    assert n == 1
+    conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text)
+    run(SERVER, "--config", conf, "--check-config")
     assert not (d / "state").exists(), "--check-config wrote something"
     shown = run(SERVER, "--config", conf, "--print-config")
     assert "replace-this" not in shown and "issuer" in shown, shown
@@ -83,8 +88,22 @@ def check_client(d):
         run(CLI, "whoami", "--config", conf, "--profile", profile, code=235, no_proxy="*")
 
 
+def check_units(d):
+    """Each starts a program that is there, with a config file of which there is a sample."""
+    for program, needs in (("tunnel-agent", {"KillMode": "process", "RuntimeDirectoryPreserve": "yes"}), ("tunnel-server", {})):
+        unit = configparser.RawConfigParser(strict=True)
+        unit.optionxform = str
+        unit.read_string(sample(f"systemd/{program}.service"))
+        service = unit["Service"]
+        start = service["ExecStart"].split()
+        assert start[0] == f"/usr/bin/{program}" and start[1] == "--config", start
+        assert (ETC / Path(start[2]).name).exists(), start
+        assert needs.items() <= dict(service).items(), dict(service)
+        assert service["Type"] == "notify"
+
+
 with tempfile.TemporaryDirectory(prefix="tunnel-samples-") as folder:
-    for check in (check_server, check_agent, check_client):
+    for check in (check_server, check_agent, check_client, check_units):
         check(Path(folder))
 there = {str(p.relative_to(ETC)) for p in ETC.rglob("*") if p.is_file()} - {"CMakeLists.txt"}
 assert used == there, f"no check for {there - used}"
