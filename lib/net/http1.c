@@ -31,22 +31,21 @@ int http1_parse_head(const struct buf *in, const char *who, struct http1_head *o
 		return 0;
 	const char *text = (const char *)buf_data(in);
 	const char *end = memmem(text, in->len, "\r\n\r\n", 4);
-	if (!end) {
-		size_t seen = in->len < 5 ? in->len : 5;
-		if (memcmp(text, "HTTP/", seen) != 0)
-			return err_set(e, ERR_PROTOCOL, "%s does not speak HTTP/1.1", who);
-		if (in->len > LIMIT_HTTP_HEADERS)
-			return err_set(e, ERR_LIMIT, "%s: the head of its answer is longer than %u bytes", who,
-				       LIMIT_HTTP_HEADERS);
+	size_t size = end ? (size_t)(end + 4 - text) : in->len, seen = in->len < 5 ? in->len : 5;
+	if (memcmp(text, "HTTP/", seen) != 0)
+		return err_set(e, ERR_PROTOCOL, "%s does not speak HTTP/1.1", who);
+	if (size > LIMIT_HTTP_HEADERS)
+		return err_set(e, ERR_LIMIT, "%s: the head of its answer is longer than %u bytes", who,
+			       LIMIT_HTTP_HEADERS);
+	if (!end)
 		return 0;
-	}
 	const char *line_end = memmem(text, in->len, "\r\n", 2);
 	int rc = parse_status_line(text, (size_t)(line_end - text), who, out, e);
 	if (rc != 0)
 		return rc;
 	out->headers = line_end + 2;
 	out->headers_len = line_end == end ? 0 : (size_t)(end + 2 - out->headers);
-	out->size = (size_t)(end + 4 - text);
+	out->size = size;
 	return 1;
 }
 

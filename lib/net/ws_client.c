@@ -299,14 +299,22 @@ static void send_ping(struct ws_client *ws, int64_t now)
 	ws_end_turn_soon(ws);
 }
 
+static void connect_is_late(struct ws_client *ws)
+{
+	static const char *const doing[] = { "connect to", "proxy's answer for", "TLS with",
+					     "held back:", "answer of" };
+	if (ws->phase == WS_REFUSED) /* that counts, with as much of its body as came */
+		ws_connect_failed(ws, true, "");
+	else
+		ws_end(ws, WS_LOST, "%s %s: timed out", doing[ws->phase], ws->peer);
+}
+
 static void on_time(uv_timer_t *timer)
 {
 	struct ws_client *ws = timer->data;
 	int64_t now = clock_mono_ms();
 	if (ws->phase < WS_OPEN && now >= ws->connect_by) {
-		static const char *const doing[] = { "connect to", "proxy's answer for", "TLS with",
-						     "held back:", "answer of",          "answer of" };
-		ws_end(ws, WS_LOST, "%s %s: timed out", doing[ws->phase], ws->peer);
+		connect_is_late(ws);
 	} else if (ws->phase == WS_CLOSING && now >= ws->close_by) {
 		if (ws->peer_closed)
 			end_as_peer_said(ws);

@@ -104,18 +104,18 @@ int ws_connect_start(struct ws_client *ws, struct err *e)
 
 static void on_proxy_answer(struct ws_client *ws)
 {
+	struct http1_head head;
 	struct err e;
 	char who[300];
 	snprintf(who, sizeof who, "proxy %s:%u", ws->proxy.host, ws->proxy.port);
-	int rc = http1_parse_head(&ws->in, who, &ws->head, &e);
+	int rc = http1_parse_head(&ws->in, who, &head, &e);
 	if (rc == 0)
 		return;
 	if (rc < 0) {
 		ws_end(ws, WS_LOST, "%s", e.text);
-	} else if (ws->head.status < 200 || ws->head.status > 299) {
-		ws_end(ws, WS_LOST, "%s refused to connect to %s: %d %s", who, ws->peer, ws->head.status,
-		       ws->head.reason);
-	} else if (ws->in.len > ws->head.size) {
+	} else if (head.status < 200 || head.status > 299) {
+		ws_end(ws, WS_LOST, "%s refused to connect to %s: %d %s", who, ws->peer, head.status, head.reason);
+	} else if (ws->in.len > head.size) {
 		ws_end(ws, WS_LOST, "%s sent bytes before it was asked", who);
 	} else {
 		buf_clear(&ws->in);
@@ -123,38 +123,41 @@ static void on_proxy_answer(struct ws_client *ws)
 	}
 }
 
+/* The head is taken apart again each time: it points into `in`, which moves as the body comes in. */
 static void on_refused(struct ws_client *ws, bool eof)
 {
-	const uint8_t *body = buf_data(&ws->in) + ws->refused_from;
-	size_t len = ws->in.len - ws->refused_from;
-	if (http1_body(&ws->head, body, len, eof, WS_REFUSAL_BODY, &ws->end_body) == 0)
+	struct http1_head head;
+	struct err e;
+	if (http1_parse_head(&ws->in, ws->peer, &head, &e) != 1 ||
+	    http1_body(&head, buf_data(&ws->in) + head.size, ws->in.len - head.size, eof, WS_REFUSAL_BODY,
+		       &ws->end_body) == 0)
 		return;
-	ws->end_status = ws->head.status;
-	ws_end(ws, WS_LOST, "%s refused the upgrade: HTTP %d %s", ws->peer, ws->head.status, ws->head.reason);
+	ws->end_status = head.status;
+	ws_end(ws, WS_LOST, "%s refused the upgrade: HTTP %d %s", ws->peer, head.status, head.reason);
 }
 
 static void on_upgrade_answer(struct ws_client *ws)
 {
+	struct http1_head head;
 	struct err e;
-	int rc = http1_parse_head(&ws->in, ws->peer, &ws->head, &e);
-	while (rc == 1 && ws->head.status >= 100 && ws->head.status < 200 && ws->head.status != 101) {
-		buf_consume(&ws->in, ws->head.size);
-		rc = http1_parse_head(&ws->in, ws->peer, &ws->head, &e);
+	int rc = http1_parse_head(&ws->in, ws->peer, &head, &e);
+	while (rc == 1 && head.status >= 100 && head.status < 200 && head.status != 101) {
+		buf_consume(&ws->in, head.size);
+		rc = http1_parse_head(&ws->in, ws->peer, &head, &e);
 	}
 	if (rc == 0)
 		return;
-	if (rc == 1 && ws->head.status != 101) {
+	if (rc == 1 && head.status != 101) {
 		ws->phase = WS_REFUSED;
-		ws->refused_from = ws->head.size;
 		on_refused(ws, false);
 		return;
 	}
 	if (rc == 1)
-		rc = ws_upgrade_check(&ws->head, ws->key, ws->subprotocol[0] ? ws->subprotocol : NULL, &e);
+		rc = ws_upgrade_check(&head, ws->key, ws->subprotocol[0] ? ws->subprotocol : NULL, &e);
 	if (rc < 0)
 		ws_end(ws, WS_LOST, "%s: %s", ws->peer, e.text);
 	else
-		ws_opened(ws, ws->head.size);
+		ws_opened(ws, head.size);
 }
 
 void ws_connect_data(struct ws_client *ws, const uint8_t *data, size_t len)

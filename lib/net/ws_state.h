@@ -38,8 +38,6 @@ struct ws_client {
 	struct proxy proxy;
 	struct buf request; /* wiped when sent */
 	struct buf in;      /* an answer's head being collected; later: bytes held back by a pause */
-	struct http1_head head;
-	size_t refused_from; /* where the body begins in `in` */
 
 	struct dial *dial;
 	struct conn conn;

@@ -247,6 +247,9 @@ static void test_http_heads(void **state)
 	memcpy(endless, "HTTP/", 5);
 	endless[20000] = 0;
 	assert_int_equal(parse_head(endless, &h, &b, &e), ERR_LIMIT);
+	memcpy(endless, "HTTP/1.1 200 ", 13);
+	memcpy(endless + 20000 - 4, "\r\n\r\n", 4);
+	assert_int_equal(parse_head(endless, &h, &b, &e), ERR_LIMIT); /* also when its end is there */
 	free(endless);
 	buf_free(&b);
 }

@@ -1,6 +1,7 @@
 #include "harness.h"
 
 #include "base/secret.h"
+#include "net/ws_state.h"
 
 #include <unistd.h>
 
@@ -191,6 +192,55 @@ static void test_refused_upgrade(void **state)
 	assert_int_equal(s.status, 403);
 	assert_string_equal(s.body, "no: Bearer t");
 	assert_non_null(strstr(s.reason, "403 Forbidden"));
+	harness_close(&s);
+}
+
+static void ask_for_more(struct harness *h)
+{
+	struct seen_ws s;
+	struct ws_options o = harness_options(h, "ws", PORT_RAW, "/more");
+	harness_open(h, &o, &s);
+	harness_wait(h, &s.ended);
+	harness_close(&s);
+}
+
+/* The head is read before the body is sent; so `in` grows, and moves, behind it. */
+static void test_refused_in_parts(void **state)
+{
+	static const size_t sizes[] = { 2, 600, 60000, 300000 };
+	struct harness *h = *state;
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		struct seen_ws s;
+		char path[32];
+		snprintf(path, sizeof path, "/parts/%zu", sizes[i]);
+		struct ws_options o = harness_options(h, "ws", PORT_RAW, path);
+		harness_open(h, &o, &s);
+		while (!s.ended && s.ws->phase != WS_REFUSED)
+			uv_run(&h->loop, UV_RUN_ONCE);
+		size_t head = s.ws->in.len;
+		ask_for_more(h);
+		while (!s.ended && s.ws->in.len < head + sizes[i] / 2)
+			uv_run(&h->loop, UV_RUN_ONCE);
+		ask_for_more(h);
+		harness_wait(h, &s.ended);
+		assert_int_equal(s.status, 404);
+		assert_non_null(strstr(s.reason, "404 Not Found"));
+		assert_int_equal(strspn(s.body, "x"), sizes[i] < sizeof s.body ? sizes[i] : sizeof s.body - 1);
+		harness_close(&s);
+		ask_for_more(h); /* lets the server's end go */
+	}
+}
+
+static void test_refused_without_end(void **state)
+{
+	struct harness *h = *state;
+	struct seen_ws s;
+	struct ws_options o = harness_options(h, "ws", PORT_RAW, "/endless");
+	o.connect_timeout_ms = 500;
+	harness_open(h, &o, &s);
+	harness_wait(h, &s.ended);
+	assert_int_equal(s.status, 404);
+	assert_string_equal(s.body, "404 page");
 	harness_close(&s);
 }
 
@@ -392,6 +442,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_close_of_the_server, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_lost_connection, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_refused_upgrade, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_refused_in_parts, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_refused_without_end, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_odd_answers, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_frames_glued_to_the_answer, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_subprotocol_must_be_chosen, harness_setup, harness_teardown),

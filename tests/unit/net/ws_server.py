@@ -131,16 +131,35 @@ RAW = {
     b"/moved": b"HTTP/1.1 302 Found\r\nLocation: https://evil/\r\nContent-Length: 0\r\n\r\n",
     b"/eof": b"",
     b"/halfhead": b"HTTP/1.1 101 Swi",
+    b"/endless": b"HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n404 page",
     b"/badframe": None,
     b"/glued": None,
 }
+
+
+async def in_parts(writer, size):
+    """A refusal whose head and halves of the body go out one by one, each but the first when /more is asked for."""
+    body = b"x" * size
+    head = b"HTTP/1.1 404 Not Found\r\nServer: lb\r\nContent-Length: %d\r\n\r\n" % size
+    for part in (head, body[:size // 2], body[size // 2:]):
+        writer.write(part)
+        await writer.drain()
+        await more.get()
 
 
 async def raw(reader, writer):
     head = await reader.readuntil(b"\r\n\r\n")
     path = head.split(b" ")[1]
     key = [line.split(b": ")[1] for line in head.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key")][0]
-    answer = RAW[path]
+    if path.startswith(b"/parts/"):
+        try:
+            await in_parts(writer, int(path.split(b"/")[2]))
+        except OSError:
+            pass
+        return
+    if path == b"/more":
+        more.put_nowait(None)
+    answer = RAW.get(path, b"")
     if answer is None:
         import hashlib
         accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
@@ -152,7 +171,7 @@ async def raw(reader, writer):
     if path == b"/badframe":
         got = await reader.read(100)
         badframe_answer.append(got)
-    if path == b"/glued":
+    if path in (b"/glued", b"/endless"):
         await reader.read(100)
     writer.close()
 
@@ -194,8 +213,9 @@ async def http(reader, writer):
 
 
 async def main():
-    global hear, badframe_answer
+    global hear, badframe_answer, more
     hear = asyncio.Event()
+    more = asyncio.Queue()
     badframe_answer = []
     folder = sys.argv[1]
     good = certificate(folder, "good", "DNS:localhost,IP:127.0.0.1")
