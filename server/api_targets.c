@@ -117,9 +117,31 @@ void api_targets_delete(struct api_call *c)
 		api_answer_nothing(c);
 }
 
+/* Enrolling under the name of a target that exists takes it over, so it is asked about the target that is to be and
+ * about the one that is there. *out_old (may stay NULL): the latter's document. */
+static bool may_enroll(struct api_call *c, const char *id, const json_t *tags, json_t **out_old)
+{
+	char resource[sizeof "target/" + LIMIT_ID];
+	json_auto_t *context = context_of(tags);
+	struct err e;
+	resource_of(id, resource);
+	if (!api_require(c, "tunnel:EnrollTarget", resource, context))
+		return false;
+	int rc = targets_get_blocking(c->server, id, out_old, &e);
+	if (rc == ERR_NOT_FOUND)
+		return true;
+	json_auto_t *now = context_of(json_object_get(*out_old, "tags"));
+	if (rc == 0)
+		rc = policies_require_blocking(c->server, &c->id, c->request->remote_address, "tunnel:EnrollTarget",
+					       resource, now, &e);
+	if (rc)
+		api_answer_err(c, rc, &e);
+	return rc == 0;
+}
+
 void api_enrollments_post(struct api_call *c)
 {
-	char resource[sizeof "target/" + LIMIT_ID], token[64];
+	char token[64];
 	const char *target = NULL;
 	json_t *tags = NULL;
 	int64_t lifetime_s = ENROLLMENT_DEFAULT_S, expires_ms = 0;
@@ -142,12 +164,15 @@ void api_enrollments_post(struct api_call *c)
 		return;
 	}
 	tags = tags ? tags : none;
-	json_auto_t *context = context_of(tags);
-	resource_of(target, resource);
-	if (!api_require(c, "tunnel:EnrollTarget", resource, context))
+	json_auto_t *old = NULL;
+	if (!may_enroll(c, target, tags, &old))
 		return;
-	rc = targets_enrollment_blocking(c->server, target, tags, lifetime_s * 1000, c->id.subject, token, &expires_ms,
-					 &e);
+	const struct enrollment_ask ask = { .id = target,
+					    .by = c->id.subject,
+					    .tags = tags,
+					    .replaces = json_object_get(old, "tags"),
+					    .lifetime_ms = lifetime_s * 1000 };
+	rc = targets_enrollment_blocking(c->server, &ask, token, &expires_ms, &e);
 	if (rc)
 		api_answer_err(c, rc, &e);
 	else

@@ -67,28 +67,28 @@ static void token_key(const char *token, char out[65])
 	text_hex(hash, sizeof hash, out);
 }
 
-int targets_enrollment_blocking(struct server *server, const char *id, const json_t *tags, int64_t lifetime_ms,
-				const char *by, char out_token[64], int64_t *out_expires_ms, struct err *e)
+int targets_enrollment_blocking(struct server *server, const struct enrollment_ask *ask, char out_token[64],
+				int64_t *out_expires_ms, struct err *e)
 {
 	char token[SECRET_TOKEN_TEXT], key[65];
-	if (!text_is_id(id))
+	if (!text_is_id(ask->id))
 		return err_set(e, ERR_INVALID,
 			       "target: '%.64s' is not a target id; allowed: letters, digits, '.', '_', "
 			       "'-'",
-			       id);
-	int rc = check_tags(tags, e);
+			       ask->id);
+	int rc = check_tags(ask->tags, e);
 	if (rc)
 		return rc;
-	int64_t expires_ms = clock_wall_ms() + lifetime_ms;
+	int64_t expires_ms = clock_wall_ms() + ask->lifetime_ms;
 	secret_token(token);
 	token_key(token, key);
-	json_auto_t *doc = json_pack("{s:s, s:O, s:s, s:I}", "target", id, "tags", tags, "by", by, "expires_ms",
-				     (json_int_t)expires_ms);
+	json_auto_t *doc = json_pack("{s:s, s:O, s:O*, s:s, s:I}", "target", ask->id, "tags", ask->tags, "replaces",
+				     ask->replaces, "by", ask->by, "expires_ms", (json_int_t)expires_ms);
 	rc = store_put_blocking(server->store, "enrollments", key, doc, TUNNEL_VERSION_NONE, expires_ms, NULL, NULL, e);
 	if (rc == 0)
 		rc = audit_append_blocking(server->audit, "target.enrollment",
-					   json_pack("{s:s, s:O, s:s, s:o}", "target", id, "tags", tags, "principal",
-						     by, "expires_at", record_time(expires_ms)),
+					   json_pack("{s:s, s:O, s:s, s:o}", "target", ask->id, "tags", ask->tags,
+						     "principal", ask->by, "expires_at", record_time(expires_ms)),
 					   e);
 	if (rc == 0) {
 		snprintf(out_token, 64, "%s", token);
@@ -144,16 +144,29 @@ static void forget_reports(struct server *server, const char *id)
 			 "the report numbers of a replaced agent stay");
 }
 
+/* Policy was asked about the target as it will be and, if one was there, about that one. It sees a target's id and
+ * tags, so any target with those tags may be replaced; what the record changes by at each connect does not matter. */
+static bool may_replace(const json_t *enrollment, const json_t *old)
+{
+	const json_t *tags = json_object_get(old, "tags");
+	return json_equal(tags, json_object_get(enrollment, "tags")) ||
+	       json_equal(tags, json_object_get(enrollment, "replaces"));
+}
+
 /* *out_old: the very document that doc took the place of, so that of two enrolments at once the later one knows whom
  * to cut off; NULL: none. */
-static int replace(struct server *server, const char *id, const json_t *doc, json_t **out_old, struct err *e)
+static int replace(struct server *server, const json_t *enrollment, const json_t *doc, json_t **out_old, struct err *e)
 {
+	const char *id = record_text(doc, "id");
 	for (int i = 0; i < TRIES; i++) {
 		json_auto_t *old = NULL;
 		uint64_t at = TUNNEL_VERSION_NONE;
 		int rc = store_get_blocking(server->store, "targets", id, &old, &at, e);
 		if (rc && rc != ERR_NOT_FOUND)
 			return rc;
+		if (old && !may_replace(enrollment, old))
+			return err_set(e, ERR_CONFLICT,
+				       "target %s was enrolled with other tags after this token was made", id);
 		if (old)
 			forget_reports(server, id);
 		rc = store_put_blocking(server->store, "targets", id, doc, at, 0, NULL, NULL, e);
@@ -184,7 +197,7 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 				     json_object_get(enrollment, "tags"), "identity_key", identity_key, "link_key",
 				     link_key, "ssh_host_keys", "version", version, "connected_since", 0, "last_seen",
 				     0, "node", server->node, "enrolled_at", (json_int_t)clock_wall_ms());
-	rc = replace(server, id, doc, &old, e);
+	rc = replace(server, enrollment, doc, &old, e);
 	if (rc == 0)
 		rc = audit_append_blocking(server->audit, "target.enrolled",
 					   json_pack("{s:s, s:s, s:b, s:O}", "target", id, "by",

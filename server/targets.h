@@ -15,9 +15,16 @@ int targets_get_blocking(struct server *server, const char *id, json_t **out_doc
 /* What an agent says it is: visible ASCII, since people read it on terminals. */
 int targets_check_version(const char *version, struct err *e);
 /* A one-time token for POST /v1/targets. */
-int targets_enrollment_blocking(struct server *server, const char *id, const json_t *tags, int64_t lifetime_ms,
-				const char *by, char out_token[64], int64_t *out_expires_ms, struct err *e);
-/* Uses the token up and writes the target. ERR_DENIED when it is unknown, used or expired. */
+struct enrollment_ask {
+	const char *id, *by;
+	const json_t *tags;
+	const json_t *replaces; /* tags of the target that is there, which the caller may replace too; NULL: none is */
+	int64_t lifetime_ms;
+};
+int targets_enrollment_blocking(struct server *server, const struct enrollment_ask *ask, char out_token[64],
+				int64_t *out_expires_ms, struct err *e);
+/* Uses the token up and writes the target. ERR_DENIED when it is unknown, used or expired; ERR_CONFLICT when the
+ * target has by now tags that the token's maker was not asked about. */
 int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
 			    const char *version, json_t **out_doc, struct err *e);
 int targets_delete_blocking(struct server *server, const char *id,

@@ -430,6 +430,62 @@ static void test_enrolling_again_replaces_the_machine(void **state)
 	world_down(w);
 }
 
+/* ---- whose target it is ---- */
+
+/* Asks for a token as who; bearer: what redeems it. */
+static void ask_token(struct world *w, const char *who, const char *body, char bearer[100])
+{
+	struct answer a = call(w, "POST", "/v1/enrollments", "", who, body);
+	if (a.status != 201)
+		fail_msg("%d %s", a.status, a.raw.body ? a.raw.body : "");
+	snprintf(bearer, 100, "Bearer %s", text_at(a.json, "token"));
+	answer_free(&a);
+}
+
+static struct world *up_with_teams(void)
+{
+	struct world *w = world_up();
+	put_policy(w, "teams",
+		   "{'Effect':'Allow','Principal':{'User':'ann'},'Action':'tunnel:EnrollTarget','Resource':'target/*',"
+		   "'Condition':{'StringEquals':{'target:Tag/team':'a'}}}");
+	enrol(w, "db-prod", "'team':'b'");
+	return w;
+}
+
+static void test_who_enrols_a_target_anew_may_enrol_the_one_there(void **state)
+{
+	(void)state;
+	struct world *w = up_with_teams();
+	char bearer[100];
+	expect(w, "POST", "/v1/enrollments", "", "ann", "{'target':'db-prod','tags':{'team':'a'}}", 403, "forbidden",
+	       "tunnel:EnrollTarget");
+	ask_token(w, "ann", "{'target':'db-test','tags':{'team':'a'}}", bearer);
+	ask_token(w, "alice", "{'target':'db-prod','tags':{'team':'a'}}", bearer);
+	world_down(w);
+}
+
+static void test_a_token_takes_no_target_that_came_later(void **state)
+{
+	(void)state;
+	struct world *w = up_with_teams();
+	char early[100], same[100], again[100], body[600];
+	snprintf(body, sizeof body, "{'identity_key':'%s','link_key':'%s','version':'1'}", w->client_key,
+		 w->client_key);
+	ask_token(w, "ann", "{'target':'db-2','tags':{'team':'a','n':'1'}}", early);
+	ask_token(w, "ann", "{'target':'db-2','tags':{'team':'a'}}", same);
+	ask_token(w, "alice", "{'target':'db-prod','tags':{'team':'c'}}", again);
+	enrol(w, "db-2", "'team':'b'");
+	expect(w, "POST", "/v1/targets", "", early, body, 409, "conflict", "other tags");
+	expect(w, "POST", "/v1/targets", "", early, body, 401, "unauthenticated", "used");
+	/* Once more with the tags that its maker may enrol. */
+	enrol(w, "db-2", "'team':'a'");
+	expect(w, "POST", "/v1/targets", "", same, body, 201, "", "");
+	/* What the record changes by at a connect is no other target. */
+	hello(w, "db-prod", 7, "");
+	expect(w, "POST", "/v1/targets", "", again, body, 201, "", "");
+	world_down(w);
+}
+
 static void test_policies_and_audit_over_the_api(void **state)
 {
 	(void)state;
@@ -479,6 +535,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_terminate_is_for_owners_and_operators),
 		cmocka_unit_test(test_an_enrolment_token_works_once),
 		cmocka_unit_test(test_enrolling_again_replaces_the_machine),
+		cmocka_unit_test(test_who_enrols_a_target_anew_may_enrol_the_one_there),
+		cmocka_unit_test(test_a_token_takes_no_target_that_came_later),
 		cmocka_unit_test(test_policies_and_audit_over_the_api),
 		cmocka_unit_test(test_a_draining_node_starts_nothing),
 	};
