@@ -7,7 +7,7 @@ address), REST. Then takes one command a line and answers each with one line:
   hole WHO           stops reading and writing without closing
   close WHO CODE [URL]   closing message and close; URL: relay_url ("A", "B" stand for the relays)
   say WHO TEXT       sends TEXT as a text message
-  freeze / thaw WHO  stops / goes on reading; nothing is lost
+  freeze / thaw WHO  stops / goes on taking what they send; nothing is lost
   down / up          relay A stops listening and drops its legs / listens again; up answers with the boot clock of then (ms)
   deaf               relay A stops listening and keeps its legs
   mute / slam        instead of relay A somebody takes connections and says nothing / closes them; up leaves them so
@@ -15,11 +15,14 @@ address), REST. Then takes one command a line and answers each with one line:
   slow MS            upgrades are answered so late
   stumble STEP N     the next N legs are dropped once they are at STEP: open, attached or paired
   refuse N STATUS    the next N upgrades are refused
+  gateway STATUS TYPE BODY  something in front of relays and REST answers all requests so, by itself; 0: no more
+  supersede WHO      the session has another WHO: its legs are closed with 4001, and those that come are not let in
   answer STATUS [URL]  what the attach call says from here on; with 410: [CODE], how the session ended
   delete STATUS      what DELETE of the session says from here on; 0: nothing, ever
   stats              "legs=N attaches=N ...": legs attached ever, attach calls, most legs of one role at once, last code
                      of a client (bye), DELETE calls, connections taken by mute and slam, upgrades swallowed, legs that
-                     stumbled, most upgrades of one role that asked at once since the last "slow"
+                     stumbled, most upgrades of one role that asked at once since the last "slow", legs that were
+                     superseded, upgrades that ask now, requests answered by the gateway
 """
 import asyncio
 import json
@@ -35,7 +38,8 @@ from websockets.legacy.server import WebSocketServerProtocol, serve
 
 roles = {}
 count = {"legs": 0, "attaches": 0, "most": 0, "bye": 0, "deletes": 0, "taken": 0,
-         "swallowed": 0, "stumbled": 0, "asking": 0}
+         "swallowed": 0, "stumbled": 0, "asking": 0, "superseded": 0, "pending": 0, "misled": 0}
+CODES = {401: "unauthenticated", 403: "forbidden", 404: "not-found", 410: "session-ended"}
 alive = {"client": 0, "target": 0}
 refusals = [0, 0]
 askers = {}
@@ -44,6 +48,8 @@ slowness = [0]
 stumbles = ["", 0]
 strangers = []
 manners = [""]
+gateway = [0, "", ""]
+superseded = set()
 answer = [200, "A"]
 deleted = [204]
 ports = {}
@@ -55,6 +61,8 @@ class Leg:
         self.ws, self.role, self.port = ws, role, port
         self.ready = 0
         self.hole = False
+        self.may_go = asyncio.Event()  # a transport that is paused may be resumed by its own flow control
+        self.may_go.set()
 
     async def say(self, **message):
         if not self.hole:
@@ -69,12 +77,17 @@ class Asker(WebSocketServerProtocol):
         askers.setdefault(role, set()).add(self)
         waiting = [asker for asker in askers[role] if not asker.transport.is_closing()]
         count["asking"] = max(count["asking"], len(waiting))
+        count["pending"] += 1
         try:
             return await self.judge(headers)
         finally:
+            count["pending"] -= 1
             askers[role].discard(self)
 
     async def judge(self, headers):
+        if gateway[0]:
+            count["misled"] += 1
+            return HTTPStatus(gateway[0]), [("Content-Type", gateway[1])], gateway[2].encode()
         if refusals[0]:
             refusals[0] -= 1
             return HTTPStatus(refusals[1]), [], b"refused by the test"
@@ -115,20 +128,30 @@ def stumbles_at(leg, step):
     return True
 
 
+async def supersede(leg):
+    count["superseded"] += 1
+    await leg.say(type="closing", code=4001, reason="resumed by another client", retry=False)
+    await leg.ws.close(4001, "resumed by another client")
+
+
 async def on_message(leg, message):
+    await leg.may_go.wait()
     if isinstance(message, str):
         message = json.loads(message)
         assert message["type"] == "ready"
         leg.ready = message["epoch"]
         return
     peer = peer_of(leg)
-    if leg.ready == epoch and peer and not peer.hole and roles.get(leg.role) is leg:
+    if leg.ready == epoch and peer and not peer.hole and not leg.hole and roles.get(leg.role) is leg:
         await peer.ws.send(message)
 
 
 async def session(ws, path):
     role = ws.request_headers["Authorization"].split(" ")[1].split("-")[0]
     leg = Leg(ws, role, ws.local_address[1])
+    if role in superseded:
+        await supersede(leg)
+        return
     if stumbles_at(leg, "open"):
         return
     alive[role] += 1
@@ -171,6 +194,12 @@ def url(name):
 
 async def http(reader, writer):
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    if gateway[0]:
+        count["misled"] += 1
+        writer.write(b"HTTP/1.1 %d x\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+                     % (gateway[0], gateway[1].encode(), len(gateway[2]), gateway[2].encode()))
+        writer.close()
+        return
     proven = "\r\ndpop: " in head and "authorization: bearer" in head
     if head.startswith("delete /v1/sessions/s-1 ") and proven:
         count["deletes"] += 1
@@ -182,12 +211,14 @@ async def http(reader, writer):
     count["attaches"] += 1
     ok = head.startswith("post /v1/sessions/s-1/attach ") and proven
     status, target = answer if ok else (400, "")
-    body = {"relay_url": url(target)} if status == 200 else {"code": "test", "detail": "the test says %d" % status}
+    problem = {"code": CODES.get(status, "test"), "detail": "the test says %d" % status}
+    body = {"relay_url": url(target)} if status == 200 else problem
     if status == 410 and target:
         body["end"] = {"code": int(target), "text": "it has ended"}
     text = json.dumps(body).encode()
-    writer.write(b"HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-                 % (status, len(text)) + text)
+    kind = b"application/json" if status == 200 else b"application/problem+json"
+    writer.write(b"HTTP/1.1 %d x\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+                 % (status, kind, len(text)) + text)
     await writer.drain()
     writer.close()
 
@@ -235,7 +266,7 @@ async def command(words, servers):
             await leg.ws.send(" ".join(args[1:]))
     elif name in ("freeze", "thaw"):
         for leg in chosen(args[0]):
-            leg.ws.transport.pause_reading() if name == "freeze" else leg.ws.transport.resume_reading()
+            leg.may_go.clear() if name == "freeze" else leg.may_go.set()
     elif name == "deaf":
         leave_port(servers)
     elif name in ("mute", "slam"):
@@ -259,6 +290,12 @@ async def command(words, servers):
         stumbles[:] = [args[0], int(args[1])]
     elif name == "refuse":
         refusals[:] = [int(args[0]), int(args[1])]
+    elif name == "gateway":
+        gateway[:] = [int(args[0]), args[1] if len(args) > 1 else "", " ".join(args[2:])]
+    elif name == "supersede":
+        superseded.add(args[0])
+        for leg in chosen(args[0]):
+            asyncio.ensure_future(supersede(leg))
     elif name == "answer":
         answer[:] = [int(args[0]), args[1] if len(args) > 1 else ""]
     elif name == "delete":
