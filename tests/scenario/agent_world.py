@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import queue
 import signal
 import ssl
@@ -12,7 +11,7 @@ import time
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from harness import AGENT, LIMIT, Proc, make_ca, write_secret
+from harness import AGENT, LIMIT, Proc, make_ca, send, workers_of, write_secret
 from websockets.exceptions import ConnectionClosed
 from websockets.legacy.server import serve  # in every release; what `websockets.serve` is differs between them
 
@@ -122,16 +121,7 @@ allow = {json.dumps(allow)}; ready_file = "{folder}/ready"; proxy = ""; log: {{ 
         return p
 
     def workers():
-        found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as f:
-                    args = f.read().split(b"\0")
-            except OSError:
-                continue
-            if args[1:2] == [b"worker"] and str(folder).encode() + b"/run" in args:
-                found.append(int(pid))
-        return found
+        return workers_of(folder / "run")
 
     def offer(session="s-1", kind="tcp", **more):
         grant = {"ssh": kind == "ssh", "logins": ["deploy"] if kind == "ssh" else [], "tcp": ["127.0.0.1:5432"]}
@@ -144,8 +134,7 @@ allow = {json.dumps(allow)}; ready_file = "{folder}/ready"; proxy = ""; log: {{ 
     yield w
     for p in w.procs:
         p.kill()
-    for pid in workers():
-        os.kill(pid, signal.SIGKILL)
+    send(signal.SIGKILL, workers())
 
 
 def connect(w):

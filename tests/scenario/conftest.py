@@ -1,3 +1,4 @@
+import ctypes
 import faulthandler
 import os
 import shutil
@@ -18,10 +19,43 @@ for _signal in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, si
         signal.signal(_signal, signal.SIG_DFL)
 
 
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def pytest_configure(config):
+    """What a test starts and nobody waits for becomes a child of this process, so it can be found."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def new_children(before):
+    """The processes that came since, without those that are over."""
+    found = set(harness.children(os.getpid())) - before
+    for pid in [pid for pid in found if not harness.command_line(pid)]:
+        try:
+            over, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            over = pid
+        found -= {over}
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """A test leaves no process behind."""
+    before = set(harness.children(os.getpid()))
+    yield
+    try:
+        harness.wait_for(lambda: not new_children(before), "all that the test started to end", 20)
+    except AssertionError:
+        left = {pid: harness.command_line(pid) for pid in harness.family(new_children(before))}
+        harness.send(signal.SIGKILL, left)
+        raise AssertionError(f"the test left these behind: {left}") from None
+
+
 @pytest.fixture
-def folder():
+def folder(request):
     """A temp folder with a short name: sockets have to fit in it."""
-    path = Path(tempfile.mkdtemp(prefix="tt-"))
+    path = request.node.folder = Path(tempfile.mkdtemp(prefix="tt-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -88,6 +122,6 @@ def pytest_runtest_makereport(item, call):
     """The logs of server and agents stand in the report of a failed test."""
     outcome = yield
     report = outcome.get_result()
-    s = item.funcargs.get("stack") or item.funcargs.get("bare")
-    if report.failed and s is not None:
-        report.sections.append(("logs", s.tails()))
+    folder = getattr(item, "folder", None)
+    if report.failed and folder is not None:
+        report.sections.append(("logs", harness.tails(folder)))

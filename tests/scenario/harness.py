@@ -49,6 +49,61 @@ def free_port():
         return s.getsockname()[1]
 
 
+def children(pid):
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, path.read_text().split())
+        except OSError:
+            pass
+    return found
+
+
+def family(pids):
+    """These processes and all that they started, and so on."""
+    found, todo = set(), list(pids)
+    while todo:
+        pid = todo.pop()
+        if pid not in found:
+            found.add(pid)
+            todo += children(pid)
+    return found
+
+
+def command_line(pid):
+    """The arguments; [] of a process that is gone or a zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def workers_of(runtime_dir):
+    """Pids of an agent's session workers, whatever file their program was."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        args = command_line(pid)
+        if args[1:2] == ["worker"] and str(runtime_dir) in args:
+            found.append(int(pid))
+    return found
+
+
+def send(sig, pids):
+    for pid in pids:
+        try:
+            os.kill(pid, sig)
+        except ProcessLookupError:
+            pass
+
+
+def tails(folder):
+    """The ends of the logs in a test's folder."""
+    out = []
+    for log in [*folder.glob("*.log"), *folder.glob("log"), *folder.glob("agent-*/log")]:
+        out.append(f"--- {log.name} of {log.parent.name}\n" + log.read_text(errors="replace")[-2500:])
+    return "\n".join(out)
+
+
 class Proc:
     """A background process whose stdout and stderr go to a log file."""
 
@@ -325,11 +380,7 @@ log: {{ level = "debug"; }};
     # -- end
 
     def tails(self):
-        out = []
-        for log in [self.folder / "server.log", *self.folder.glob("agent-*/log")]:
-            if log.exists():
-                out.append(f"--- {log.name} of {log.parent.name}\n" + log.read_text(errors="replace")[-2500:])
-        return "\n".join(out)
+        return tails(self.folder)
 
     def worker_pids(self):
         """Session workers outlive their supervisor: found by the config they were started for."""
@@ -344,7 +395,21 @@ log: {{ level = "debug"; }};
                 pids.append(int(p.name))
         return pids
 
+    def workers(self):
+        return [pid for run in self.folder.glob("agent-*/run") for pid in workers_of(run)]
+
+    def end_workers(self):
+        """A worker that is asked to end hangs up what runs in its session; one that is killed does not."""
+        asked = self.workers()
+        send(signal.SIGTERM, asked)
+        send(signal.SIGCONT, asked)
+        try:
+            wait_for(lambda: not self.workers(), "the workers to end", 15)
+        except AssertionError:
+            send(signal.SIGKILL, self.workers())
+
     def close(self):
+        self.end_workers()
         for p in self.procs:
             proc = p.p if isinstance(p, Proc) else p
             if proc.poll() is None:
@@ -356,11 +421,7 @@ log: {{ level = "debug"; }};
             except subprocess.TimeoutExpired:
                 proc.kill()
                 proc.wait()
-        for pid in self.worker_pids():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        send(signal.SIGKILL, self.worker_pids())
 
 
 class LineReader:

@@ -7,26 +7,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
-from pathlib import Path
 
 import pytest
-from harness import AGENT, LIMIT, USER, TcpServer, echo_until_eof, wait_for
+from harness import AGENT, LIMIT, USER, TcpServer, echo_until_eof, wait_for, workers_of
 
 MIB = 1 << 20
 
 
 def workers(agent):
-    """Pids of the agent's session workers, whatever file their program was."""
-    found = []
-    for p in Path("/proc").glob("[0-9]*"):
-        try:
-            args = (p / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if args[1:2] == [b"worker"] and str(agent.folder / "run").encode() in args:
-            found.append(int(p.name))
-    return found
+    return workers_of(agent.folder / "run")
 
 
 def leg_events(stack):
@@ -100,36 +89,32 @@ def test_upgrade_over_a_live_session(bare):
     agent.proc.args[0] = str(program)
     agent.restart()
     stack.wait_connected("web-1")
-    try:
-        p, (port,) = stack.forward("web-1", f"127.0.0.1:{TcpServer(echo_until_eof).port}")
-        s = connect(port)
-        talk(s, b"one")
-        before, old, (worker,) = leg_events(stack), agent.proc, workers(agent)
+    p, (port,) = stack.forward("web-1", f"127.0.0.1:{TcpServer(echo_until_eof).port}")
+    s = connect(port)
+    talk(s, b"one")
+    before, old, (worker,) = leg_events(stack), agent.proc, workers(agent)
 
-        shutil.copy(AGENT, stack.folder / "new")
-        os.rename(stack.folder / "new", program)
-        assert agent.proc.stop() == 0
-        talk(s, b"alone")
-        with connect(port) as other:
-            talk(other, b"opened while nobody was there")
-        agent.restart()
-        stack.wait_connected("web-1")
-        agent.proc.wait_log("worker adopted")
-        assert os.readlink(f"/proc/{worker}/exe").endswith("(deleted)") and agent.proc.pid != old.pid
-        talk(s, b"two")
-        assert workers(agent) == [worker] and leg_events(stack) == before
-        assert session(stack)["state"] == "active" and session(stack)["attached"] == {"client": True, "target": True}
-        wait_for(lambda: sum(r["event"] == "stream.open" for r in stack.audit()) == 2, "both streams in the audit log", every=0.1)
-        wait_for(lambda: any(r["event"] == "stream.close" for r in stack.audit()), "the end of the second one", every=0.1)
+    shutil.copy(AGENT, stack.folder / "new")
+    os.rename(stack.folder / "new", program)
+    assert agent.proc.stop() == 0
+    talk(s, b"alone")
+    with connect(port) as other:
+        talk(other, b"opened while nobody was there")
+    agent.restart()
+    stack.wait_connected("web-1")
+    agent.proc.wait_log("worker adopted")
+    assert os.readlink(f"/proc/{worker}/exe").endswith("(deleted)") and agent.proc.pid != old.pid
+    talk(s, b"two")
+    assert workers(agent) == [worker] and leg_events(stack) == before
+    assert session(stack)["state"] == "active" and session(stack)["attached"] == {"client": True, "target": True}
+    wait_for(lambda: sum(r["event"] == "stream.open" for r in stack.audit()) == 2, "both streams in the audit log", every=0.1)
+    wait_for(lambda: any(r["event"] == "stream.close" for r in stack.audit()), "the end of the second one", every=0.1)
 
-        stack.cli("terminate-session", session(stack)["id"])
-        agent.proc.wait_log("session over (4000)")  # by the worker
-        assert p.wait(LIMIT) != 0
-        wait_for(lambda: not workers(agent), "the worker to be gone")
-        wait_for(lambda: os.listdir(agent.folder / "run") == [], "its files to be gone")
-    finally:
-        for pid in workers(agent):
-            os.kill(pid, signal.SIGKILL)
+    stack.cli("terminate-session", session(stack)["id"])
+    agent.proc.wait_log("session over (4000)")  # by the worker
+    assert p.wait(LIMIT) != 0
+    wait_for(lambda: not workers(agent), "the worker to be gone")
+    wait_for(lambda: os.listdir(agent.folder / "run") == [], "its files to be gone")
 
 
 def terminate(stack):

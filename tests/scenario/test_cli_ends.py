@@ -9,30 +9,30 @@ import termios
 import time
 
 import pytest
-from harness import LIMIT, USER, LineReader, Stack, TcpServer, echo_until_eof, wait_for
+from harness import LIMIT, USER, LineReader, TcpServer, children, echo_until_eof, send, wait_for
 from terminal import Terminal
 from test_refusals import jwt_stack  # noqa: F401
 
 
 class Clients:
-    """One of each kind, all of them up."""
+    """One of each kind, all of them up; first the one that takes its time."""
 
     def __init__(self, stack, *args):
-        self.stack = stack
+        self.stack, self.all, self.args = stack, {}, ["start-session", "--target", "web-1", *args]
         dest = f"127.0.0.1:{TcpServer(echo_until_eof).port}"
-        start = ["start-session", "--target", "web-1", *args]
-        self.all = {
-            "forward": stack.cli_popen(*start, "-L", f"0:{dest}"),
-            "stdio": stack.cli_popen(*start, "--to", dest, stdin=subprocess.PIPE),
-            "ssh": stack.cli_popen(*start, "--login", USER, "--", "echo up; sleep 1000"),
-        }
-        for p in self.all.values():
-            p.lines = LineReader(p.stderr)
-        LineReader(self.all["ssh"].stdout).wait("up")
-        self.all["stdio"].stdin.write(b"up\n")
-        self.all["stdio"].stdin.flush()
-        LineReader(self.all["stdio"].stdout).wait("up")
+        p = self.start("ssh", "--login", USER, "--", "echo up; cat >/dev/null", stdin=subprocess.PIPE)
+        LineReader(p.stdout).wait("up")
+        p = self.start("stdio", "--to", dest, stdin=subprocess.PIPE)
+        p.stdin.write(b"up\n")
+        p.stdin.flush()
+        LineReader(p.stdout).wait("up")
+        self.start("forward", "-L", f"0:{dest}")
         wait_for(self.three_are_up, "three sessions to be active", every=0.2)
+
+    def start(self, kind, *args, **kw):
+        p = self.all[kind] = self.stack.cli_popen(*self.args, *args, **kw)
+        p.lines = LineReader(p.stderr)
+        return p
 
     def three_are_up(self):
         sessions = self.stack.json("list-sessions", "--state", "active")
@@ -81,32 +81,25 @@ def test_target_deregistered(stack):
     clients.end_with(243, "the target was deregistered")
 
 
-def test_idle(folder):
-    s = Stack(folder, conf='session: { idle_timeout = "6s"; };')
-    try:
-        s.start_server()
-        s.start_agent()
-        clients = Clients(s)
-        clients.end_with(239, "idle too long")
-        for p in clients.all.values():
-            assert "the session ends at" in "\n".join(p.lines.lines), "it was foretold"
-    finally:
-        s.close()
+def test_idle(bare):
+    bare.conf = 'session: { idle_timeout = "6s"; };'
+    bare.start_server()
+    bare.start_agent()
+    clients = Clients(bare)
+    clients.end_with(239, "idle too long")
+    for p in clients.all.values():
+        assert "the session ends at" in "\n".join(p.lines.lines), "it was foretold"
 
 
-def test_the_target_stays_away(folder):
-    s = Stack(folder, conf='session: { detach_grace = "3s"; };')
-    try:
-        s.start_server()
-        agent = s.start_agent()
-        clients = Clients(s)
-        agent.proc.kill()
-        for pid in s.worker_pids():
-            os.kill(pid, signal.SIGKILL)
-        clients.end_with(240, "nobody came back within the detach grace")
-        assert "connection lost, resuming…" in "\n".join(clients.all["forward"].lines.lines)
-    finally:
-        s.close()
+def test_the_target_stays_away(bare):
+    bare.conf = 'session: { detach_grace = "3s"; };'
+    bare.start_server()
+    agent = bare.start_agent()
+    clients = Clients(bare)
+    agent.proc.kill()
+    send(signal.SIGKILL, bare.workers())
+    clients.end_with(240, "nobody came back within the detach grace")
+    assert "connection lost, resuming…" in "\n".join(clients.all["forward"].lines.lines)
 
 
 def test_expired(jwt_stack):  # noqa: F811
@@ -159,11 +152,6 @@ def shell(stack):
     t.until(rb"mark-42")
     yield t
     t.close()
-
-
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as f:
-        return [int(x) for x in f.read().split()]
 
 
 def test_a_shell_that_is_terminated_leaves_the_terminal_as_it_was(stack, shell):

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,7 @@ def test_without_a_file_the_forwards_are_asked_for(stack, echo):
 
 
 def test_what_cannot_be_resumed(stack, echo):
-    p = stack.cli_popen("start-session", "--target", "web-1", "--login", USER, "--", "echo up; sleep 1000")
+    p = stack.cli_popen("start-session", "--target", "web-1", "--login", USER, "--", "echo up; cat >/dev/null", stdin=subprocess.PIPE)
     LineReader(p.stdout).wait("up")
     ssh = session_of(stack)
     r = stack.cli("resume-session", ssh, check=False)
