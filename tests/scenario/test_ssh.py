@@ -5,11 +5,12 @@ import os
 import pty
 import re
 import select
-import shutil
 import subprocess
 import time
+from pathlib import Path
 
-from harness import CLI, LIMIT, USER, LineReader, Proc, wait_for
+import pytest
+from harness import CLI, LIMIT, USER, LineReader, Proc, command_line, family, wait_for
 
 MIB = 1 << 20
 
@@ -58,11 +59,17 @@ def test_interactive_shell_on_a_terminal(stack):
 
 
 def test_certificate_is_what_sshd_accepted(stack):
+    """One of the server's CA, whose key id is the session."""
     env = stack.cli(*start(), "--", "env").stdout
     assert "SSH_CONNECTION=" in env
     assert "TUNNEL_" not in env
-    session = stack.json("list-sessions", "--state", "ended")[0]
+    (session,) = stack.json("list-sessions", "--state", "ended")
     assert session["principal"] == "dev" and session["login"] == USER
+    agent = stack.agents["web-1"]
+    agent.proc.wait_log("Accepted publickey")
+    accepted = re.findall(r"Accepted publickey for (\S+) from .*-CERT \S+ ID (\S+) \(serial \d+\) CA ED25519 ([^\s\"]+)", agent.proc.text())
+    ca = subprocess.run(["ssh-keygen", "-lf", str(stack.folder / "state" / "ssh_ca")], capture_output=True, text=True, check=True).stdout.split()[1]
+    assert accepted == [(USER, session["id"], ca)]
 
 
 def test_rsync_100_mb_each_way(stack, tmp_path):
@@ -105,32 +112,41 @@ def test_target_chosen_by_tag(bare):
 def test_nothing_of_ours_listens_on_the_target(stack):
     p = stack.cli_popen(*start(), "--", "echo up; read line", stdin=subprocess.PIPE)
     LineReader(p.stdout).wait("up")
+    ours = family([stack.agents["web-1"].proc.pid, *stack.workers()])
+    words = [" ".join(command_line(pid)) for pid in ours]
+    assert any(w.startswith("sshd") for w in words) and any(w.endswith("read line") for w in words), words
     out = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
-    listeners = [line for line in out.splitlines() if "tunnel-agent" in line or f"sshd" in line and str(stack.folder) in line]
-    assert listeners == []
-    pids = {str(pid) for pid in stack.worker_pids()} | {str(stack.agents["web-1"].proc.pid)}
-    assert pids
+    assert f"pid={stack.server.pid}," in out, "who listens is told"
     for line in out.splitlines():
-        assert not pids & set(re.findall(r"pid=(\d+)", line)), line
+        assert not ours & set(map(int, re.findall(r"pid=(\d+)", line))), line
     p.stdin.close()
     assert p.wait(LIMIT) == 1  # read saw the end of input
 
 
-def test_an_agent_without_root(bare, tmp_path):
-    """An unprivileged agent serves its own user, and nobody else."""
-    if os.geteuid() != 0 or not shutil.which("setpriv"):
-        import pytest
+def with_a_shell(folder, user):
+    """What runs a command where that user has one: in a mount namespace of its own, with another passwd."""
+    lines = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
+    (folder / "passwd").write_text("\n".join(":".join([*x[:6], "/bin/sh"] if x[0] == user else x) for x in lines) + "\n")
+    return ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"', folder / "passwd"]
 
-        pytest.skip("needs root, to become somebody else")
+
+def test_an_agent_without_root(bare):
+    """An unprivileged agent serves its own user, and nobody else."""
+    as_games = ["setpriv", "--reuid=games", "--regid=games", "--clear-groups"]
+    shell = with_a_shell(bare.folder, "games")
+    if subprocess.run([*map(str, shell), *as_games, "true"], capture_output=True).returncode != 0:
+        pytest.skip("needs root and a mount namespace, to become somebody with a shell")
     bare.start_server()
     agent = bare.start_agent("user-1", wait=False)
     agent.proc.stop()
-    for path in (bare.folder, *bare.folder.parents):
-        if path.stat().st_uid == 0 and path.as_posix().startswith("/tmp/"):
-            os.chmod(path, 0o755)
+    os.chmod(bare.folder, 0o755)
+    os.chmod(bare.folder / "tls", 0o755)
     subprocess.run(["chown", "-R", "games:games", str(agent.folder)], check=True)
-    agent.proc = Proc(["setpriv", "--reuid=games", "--regid=games", "--clear-groups", *agent.proc.args], agent.folder / "log", env=bare.env(HOME="/tmp"))
+    agent.proc = Proc([*shell, *as_games, *agent.proc.args], agent.folder / "log", env=bare.env(HOME="/tmp"))
     bare.procs.append(agent.proc)
     bare.wait_connected("user-1")
-    r = bare.cli("start-session", "--target", "user-1", "--login", "root", "--", "id -un", check=False)
-    assert r.returncode != 0 and "root" not in r.stdout
+    as_user = ["start-session", "--target", "user-1", "--login"]
+    r = bare.cli(*as_user, "games", "--", "id -un; exit 7", check=False)
+    assert (r.stdout, r.returncode) == ("games\n", 7), r.stderr + bare.tails()
+    r = bare.cli(*as_user, "root", "--", "id -un", check=False)
+    assert (r.stdout, r.returncode) == ("", 255), r.stderr
