@@ -57,6 +57,12 @@ static void ask_blocking(struct call *call, const struct target *t, int64_t limi
 	call->rc = http_call_blocking(&request, &call->response, &call->e);
 }
 
+/* What stands in front of a server answers with statuses of its own, but with no problem of ours. */
+static bool decides(const struct http_response *r)
+{
+	return r->status < 300 || (r->status < 500 && r->code[0]);
+}
+
 /* One server after the other until one decides; each may use its share of the time that is left. */
 static void work_blocking(uv_work_t *work)
 {
@@ -67,7 +73,7 @@ static void work_blocking(uv_work_t *work)
 		if (i > 0 && left <= 0)
 			return;
 		ask_blocking(call, &call->targets[i], left > 0 ? left : 1);
-		if (call->rc == 0 && call->response.status < 500)
+		if (call->rc == 0 && decides(&call->response))
 			return;
 	}
 }
@@ -84,9 +90,10 @@ static void on_worked(uv_work_t *work, int status)
 	struct call *call = work->data;
 	struct endpoint *ep = call->ep;
 	if (ep) {
-		struct call_answer answer = { .text = call->e.text };
+		struct call_answer answer = { .code = "", .text = call->e.text };
 		if (status == 0 && call->rc == 0) {
 			answer.status = call->response.status;
+			answer.code = call->response.code;
 			answer.relay_url = json_string_value(json_object_get(call->response.json, "relay_url"));
 			answer.text = call->response.detail;
 			answer.end_code = end_code_of(&call->response);

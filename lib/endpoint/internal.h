@@ -73,7 +73,8 @@ struct endpoint {
 	struct redial redial;
 	struct watch *watch;
 
-	struct list pumps[PUMP_BUCKETS], dirty;
+	struct list pumps[PUMP_BUCKETS], dirty, leaving;
+	size_t n_leaving;
 
 	uv_idle_t turn;
 	uv_timer_t link_timer, retry_timer, give_up_timer;
@@ -167,6 +168,7 @@ struct call_request {
 };
 struct call_answer {
 	int status;             /* 0: no answer came */
+	const char *code;       /* of a problem; "" when it is none, as from what stands in front of a server */
 	const char *relay_url;  /* of a 200 */
 	const char *text;       /* else words */
 	unsigned end_code;      /* of a 410: the close code of the session's end; 0: it does not say */
@@ -184,8 +186,10 @@ int pump_attach(struct pump *p, int in_fd, int out_fd, struct err *e); /* takes 
 void pump_forget(struct pump **p);                                     /* closes descriptors, without a callback */
 void pump_wake(struct pump *p);
 void pump_eof(struct pump *p);
-/* Closes descriptors and calls stream_closed. */
+/* Closes descriptors, at once, and calls stream_closed. */
 void pump_done(struct pump *p, unsigned code, const char *text);
+/* The same after the link's CLOSED: what was written to a socket still gets to its reader. */
+void pump_closed(struct pump *p, unsigned code, const char *text);
 void pumps_run(struct endpoint *ep);
 void pumps_end(struct endpoint *ep, unsigned code, const char *text);
 void pump_close_fds(int in_fd, int out_fd);

@@ -152,26 +152,18 @@ static void on_bytes(struct endpoint *ep, struct leg *leg, const void *data, siz
 		revive(ep);
 }
 
-/* "Replaced" by a leg of our own. */
+/* "Replaced" by a leg of our own, which only one that was attached can be: before, it means that the session has a new
+ * client. */
 static bool is_by_us(const struct endpoint *ep, const struct leg *leg, const struct leg_end *end)
 {
-	bool newer = leg == ep->leg && redial_is_asking(ep);
-	return end->code == 4001 && (newer || clock_mono_ms() < ep->redial.stray_until);
+	return end->code == 4001 && leg == ep->leg &&
+	       (redial_is_asking(ep) || clock_mono_ms() < ep->redial.stray_until);
 }
 
-static bool is_final(struct endpoint *ep, const struct leg *leg, const struct leg_end *end, const char *text)
+/* An HTTP status says nothing of the session: the relay answers that over the WebSocket. */
+static bool is_final(const struct endpoint *ep, const struct leg *leg, const struct leg_end *end)
 {
-	static const int statuses[] = { 401, 403, 404, 410 };
-	if (leg_code_is_final(end->code) && !is_by_us(ep, leg, end)) {
-		path_refuse(ep, end->code, end->http_status, text);
-		return true;
-	}
-	for (size_t i = 0; !ep->server_urls[0] && i < sizeof statuses / sizeof statuses[0]; i++)
-		if (end->http_status == statuses[i]) {
-			path_refuse(ep, 0, end->http_status, text);
-			return true;
-		}
-	return false;
+	return leg_code_is_final(end->code) && !is_by_us(ep, leg, end);
 }
 
 static void on_leg_closed(struct endpoint *ep, const struct leg_end *end, const char *text)
@@ -203,8 +195,8 @@ static void on_closed(struct endpoint *ep, struct leg *leg, const struct leg_end
 	snprintf(text, sizeof text, "%s", end->text);
 	if (ep->ending)
 		ending_leg_closed(ep, end->code);
-	else if (is_final(ep, leg, end, text))
-		return;
+	else if (is_final(ep, leg, end))
+		path_refuse(ep, end->code, 0, text);
 	else if (leg == ep->leg)
 		on_leg_closed(ep, end, text);
 	else

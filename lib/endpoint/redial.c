@@ -156,9 +156,16 @@ static const char *next_server(struct endpoint *ep)
 	return NULL;
 }
 
-static bool is_final_status(int status)
+static bool is_final(const struct call_answer *a)
 {
-	return status == 401 || status == 403 || status == 404 || status == 410;
+	static const struct {
+		int status;
+		const char *code;
+	} rows[] = { { 401, "unauthenticated" }, { 403, "forbidden" }, { 404, "not-found" }, { 410, "session-ended" } };
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		if (rows[i].status == a->status && strcmp(rows[i].code, a->code) == 0)
+			return true;
+	return false;
 }
 
 static void wait_at_least(int64_t *at, int64_t ms)
@@ -187,7 +194,7 @@ static void on_useless_answer(struct endpoint *ep, const struct call_answer *a)
 static void on_answer(struct endpoint *ep, const struct call_answer *a)
 {
 	struct redial *r = &ep->redial;
-	if (is_final_status(a->status)) {
+	if (is_final(a)) {
 		path_refuse(ep, a->end_code, a->status, a->text);
 		return;
 	}
@@ -331,7 +338,7 @@ void redial_failed(struct endpoint *ep, struct leg *leg, const struct leg_end *e
 {
 	struct redial *r = &ep->redial;
 	size_t at;
-	if (leg_phase(leg) == LEG_ASKED)
+	if (leg_phase(leg) == LEG_ASKED && end->code < 4000) /* not the relay's own answer */
 		r->stray_until = clock_mono_ms() + STRAY_MS;
 	redial_take(ep, leg);
 	redial_note_end(ep, end);

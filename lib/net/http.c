@@ -127,11 +127,18 @@ static bool is_json(const char *content_type)
 	       (len >= 5 && strncasecmp(content_type + len - 5, "+json", 5) == 0);
 }
 
-static void read_problem(struct http_response *out)
+static bool is_problem(const char *content_type)
 {
-	const char *code = json_string_value(json_object_get(out->json, "code"));
-	const char *detail = json_string_value(json_object_get(out->json, "detail"));
-	const char *title = json_string_value(json_object_get(out->json, "title"));
+	static const char type[] = "application/problem+json";
+	return content_type && strncasecmp(content_type, type, sizeof type - 1) == 0 &&
+	       strcspn(content_type, "; \t") == sizeof type - 1;
+}
+
+static void read_problem(const json_t *problem, struct http_response *out)
+{
+	const char *code = json_string_value(json_object_get(problem, "code"));
+	const char *detail = json_string_value(json_object_get(problem, "detail"));
+	const char *title = json_string_value(json_object_get(problem, "title"));
 	snprintf(out->code, sizeof out->code, "%s", code ? code : "");
 	if (detail || title)
 		snprintf(out->detail, sizeof out->detail, "%s", detail ? detail : title);
@@ -156,7 +163,7 @@ static int read_response(CURL *curl, struct buf *body, struct http_response *out
 		return err_set(e, ERR_NOMEM, "out of memory");
 	if (is_json(type) && out->body_len && json_parse(out->body, out->body_len, &out->json, NULL) != 0)
 		out->json = NULL;
-	read_problem(out);
+	read_problem(is_problem(type) ? out->json : NULL, out);
 	return 0;
 }
 

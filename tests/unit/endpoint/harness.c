@@ -81,7 +81,7 @@ int harness_teardown(void **state)
 
 const char *harness_tell(struct harness *h, const char *fmt, ...)
 {
-	static char line[200];
+	static char line[400];
 	va_list ap;
 	va_start(ap, fmt);
 	vfprintf(h->to, fmt, ap);

@@ -305,17 +305,69 @@ static void test_an_end_that_a_server_tells(void **state)
 
 static void test_refused_upgrades_without_servers(void **state)
 {
+	static const int statuses[] = { 401, 403, 404, 410, 503 };
 	struct harness *h = *state;
 	h->no_servers = true;
-	harness_tell(h, "refuse 3 503");
-	harness_start(h, &h->client, LINK_CLIENT, h->url_a);
-	HARNESS_UNTIL(h, harness_stat(h, "legs") == 1);
-	endpoint_free(&h->client.ep);
-	memset(&h->client, 0, sizeof h->client);
-	harness_tell(h, "refuse 1 403");
-	harness_start(h, &h->client, LINK_CLIENT, h->url_a);
-	HARNESS_UNTIL(h, h->client.over);
-	assert_int_equal(h->client.end.http_status, 403);
+	for (unsigned i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
+		memset(&h->client, 0, sizeof h->client);
+		harness_tell(h, "refuse 3 %d", statuses[i]);
+		harness_start(h, &h->client, LINK_CLIENT, h->url_a);
+		HARNESS_UNTIL(h, harness_stat(h, "legs") == i + 1 || h->client.over);
+		assert_false(h->client.over);
+		endpoint_free(&h->client.ep);
+	}
+}
+
+/* A load balancer has lost its way to the servers for a while, and says so in its own words. */
+static void test_what_stands_in_front_ends_nothing(void **state)
+{
+	static const char *const answers[] = {
+		"404 text/plain 404 page not found",
+		"401 text/html <h1>Sign in</h1>",
+		"403 application/json {\"code\":\"forbidden\",\"detail\":\"no route\"}",
+		"410 application/problem+json {\"code\":\"route-gone\",\"end\":{\"code\":4003}}",
+		"404 application/problem+json {\"code\":\"forbidden\"}",
+		"200 text/html <h1>Accept the terms</h1>",
+	};
+	struct harness *h = *state;
+	harness_start_both(h);
+	for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+		unsigned misled = harness_stat(h, "misled");
+		harness_tell(h, "gateway %s", answers[i]);
+		harness_tell(h, "cut both");
+		HARNESS_UNTIL(h, harness_stat(h, "misled") >= misled + 8 || h->client.over || h->target.over);
+		harness_tell(h, "gateway 0");
+		HARNESS_UNTIL(h, (h->client.up && h->target.up) || h->client.over || h->target.over);
+		assert_false(h->client.over || h->target.over);
+	}
+}
+
+/* The session has a new client. What this one has left without an answer before is no leg of its own any more. */
+static void test_superseded_after_an_upgrade_without_answer(void **state)
+{
+	struct harness *h = *state;
+	harness_start_both(h);
+	harness_tell(h, "swallow 1");
+	harness_tell(h, "cut client");
+	HARNESS_UNTIL(h, harness_stat(h, "swallowed") == 1 && h->client.ups == 2);
+	harness_tell(h, "supersede client");
+	HARNESS_UNTIL(h, h->client.over || harness_stat(h, "superseded") > 3);
+	assert_true(h->client.over);
+	assert_int_equal(h->client.end.close_code, 4001);
+	assert_false(h->target.over);
+}
+
+static void test_superseded_while_another_leg_is_asked_for(void **state)
+{
+	struct harness *h = *state;
+	harness_start_both(h);
+	harness_tell(h, "slow 300");
+	endpoint_network_changed(h->client.ep);
+	HARNESS_UNTIL(h, harness_stat(h, "pending") == 1);
+	harness_tell(h, "supersede client");
+	HARNESS_UNTIL(h, h->client.over || harness_stat(h, "superseded") > 3);
+	assert_true(h->client.over);
+	assert_int_equal(h->client.end.close_code, 4001);
 }
 
 static void test_gives_up_in_time(void **state)
@@ -451,6 +503,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_a_refusal_to_attach_is_final, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_an_end_that_a_server_tells, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_refused_upgrades_without_servers, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_what_stands_in_front_ends_nothing, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_superseded_after_an_upgrade_without_answer, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_superseded_while_another_leg_is_asked_for, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_gives_up_in_time, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_another_key_never_comes_up, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_malformed_relay_messages_cost_a_leg_only, harness_setup, harness_teardown),
