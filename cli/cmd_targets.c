@@ -90,7 +90,7 @@ struct enroll_options {
 static const struct arg_row enroll_rows[] = {
 	{ "tag", 0, ARG_LIST, ENROLL_AT(tags), "KEY=VALUE", "tag of the target; may be repeated" },
 	{ "expires-in", 0, ARG_TEXT, ENROLL_AT(expires), "DURATION",
-	  "how long the token can be used, \"15m\" (default) to \"24h\"" },
+	  "how long the token can be used: \"15m\" (default), at most \"7d\"" },
 	{ .name = NULL },
 };
 
