@@ -243,7 +243,7 @@ static void on_message(void *user, json_t *message)
 		one->offered = false;
 	} else if (type && strcmp(type, "failed") == 0) {
 		const char *text = json_string_value(json_object_get(message, "text"));
-		snprintf(one->problem, sizeof one->problem, "%s", text ? text : "");
+		text_print(one->problem, sizeof one->problem, "%s", text ? text : "");
 	} else if (type && strcmp(type, "report") == 0) {
 		int rc = take_report(one, message, &e);
 		if (rc == ERR_PROTOCOL) {

@@ -179,10 +179,10 @@ static void open_tcp(struct stream *one)
 	char text[200];
 	enum allow_answer answer = allow_host(s->config.allow, dest->host, dest->port);
 	if (!grant_allows_tcp(&s->grant, dest->host, dest->port)) {
-		snprintf(text, sizeof text, "the session does not include %.150s", one->endpoint);
+		text_print(text, sizeof text, "the session does not include %.150s", one->endpoint);
 		refuse(one, LINK_NOT_ALLOWED, text);
 	} else if (answer == ALLOW_NO) {
-		snprintf(text, sizeof text, "the agent's allow list does not hold %.150s", one->endpoint);
+		text_print(text, sizeof text, "the agent's allow list does not hold %.150s", one->endpoint);
 		refuse(one, LINK_NOT_ALLOWED, text);
 	} else {
 		connect_to(one, dest->host, dest->port, answer == ALLOW_YES ? NULL : s->config.allow);
@@ -321,7 +321,7 @@ void streams_closed(struct streams *s, uint32_t id, unsigned code, const char *t
 	if (!one)
 		return;
 	char reason[256];
-	snprintf(reason, sizeof reason, "%s%s%s", link_code_name(code), text && *text ? ": " : "", text ? text : "");
+	text_print(reason, sizeof reason, "%s%s%s", link_code_name(code), text && *text ? ": " : "", text ? text : "");
 	if (one->open)
 		report_closed(one, reason, bytes_in, bytes_out);
 	drop(one);

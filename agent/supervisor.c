@@ -208,12 +208,14 @@ static int on_terminate(struct supervisor *s, json_t *message, struct err *e)
 	int64_t code = 0;
 	const struct json_field fields[] = {
 		{ "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, (void *)&session },
-		{ "code", JSON_FIELD_INT, true, 1000, 4999, &code },
+		{ "code", JSON_FIELD_INT, true, 0, 65535, &code },
 		{ "text", JSON_FIELD_STRING, false, 0, 1024, (void *)&text },
 		{ .name = NULL },
 	};
 	int rc = json_read(message, "terminate", false, fields, e);
-	if (!rc)
+	/* Whatever is wrong with the rest: the session must not run on, and a server that said so will say it again
+	 * after each hello that names it. */
+	if (session)
 		sessions_terminate(s->sessions, session, code, text);
 	return rc;
 }

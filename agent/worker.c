@@ -16,6 +16,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/text.h"
 #include "ident/key.h"
 #include "net/tls.h"
 
@@ -69,7 +70,7 @@ static void end_session(struct worker *w, unsigned close_code, unsigned link_cod
 	if (w->over || w->end_code)
 		return;
 	w->end_code = close_code;
-	snprintf(w->end_text, sizeof w->end_text, "%s", text);
+	text_print(w->end_text, sizeof w->end_text, "%s", text);
 	endpoint_end(w->ep, link_code, text);
 }
 

@@ -65,9 +65,7 @@ static void put_problem(struct api_response *r, const char *request_id, int stat
 			const char *fmt, va_list ap)
 {
 	char detail[512];
-	vsnprintf(detail, sizeof detail, fmt, ap);
-	while (!text_is_utf8(detail, strlen(detail))) /* cut inside a character, or the caller's own bytes */
-		detail[strlen(detail) - 1] = '\0';
+	text_vprint(detail, sizeof detail, fmt, ap);
 	json_auto_t *json =
 		json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", "about:blank", "title", http_status_text(status), "status",
 			  status, "code", code, "detail", detail, "request_id", request_id);

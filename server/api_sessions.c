@@ -257,7 +257,7 @@ static void delete_by_identity(struct api_call *c)
 		api_answer_err(c, rc, &e);
 		return;
 	}
-	snprintf(text, sizeof text, own ? "ended by its owner %s" : "ended by operator %s", c->id.subject);
+	text_print(text, sizeof text, own ? "ended by its owner %s" : "ended by operator %s", c->id.subject);
 	end(c, 0, own ? 4000 : 4003, text, c->id.subject);
 }
 

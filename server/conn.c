@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "server/conn_head.h"
 #include "server/http.h"
 #include "server/reactor_internal.h"
@@ -181,7 +182,7 @@ void conn_close(struct conn *c, unsigned code, const char *reason)
 		return;
 	c->closing = true;
 	c->close_code = code;
-	snprintf(c->close_reason, sizeof c->close_reason, "%s", reason);
+	text_print(c->close_reason, sizeof c->close_reason, "%s", reason);
 	conn_close_deadline(c);
 	conn_want_write(c);
 }

@@ -63,7 +63,7 @@ static void refuse(struct control_decision *out, unsigned code, const char *fmt,
 {
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(out->text, sizeof out->text, fmt, ap);
+	text_vprint(out->text, sizeof out->text, fmt, ap);
 	va_end(ap);
 	out->close_code = code;
 }

@@ -44,12 +44,10 @@ static int own_session(struct message *m, const char *session, json_t **out_doc)
 /* Texts of agents end up in records and on terminals. */
 static void clean(const char *text, char out[256])
 {
-	snprintf(out, 256, "%.200s", text);
+	text_print(out, 256, "%.200s", text);
 	for (char *c = out; *c; c++)
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)
 			*c = ' ';
-	while (*out && !text_is_utf8(out, strlen(out)))
-		out[strlen(out) - 1] = '\0'; /* cut inside a character */
 }
 
 /* What it says of an earlier generation than the session's ends nothing. */

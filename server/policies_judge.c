@@ -79,27 +79,15 @@ static json_t *make_context(const struct identity *id, const char *remote_addres
 
 /* --- words --- */
 
-/* At most max bytes of a name, never half a character. */
-static int cut(const char *name, int max)
-{
-	int n = (int)strnlen(name, (size_t)max + 1);
-	if (n <= max)
-		return n;
-	for (n = max; n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80; n--)
-		;
-	return n;
-}
-
 static int refuse(const struct question *q, struct err *e, const char *fmt, ...) PRINTF_LIKE(3, 4);
 static int refuse(const struct question *q, struct err *e, const char *fmt, ...)
 {
 	char why[sizeof e->text];
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(why, sizeof why, fmt, ap);
+	text_vprint(why, sizeof why, fmt, ap);
 	va_end(ap);
-	return err_set(e, ERR_DENIED, "%.*s may not %s on %.*s: %s", cut(q->id->subject, 64), q->id->subject, q->action,
-		       cut(q->resource, 80), q->resource, why);
+	return err_set(e, ERR_DENIED, "%.64s may not %s on %.80s: %s", q->id->subject, q->action, q->resource, why);
 }
 
 /* --- judgement --- */
@@ -116,8 +104,8 @@ static int ask_provider(const struct question *q, bool policy_allows, struct err
 	if (say == 0)
 		return refuse(q, e, "no statement allows it");
 	if (why.code == ERR_UNAVAILABLE || why.code == ERR_TIMEOUT)
-		return err_set(e, ERR_UNAVAILABLE, "provider %s cannot say whether %.*s may %s: %s", q->id->provider,
-			       cut(q->id->subject, 64), q->id->subject, q->action, why.text);
+		return err_set(e, ERR_UNAVAILABLE, "provider %s cannot say whether %.64s may %s: %s", q->id->provider,
+			       q->id->subject, q->action, why.text);
 	return refuse(q, e, "provider %s says no%s%s", q->id->provider, why.text[0] ? ": " : "", why.text);
 }
 

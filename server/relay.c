@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "server/leg.h"
 #include "server/metrics.h"
 #include "server/reactor.h"
@@ -215,7 +216,7 @@ static void begin_close(struct leg *leg, unsigned code, const char *reason)
 	if (leg->close_code)
 		return;
 	leg->close_code = code;
-	snprintf(leg->close_reason, sizeof leg->close_reason, "%s", reason);
+	text_print(leg->close_reason, sizeof leg->close_reason, "%s", reason);
 	conn_queue_clear(&leg->out, true);
 	char *text = leg_closing_text(code, reason, NULL);
 	push_text(leg, text);

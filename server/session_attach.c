@@ -25,7 +25,7 @@ static void refuse(struct attach_decision *out, unsigned code, const char *fmt, 
 {
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(out->text, sizeof out->text, fmt, ap);
+	text_vprint(out->text, sizeof out->text, fmt, ap);
 	va_end(ap);
 	out->close_code = code;
 }

@@ -35,7 +35,8 @@ bool record_ended(const json_t *doc)
 
 unsigned record_end_code(const json_t *doc)
 {
-	return (unsigned)json_integer_value(json_object_get(json_object_get(doc, "end"), "code"));
+	unsigned code = (unsigned)record_int(json_object_get(doc, "end"), "code");
+	return record_ended(doc) && code == 0 ? 4003 : code; /* 0 would let in */
 }
 
 const char *record_end_text(const json_t *doc)

@@ -22,7 +22,7 @@ struct server;
 const char *record_text(const json_t *doc, const char *key); /* "" when absent or null */
 int64_t record_int(const json_t *doc, const char *key);      /* 0 when absent */
 bool record_ended(const json_t *doc);
-unsigned record_end_code(const json_t *doc); /* 0 while it lives */
+unsigned record_end_code(const json_t *doc); /* 0 while it lives, and only then */
 const char *record_end_text(const json_t *doc);
 int64_t record_generation(const json_t *doc); /* 1 until somebody resumes it from a new client */
 /* Was this the hash of a token of an earlier generation? Of the last few. */

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/text.h"
 #include "server/control.h"
 #include "server/metrics.h"
 #include "server/server.h"
@@ -108,7 +109,7 @@ static void claim_row(struct session_live *row, void *arg)
 	struct claim *c = arg;
 	if (row->end_code) {
 		c->ending.close_code = row->end_code;
-		snprintf(c->ending.text, sizeof c->ending.text, "%s", row->end_text);
+		text_print(c->ending.text, sizeof c->ending.text, "%s", row->end_text);
 		return;
 	}
 	c->busy = row->resuming;

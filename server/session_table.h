@@ -3,14 +3,19 @@
 #ifndef SERVER_SESSION_TABLE_H
 #define SERVER_SESSION_TABLE_H
 
+#include "base/limits.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct session_table;
 
+#define SESSION_END_TEXT 256
+#define SESSION_END_BY (LIMIT_SUBJECT + 1)
+
 struct session_live {
-	char id[65], target[65];
+	char id[LIMIT_ID + 1], target[LIMIT_ID + 1];
 	int64_t expires_ms;  /* wall */
 	int64_t lifetime_ms; /* from its start to there */
 	int64_t generation;
@@ -25,7 +30,7 @@ struct session_live {
 	bool resuming;      /* a new client is taking it over; ends by the older one wait for how that goes */
 	unsigned held_code; /* such an end */
 	unsigned end_code;  /* not 0: it is to end with this; the store has not taken it yet */
-	char end_text[256], end_by[257];
+	char end_text[SESSION_END_TEXT], end_by[SESSION_END_BY];
 };
 
 uint32_t session_table_hash(const char *id);

@@ -92,12 +92,20 @@ size_t sessions_count_anythread(struct sessions *s, const char *target)
 
 struct ending {
 	unsigned code;
-	const char *text, *by;
+	char text[SESSION_END_TEXT], by[SESSION_END_BY];
 	int64_t generation; /* whose end asks for it; 0: not an end */
 	bool stale;         /* a newer client has the session, or is getting it */
 	bool known, mine;   /* there is a row; this call carries the end out */
-	struct session_live row;
+	char target[LIMIT_ID + 1];
 };
+
+static struct ending ending_of(unsigned code, const char *text, const char *by)
+{
+	struct ending end = { .code = code };
+	text_print(end.text, sizeof end.text, "%s", text);
+	text_print(end.by, sizeof end.by, "%s", by);
+	return end;
+}
 
 static void claim_end(struct session_live *row, void *arg)
 {
@@ -112,11 +120,14 @@ static void claim_end(struct session_live *row, void *arg)
 	end->mine = !row->end_busy;
 	if (row->end_code == 0) {
 		row->end_code = end->code;
-		snprintf(row->end_text, sizeof row->end_text, "%s", end->text);
-		snprintf(row->end_by, sizeof row->end_by, "%s", end->by);
+		memcpy(row->end_text, end->text, sizeof row->end_text);
+		memcpy(row->end_by, end->by, sizeof row->end_by);
 	}
 	row->end_busy = true;
-	end->row = *row;
+	end->code = row->end_code;
+	memcpy(end->text, row->end_text, sizeof end->text);
+	memcpy(end->by, row->end_by, sizeof end->by);
+	memcpy(end->target, row->target, sizeof end->target);
 }
 
 static void release_end(struct session_live *row, void *arg)
@@ -143,11 +154,14 @@ struct end_change {
 static int change_to_ended(void *arg, json_t *doc, struct err *e)
 {
 	struct end_change *c = arg;
-	(void)e;
 	c->had_ended = record_ended(doc);
 	c->stale = c->end->generation && c->end->generation < record_generation(doc);
 	if (c->had_ended || c->stale)
 		return 1;
+	json_t *end = json_pack("{s:i, s:s, s:s}", "code", (int)c->end->code, "text", c->end->text, "by", c->end->by);
+	if (!end)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	json_object_set_new(doc, "end", end);
 	struct relay_info info = { 0 };
 	relay_info_anythread(c->server->relay, record_text(doc, "id"), &info);
 	/* A start that is still owed to the log is told together with the end. */
@@ -158,9 +172,6 @@ static int change_to_ended(void *arg, json_t *doc, struct err *e)
 	record_owe(c->server, doc);
 	json_object_set_new(doc, "bytes_up", json_integer((json_int_t)info.bytes_up));
 	json_object_set_new(doc, "bytes_down", json_integer((json_int_t)info.bytes_down));
-	json_object_set_new(
-		doc, "end",
-		json_pack("{s:i, s:s, s:s}", "code", (int)c->end->code, "text", c->end->text, "by", c->end->by));
 	return 0;
 }
 
@@ -281,18 +292,15 @@ int sessions_end_generation_blocking(struct server *server, const char *session,
 				     unsigned close_code, const char *text, const char *by, struct err *e)
 {
 	struct sessions *s = server->sessions;
-	struct ending end = { .code = close_code, .text = text, .by = by, .generation = generation };
+	struct ending end = ending_of(close_code, text, by);
+	end.generation = generation;
 	session_table_change(s->live, session, claim_end, &end);
 	if (end.stale)
 		return err_set(e, ERR_CONFLICT, "session %s: " RELAY_RESUMED_TEXT, session);
 	if (end.known && !end.mine)
-		return err_set(e, ERR_CONFLICT, "session %s is being ended: %s", session, end.row.end_text);
-	if (end.known) {
-		end.code = end.row.end_code;
-		end.text = end.row.end_text;
-		end.by = end.row.end_by;
-		cut(server, session, end.row.target, end.code, end.text);
-	}
+		return err_set(e, ERR_CONFLICT, "session %s is being ended: %s", session, end.text);
+	if (end.known)
+		cut(server, session, end.target, end.code, end.text);
 	json_auto_t *doc = NULL;
 	bool settled = false;
 	int rc = write_end(server, session, &end, &settled, &doc, e);
@@ -372,7 +380,7 @@ static int judge_live(struct server *server, const char *id, const json_t *told,
 	if (rc == ERR_DENIED) {
 		char text[sizeof e->text];
 		struct err why;
-		snprintf(text, sizeof text, "policy no longer allows the session: %.200s", e->text);
+		text_print(text, sizeof text, "policy no longer allows the session: %.200s", e->text);
 		sessions_end_blocking(server, id, 4007, text, "policy", &why); /* what fails there, the sweep repeats */
 	}
 	if (rc)

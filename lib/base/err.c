@@ -1,5 +1,7 @@
 #include "base/err.h"
 
+#include "base/text.h"
+
 #include <openssl/err.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +15,7 @@ __attribute__((format(printf, 4, 0))) static int set_with_tail(struct err *e, in
 	int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
 	if (tail && n >= 0 && (size_t)n < sizeof e->text)
 		snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", tail);
+	text_repair(e->text);
 	return code;
 }
 

@@ -26,7 +26,7 @@ enum err_code {
 
 struct err {
 	int code;
-	char text[256]; /* one line, no newline, NUL-terminated, cut when too long */
+	char text[256]; /* one line of UTF-8, no newline, NUL-terminated, cut when too long */
 };
 
 /* Sets code and text, returns code. e may be NULL. */

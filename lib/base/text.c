@@ -8,34 +8,66 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Length of the character at p; 0: there is none, or only its beginning. */
+static size_t utf8_character(const unsigned char *p, const unsigned char *end)
+{
+	unsigned c = *p;
+	size_t len;
+	uint32_t cp, least;
+	if (c < 0x80)
+		return 1;
+	if (c >= 0xc2 && c <= 0xdf)
+		len = 2, cp = c & 0x1f, least = 0x80;
+	else if (c >= 0xe0 && c <= 0xef)
+		len = 3, cp = c & 0x0f, least = 0x800;
+	else if (c >= 0xf0 && c <= 0xf4)
+		len = 4, cp = c & 0x07, least = 0x10000;
+	else
+		return 0;
+	if ((size_t)(end - p) < len)
+		return 0;
+	for (size_t i = 1; i < len; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		cp = cp << 6 | (p[i] & 0x3fu);
+	}
+	return cp < least || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff) ? 0 : len;
+}
+
 bool text_is_utf8(const char *s, size_t len)
 {
 	const unsigned char *p = (const unsigned char *)s, *end = p + len;
-	while (p < end) {
-		unsigned c = *p++;
-		size_t more;
-		uint32_t cp, least;
-		if (c < 0x80)
-			continue;
-		if (c >= 0xc2 && c <= 0xdf)
-			more = 1, cp = c & 0x1f, least = 0x80;
-		else if (c >= 0xe0 && c <= 0xef)
-			more = 2, cp = c & 0x0f, least = 0x800;
-		else if (c >= 0xf0 && c <= 0xf4)
-			more = 3, cp = c & 0x07, least = 0x10000;
-		else
+	for (size_t n; p < end; p += n)
+		if ((n = utf8_character(p, end)) == 0)
 			return false;
-		if ((size_t)(end - p) < more)
-			return false;
-		for (; more; more--, p++) {
-			if ((*p & 0xc0) != 0x80)
-				return false;
-			cp = cp << 6 | (*p & 0x3fu);
-		}
-		if (cp < least || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff))
-			return false;
-	}
 	return true;
+}
+
+void text_repair(char *s)
+{
+	const unsigned char *p = (const unsigned char *)s, *end = p + strlen(s);
+	while (p < end) {
+		size_t n = utf8_character(p, end);
+		memmove(s, p, n);
+		s += n;
+		p += n ? n : 1;
+	}
+	*s = '\0';
+}
+
+void text_vprint(char *out, size_t size, const char *fmt, va_list ap)
+{
+	if (vsnprintf(out, size, fmt, ap) < 0)
+		*out = '\0';
+	text_repair(out);
+}
+
+void text_print(char *out, size_t size, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	text_vprint(out, size, fmt, ap);
+	va_end(ap);
 }
 
 static bool is_alnum(char c)

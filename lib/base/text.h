@@ -9,6 +9,12 @@
 #include <stdint.h>
 
 bool text_is_utf8(const char *s, size_t len);
+/* Takes out the bytes that belong to no whole UTF-8 character. */
+void text_repair(char *s);
+/* snprintf for text that goes into JSON or a close frame, where half a character spoils the whole: what the size or a
+ * "%.64s" cuts through is left out. */
+void text_print(char *out, size_t size, const char *fmt, ...) PRINTF_LIKE(3, 4);
+void text_vprint(char *out, size_t size, const char *fmt, va_list ap) PRINTF_LIKE(3, 0);
 /* [A-Za-z0-9][A-Za-z0-9._-]*, at most LIMIT_ID characters: targets, sessions, policies, plugin names. */
 bool text_is_id(const char *s);
 /* A POSIX login: [a-z_][a-z0-9_.-]*[$]?, at most LIMIT_LOGIN characters. */

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/secret.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -64,7 +65,7 @@ static void on_silence(uv_timer_t *timer)
 void ending_begin(struct endpoint *ep, unsigned code, const char *text)
 {
 	ep->end = (struct endpoint_end){ .link_code = code };
-	snprintf(ep->end.text, sizeof ep->end.text, "%s", text && *text ? text : link_code_name(code));
+	text_print(ep->end.text, sizeof ep->end.text, "%s", text && *text ? text : link_code_name(code));
 	ep->ending = true;
 	path_hush(ep);
 	if (ep->leg)

@@ -34,7 +34,7 @@ static void on_give_up(uv_timer_t *timer)
 {
 	struct endpoint *ep = timer->data;
 	struct endpoint_end end = { .link_code = LINK_TIMEOUT };
-	snprintf(end.text, sizeof end.text, "not connected for %lld s%s%.200s", (long long)(ep->give_up_ms / 1000),
+	text_print(end.text, sizeof end.text, "not connected for %lld s%s%.200s", (long long)(ep->give_up_ms / 1000),
 		 ep->trouble[0] ? "; last: " : "", ep->trouble);
 	endpoint_finish(ep, &end);
 }

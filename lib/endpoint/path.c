@@ -4,6 +4,7 @@
 #include "endpoint/internal.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "net/url.h"
 
 #include <stdio.h>
@@ -15,7 +16,7 @@
 void path_refuse(struct endpoint *ep, unsigned close_code, int http_status, const char *text)
 {
 	struct endpoint_end end = { .close_code = close_code, .http_status = http_status };
-	snprintf(end.text, sizeof end.text, "%s", text);
+	text_print(end.text, sizeof end.text, "%s", text);
 	endpoint_finish(ep, &end);
 }
 

@@ -137,6 +137,21 @@ def test_terminate_and_reports_until_acknowledged(world):
     assert m2["session"] == "s-2" and m2["seq"] > m["seq"]
 
 
+@pytest.mark.parametrize("rest, closed", [('"code":0', None), ('"code":"x"', 4008), ('"code":4003,"text":1', 4008)])
+def test_a_terminate_ends_its_session_whatever_else_it_says(world, rest, closed):
+    world.start()
+    c, _ = connect(world)
+    c.send(world.offer())
+    c.recv("accepted")
+    c.send('{"type":"terminate","session":"s-1",%s}' % rest)
+    if closed:
+        assert c.closed() == closed
+        c, hello = connect(world)
+        assert hello["sessions"] == []
+    m = c.recv("session-closed")
+    assert (m["session"], m["code"]) == ("s-1", 4003)
+
+
 def test_a_worker_outlives_its_supervisor(world):
     p = world.start()
     c, _ = connect(world)

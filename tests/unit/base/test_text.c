@@ -95,6 +95,33 @@ static void test_names_and_utf8(void **state)
 	assert_false(text_is_utf8("\xe2\x82", 2));
 }
 
+static void test_what_is_cut_ends_at_a_character(void **state)
+{
+	(void)state;
+	char out[8];
+	struct err e;
+	text_print(out, sizeof out, "%s", "abcdef\xc3\xbc");
+	assert_string_equal(out, "abcdef");
+	text_print(out, sizeof out, "%s", "abcde\xc3\xbc");
+	assert_string_equal(out, "abcde\xc3\xbc");
+	text_print(out, sizeof out, "%.3s|%.2s|", "\xe2\x82\xac\xe2\x82\xac",
+		   "\xe2\x82\xac"); /* inside the text, too */
+	assert_string_equal(out, "\xe2\x82\xac||");
+	text_print(out, sizeof out, "\xf0\x9f\x98\x80\xf0\x9f\x98\x80");
+	assert_string_equal(out, "\xf0\x9f\x98\x80");
+	text_print(out, sizeof out, "a\xff\xc0\x80z");
+	assert_string_equal(out, "az");
+	char name[300] = "";
+	for (size_t i = 0; i + 2 < sizeof name; i += 2)
+		memcpy(name + i, "\xc3\xbc", 3);
+	err_set(&e, ERR_INVALID, "x%s", name);
+	assert_true(text_is_utf8(e.text, strlen(e.text)));
+	assert_int_equal(strlen(e.text), 255);
+	err_wrap(&e, "y");
+	assert_true(text_is_utf8(e.text, strlen(e.text)));
+	assert_int_equal(strlen(e.text), 254);
+}
+
 static void test_dates(void **state)
 {
 	(void)state;
@@ -116,6 +143,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_numbers_and_units),
 		cmocka_unit_test(test_host_port),
 		cmocka_unit_test(test_names_and_utf8),
+		cmocka_unit_test(test_what_is_cut_ends_at_a_character),
 		cmocka_unit_test(test_dates),
 	};
 	return RUN_CASES(tests);

@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "ident/key.h"
+#include "server/session_record.h"
+#include "server/store.h"
 
 #define TCP "'127.0.0.1:5432'"
 
@@ -103,6 +105,57 @@ static void test_both_ends_attach_with_their_own_keys(void **state)
 	assert_string_equal(text_at(doc, "state"), "active");
 	json_decref(doc);
 	assert_int_equal(audited(r.w, "session.attach", "role", "client"), 1);
+	down(&r);
+}
+
+/* As many letters of two bytes as make the reason longer than its place, at an odd offset and at an even one. */
+static void test_an_end_whose_reason_is_cut_is_an_end(void **state)
+{
+	(void)state;
+	for (int shift = 0; shift < 2; shift++) {
+		struct attach_decision d;
+		struct running r = up_with_session();
+		char by[257] = "", text[400], name[65];
+		for (size_t i = 0; i + 2 < sizeof by; i += 2)
+			memcpy(by + i, "\xc3\xbc", 3);
+		snprintf(text, sizeof text, "%sended by %s", shift ? "-" : "", by);
+		struct err e;
+		assert_int_equal(sessions_end_blocking(&r.w->server, r.id, 4003, text, by, &e), 0);
+		assert_ended(&r, 4003);
+		assert_int_equal(fake_ws_count(7, "terminate"), 1);
+		json_t *end = audit_last(r.w, "session.end");
+		assert_non_null(strstr(text_at(end, "reason"), "ended by \xc3\xbc"));
+		json_decref(end);
+		assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4003);
+		snprintf(name, sizeof name, "'%.60s'", r.id);
+		hello(r.w, "web-1", 8, name);
+		json_t *terminate = fake_ws_last(8, "terminate");
+		assert_int_equal(json_integer_value(json_object_get(terminate, "code")), 4003);
+		json_decref(terminate);
+		down(&r);
+	}
+}
+
+/* A record that says "ended" and not how, as an earlier version could leave it. */
+static void test_an_end_without_a_code_refuses(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct running r = up_with_session();
+	json_t *doc = record_of(r.w, r.id);
+	struct err e;
+	json_object_set_new(doc, "state", json_string("ended"));
+	json_object_set_new(doc, "ended_ms", json_integer(clock_wall_ms()));
+	assert_int_equal(record_put_blocking(&r.w->server, doc, TUNNEL_VERSION_ANY, NULL, &e), 0);
+	json_decref(doc);
+	world_restart(r.w);
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4003);
+	char name[70];
+	snprintf(name, sizeof name, "'%s'", r.id);
+	hello(r.w, "web-1", 8, name);
+	json_t *terminate = fake_ws_last(8, "terminate");
+	assert_int_equal(json_integer_value(json_object_get(terminate, "code")), 4003);
+	json_decref(terminate);
 	down(&r);
 }
 
@@ -503,6 +556,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_start_is_recorded_audited_and_offered),
 		cmocka_unit_test(test_nothing_starts_without_its_audit_record),
 		cmocka_unit_test(test_both_ends_attach_with_their_own_keys),
+		cmocka_unit_test(test_an_end_whose_reason_is_cut_is_an_end),
+		cmocka_unit_test(test_an_end_without_a_code_refuses),
 		cmocka_unit_test(test_attach_refuses_a_stolen_token),
 		cmocka_unit_test(test_attach_refuses_a_proof_that_is_replayed_stale_or_for_elsewhere),
 		cmocka_unit_test(test_attach_fails_closed),
