@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "server/audit.h"
 #include "server/server.h"
@@ -26,7 +27,9 @@ static int send_to(struct message *m, const json_t *json)
 	return 0;
 }
 
-/* 0 and the session's record, or NULL for one that is forgotten; ERR_PROTOCOL when it is another target's. */
+/* 0 and the session's record, or NULL for one that is forgotten; 1: it is another target's, and nothing that this agent
+ * says of it counts. That is no mistake of the agent's: a machine that was enrolled again under another name still has
+ * reports of its earlier one. */
 static int own_session(struct message *m, const char *session, json_t **out_doc)
 {
 	json_auto_t *doc = NULL;
@@ -35,8 +38,12 @@ static int own_session(struct message *m, const char *session, json_t **out_doc)
 		return 0;
 	if (rc)
 		return rc;
-	if (strcmp(record_text(doc, "target"), m->target) != 0)
-		return err_set(&m->e, ERR_PROTOCOL, "session %.64s is not this target's", session);
+	if (strcmp(record_text(doc, "target"), m->target) != 0) {
+		log_with(LOG_LEVEL_WARN,
+			 FIELDS({ "target", m->target }, { "session", session }, { "of", record_text(doc, "target") }),
+			 "what an agent says of another target's session is left out");
+		return 1;
+	}
 	*out_doc = json_incref(doc);
 	return 0;
 }
@@ -75,7 +82,7 @@ int control_on_refused(struct message *m)
 	if (rc == 0)
 		rc = own_session(m, session, &doc);
 	if (rc || !doc)
-		return rc;
+		return rc < 0 ? rc : 0;
 	clean(text, words);
 	snprintf(reason, sizeof reason, "the target's agent refused the session: %s", words);
 	/* When the store is away the sweep ends it: the row is marked. */
@@ -109,7 +116,8 @@ static int ack(struct message *m, uint64_t seq)
 
 typedef int report_fn(struct message *m, const struct report *r);
 
-/* Runs record unless the report was taken before; acknowledges what is durable. */
+/* Runs record unless the report was taken before, or is about another target's session; acknowledges what is durable.
+ */
 static int take_report(struct message *m, struct report *r, report_fn *record)
 {
 	uint64_t last = agent_table_seq(m->control->agents, m->target);
@@ -120,7 +128,7 @@ static int take_report(struct message *m, struct report *r, report_fn *record)
 	r->record = doc;
 	if (rc == 0)
 		rc = record(m, r);
-	if (rc == 0)
+	if (rc >= 0)
 		rc = save_seq(m, r->seq);
 	return rc ? rc : ack(m, (uint64_t)r->seq);
 }
