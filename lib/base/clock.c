@@ -62,7 +62,8 @@ int clock_parse(const char *text, int64_t *out_wall_ms)
 		p++;
 	} else if (*p == '+' || *p == '-') {
 		int h, m, used = 0;
-		if (sscanf(p + 1, "%2d:%2d%n", &h, &m, &used) != 2 || used != 5 || h > 23 || m > 59)
+		if (strspn(p + 1, "0123456789:") < 5 || sscanf(p + 1, "%2d:%2d%n", &h, &m, &used) != 2 || used != 5 ||
+		    h > 23 || m > 59)
 			return -1;
 		offset_s = (*p == '-' ? -1 : 1) * (h * 3600 + m * 60);
 		p += 6;

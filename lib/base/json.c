@@ -6,6 +6,8 @@
 int json_parse(const char *text, size_t len, json_t **out_json, struct err *e)
 {
 	json_error_t why;
+	if (len && memchr(text, '\0', len)) /* jansson passes over one behind a number or a word */
+		return err_set(e, ERR_INVALID, "not valid JSON: it holds a NUL byte");
 	json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
 	if (!json)
 		return err_set(e, ERR_INVALID, "not valid JSON: line %d column %d: %s", why.line, why.column, why.text);
