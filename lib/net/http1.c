@@ -12,9 +12,13 @@ static int parse_status_line(const char *line, size_t len, const char *who, stru
 {
 	char text[160];
 	snprintf(text, sizeof text, "%.*s", (int)(len < sizeof text ? len : sizeof text - 1), line);
-	int status;
-	if (!text_starts(text, "HTTP/1.") || !isdigit((unsigned char)text[7]) || text[8] != ' ' ||
-	    sscanf(text + 9, "%3d", &status) != 1 || status < 100 || status > 599 || !isdigit((unsigned char)text[11]))
+	int status = 0;
+	bool fits = text_starts(text, "HTTP/1.") && isdigit((unsigned char)text[7]) && text[8] == ' ';
+	for (size_t i = 9; fits && i < 12; i++) {
+		fits = isdigit((unsigned char)text[i]);
+		status = status * 10 + (text[i] - '0');
+	}
+	if (!fits || status < 100 || status > 599)
 		return err_set(e, ERR_PROTOCOL, "%s does not speak HTTP/1.1", who);
 	out->status = status;
 	const char *reason = text[12] == ' ' ? text + 13 : "";
