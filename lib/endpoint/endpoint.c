@@ -96,7 +96,7 @@ static void on_stream_event(struct endpoint *ep, const struct link_event *ev)
 		pump_eof(p);
 		break;
 	case LINK_EVENT_CLOSED:
-		pump_done(p, ev->code, ev->text);
+		pump_closed(p, ev->code, ev->text);
 		break;
 	default:
 		pump_wake(p);
@@ -258,6 +258,7 @@ static void set_up_handles(struct endpoint *ep)
 	for (size_t i = 0; i < PUMP_BUCKETS; i++)
 		list_init(&ep->pumps[i]);
 	list_init(&ep->dirty);
+	list_init(&ep->leaving);
 }
 
 int endpoint_start(uv_loop_t *loop, const struct endpoint_config *config, const struct endpoint_callbacks *callbacks,

@@ -4,22 +4,32 @@
  *
  * libuv sets what it watches non-blocking. Other holders of the same open file, such as the shell on the same terminal,
  * see that too, so it is undone before closing; where both directions are the same open file, by the one that closes
- * last. */
+ * last.
+ *
+ * A local side that breaks ends the stream, but what it said before is the peer's: a service that closes with a request
+ * unread resets its connection behind its answer. So what is there is read, the link delivers it and resets the stream
+ * behind it, and what the peer sends meanwhile is dropped, so that nobody waits for somebody who is stuck writing.
+ * Where the reset arrives, the local socket may still hold much that its reader has not taken. An RST would destroy
+ * that, so the socket stays, without its stream, until the kernel has sent it all. */
 #include "endpoint/internal.h"
 
 #include "base/limits.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define PUMP_CHUNK (64u * 1024)
-#define PUMP_WRITES 8 /* pieces a turn, so that one fast reader does not keep the loop */
+#define PUMP_LEAVING 64 /* sockets of ended streams, kept for readers that are slow */
+#define PUMP_WRITES 8   /* pieces a turn, so that one fast reader does not keep the loop */
 
 struct side {
 	int fd; /* -1: none */
@@ -40,6 +50,10 @@ struct pump {
 	bool readable, writable;
 	bool in_done;       /* read to its end */
 	bool eof, out_done; /* the peer's end came; passed on */
+	int broken;         /* errno of the local side that cannot be used any more; 0: none */
+	const char *broken_at;
+	bool failed;  /* the link was told; it says when all is over */
+	bool leaving; /* the stream is over; only the socket is left */
 	bool done;
 	unsigned handles;
 	uint64_t bytes_in, bytes_out;
@@ -153,6 +167,13 @@ static void retire(struct pump *p)
 		free(p);
 }
 
+static void leave(struct pump *p)
+{
+	p->ep->n_leaving--;
+	close_both(p, true);
+	retire(p);
+}
+
 void pump_forget(struct pump **p)
 {
 	if (!p || !*p)
@@ -162,20 +183,92 @@ void pump_forget(struct pump **p)
 	*p = NULL;
 }
 
-void pump_done(struct pump *p, unsigned code, const char *text)
+static void on_ready(uv_poll_t *poll, int status, int events);
+
+static void set_events(struct side *s, int events)
+{
+	if (!s->watched || s->events == events)
+		return;
+	s->events = events;
+	if (events)
+		uv_poll_start(&s->poll, events, on_ready);
+	else
+		uv_poll_stop(&s->poll);
+}
+
+static ssize_t read_some(const struct side *s, void *out, size_t size)
+{
+	ssize_t n;
+	do
+		n = s->socket ? recv(s->fd, out, size, MSG_DONTWAIT) : read(s->fd, out, size);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static int count_unsent(const struct side *s)
+{
+	int n = 0;
+	return s->socket && ioctl(s->fd, SIOCOUTQNSD, &n) == 0 ? n : 0;
+}
+
+/* What the local peer still says is for nobody, but while it cannot say it, it may not read either. */
+static void on_leaving(struct pump *p, int status)
+{
+	ssize_t n = read_some(&p->in, read_bytes, sizeof read_bytes);
+	if (status < 0 || (n < 0 && errno != EAGAIN) || count_unsent(&p->in) == 0)
+		leave(p);
+	else if (n == 0)
+		set_events(&p->in, UV_WRITABLE);
+}
+
+/* Returns false if there is nothing to stay for. A socket becomes writable when nothing is unsent. */
+static bool stay(struct pump *p)
+{
+	struct endpoint *ep = p->ep;
+	int lowat = 1;
+	if (!p->shared || p->in.fd < 0 || !p->in.watched || count_unsent(&p->in) == 0 ||
+	    setsockopt(p->in.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat) != 0)
+		return false;
+	if (ep->n_leaving++ == PUMP_LEAVING)
+		leave(LIST_ENTRY(ep->leaving.next, struct pump, node));
+	list_remove(&p->dirty);
+	list_remove(&p->node);
+	list_append(&ep->leaving, &p->node);
+	p->leaving = true;
+	set_events(&p->in, UV_READABLE | UV_WRITABLE);
+	return true;
+}
+
+static void tell_closed(struct pump *p, unsigned code, const char *text, bool may_stay)
 {
 	struct endpoint *ep = p->ep;
 	uint32_t id = p->id;
 	uint64_t in = p->bytes_in, out = p->bytes_out;
-	close_both(p, code != LINK_OK);
-	retire(p);
+	if (!may_stay || !stay(p)) {
+		close_both(p, code != LINK_OK);
+		retire(p);
+	}
 	if (ep->callbacks.stream_closed && !ep->freed)
 		ep->callbacks.stream_closed(ep->user, id, code, text, in, out);
+}
+
+void pump_done(struct pump *p, unsigned code, const char *text)
+{
+	tell_closed(p, code, text, false);
+}
+
+void pump_closed(struct pump *p, unsigned code, const char *text)
+{
+	tell_closed(p, code, text, code != LINK_OK);
 }
 
 static void on_ready(uv_poll_t *poll, int status, int events)
 {
 	struct pump *p = poll->data;
+	if (p->leaving && !p->done) {
+		on_leaving(p, status);
+		return;
+	}
 	/* An error on the descriptor is found by reading or writing it. libuv has stopped the handle then. */
 	if (status < 0) {
 		struct side *s = poll == &p->in.poll ? &p->in : &p->out;
@@ -238,17 +331,6 @@ int pump_attach(struct pump *p, int in_fd, int out_fd, struct err *e)
 	return 0;
 }
 
-static void set_events(struct side *s, int events)
-{
-	if (!s->watched || s->events == events)
-		return;
-	s->events = events;
-	if (events)
-		uv_poll_start(&s->poll, events, on_ready);
-	else
-		uv_poll_stop(&s->poll);
-}
-
 static void update_events(struct pump *p, bool wants_read)
 {
 	int read = wants_read && !p->readable ? UV_READABLE : 0;
@@ -261,14 +343,23 @@ static void update_events(struct pump *p, bool wants_read)
 	}
 }
 
-/* The local side broke: tells the peer and the user. Returns false: p is gone. */
-static bool fail(struct pump *p, int error, const char *doing)
+/* The first error is the one that is told. */
+static void note_broken(struct pump *p, int error, const char *doing)
+{
+	if (p->broken)
+		return;
+	p->broken = error;
+	p->broken_at = doing;
+}
+
+/* Nothing more comes from the local side. The link's CLOSED ends the pump. */
+static void fail(struct pump *p)
 {
 	char text[LIMIT_LINK_TEXT + 1];
-	snprintf(text, sizeof text, "%s: %s", doing, strerror(error));
-	link_stream_reset(p->ep->link, p->id, LINK_IO, text);
-	pump_done(p, LINK_IO, text);
-	return false;
+	snprintf(text, sizeof text, "%s: %s", p->broken_at, strerror(p->broken));
+	p->failed = true;
+	close_both(p, true);
+	link_stream_fail(p->ep->link, p->id, LINK_IO, text);
 }
 
 static ssize_t write_some(const struct side *s, const void *data, size_t len)
@@ -276,15 +367,6 @@ static ssize_t write_some(const struct side *s, const void *data, size_t len)
 	ssize_t n;
 	do
 		n = s->socket ? send(s->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) : write(s->fd, data, len);
-	while (n < 0 && errno == EINTR);
-	return n;
-}
-
-static ssize_t read_some(const struct side *s, void *out, size_t size)
-{
-	ssize_t n;
-	do
-		n = s->socket ? recv(s->fd, out, size, MSG_DONTWAIT) : read(s->fd, out, size);
 	while (n < 0 && errno == EINTR);
 	return n;
 }
@@ -300,8 +382,15 @@ static void pass_eof_on(struct pump *p)
 	link_stream_eof_done(p->ep->link, p->id);
 }
 
-/* Returns false when p is gone. */
-static bool pump_out(struct pump *p)
+static void drop_incoming(struct pump *p)
+{
+	const void *data;
+	size_t len;
+	while ((len = link_stream_peek(p->ep->link, p->id, &data)) > 0)
+		link_stream_consume(p->ep->link, p->id, len);
+}
+
+static void pump_out(struct pump *p)
 {
 	struct link *link = p->ep->link;
 	const void *data;
@@ -310,11 +399,14 @@ static bool pump_out(struct pump *p)
 	while (p->writable && (len = link_stream_peek(link, p->id, &data)) > 0) {
 		if (writes++ == PUMP_WRITES) {
 			pump_wake(p);
-			return true;
+			return;
 		}
 		ssize_t n = write_some(&p->out, data, len);
-		if (n < 0 && errno != EAGAIN)
-			return fail(p, errno, "write");
+		if (n < 0 && errno != EAGAIN) {
+			note_broken(p, errno, "write");
+			p->out_done = p->readable = true;
+			return;
+		}
 		if (n < 0) {
 			p->writable = false;
 			break;
@@ -324,44 +416,66 @@ static bool pump_out(struct pump *p)
 	}
 	if (p->eof && !p->out_done && link_stream_peek(link, p->id, &data) == 0)
 		pass_eof_on(p);
-	return true;
 }
 
-/* Returns false when p is gone. */
-static bool pump_in(struct pump *p)
+/* EIO: the terminal's other end is gone. A write that failed has taken the error that a read would give; EPIPE means
+ * that there was none. */
+static bool is_end(const struct pump *p, ssize_t n)
+{
+	if (n < 0)
+		return errno == EIO && !p->in.socket;
+	return n == 0 && (!p->broken || p->broken == EPIPE);
+}
+
+static void pump_in(struct pump *p)
 {
 	struct link *link = p->ep->link;
 	size_t room = link_stream_room(link, p->id);
 	if (room == 0 || !p->readable || p->in_done)
-		return true;
+		return;
 	ssize_t n = read_some(&p->in, read_bytes, room < PUMP_CHUNK ? room : PUMP_CHUNK);
 	if (n > 0) {
-		if (link_stream_write(link, p->id, read_bytes, (size_t)n) != (size_t)n)
-			return fail(p, ENOMEM, "read");
-		p->bytes_out += (uint64_t)n;
-		if (p->in.watched)
+		size_t taken = link_stream_write(link, p->id, read_bytes, (size_t)n);
+		p->bytes_out += taken;
+		p->in_done = taken != (size_t)n;
+		if (p->in_done)
+			note_broken(p, ENOMEM, "read");
+		else if (p->in.watched && !p->broken)
 			p->readable = false;
 		else
 			pump_wake(p);
 	} else if (n < 0 && errno == EAGAIN) {
 		p->readable = false;
-	} else if (n == 0 || (errno == EIO && !p->in.socket)) { /* EIO: the terminal's other end is gone */
+	} else if (is_end(p, n)) {
 		p->in_done = true;
 		link_stream_finish(link, p->id);
 		if (!p->shared)
 			close_side(p, &p->in);
 	} else {
-		return fail(p, errno, "read");
+		note_broken(p, errno, "read");
+		p->in_done = true;
 	}
-	return true;
+}
+
+/* Both directions of a socket break together, and then all that it still gives is there already. */
+static void break_off(struct pump *p)
+{
+	drop_incoming(p);
+	if (p->in_done || !p->shared || !p->readable)
+		fail(p);
 }
 
 static void run(struct pump *p)
 {
+	if (p->failed)
+		drop_incoming(p);
 	if (p->in.fd < 0 && p->out.fd < 0)
-		return; /* not attached yet, or both directions done */
-	if (!pump_out(p) || !pump_in(p))
-		return;
+		return; /* not attached yet, or nothing more to do here */
+	if (!p->broken)
+		pump_out(p);
+	pump_in(p);
+	if (p->broken)
+		break_off(p);
 	update_events(p, !p->in_done && link_stream_room(p->ep->link, p->id) > 0);
 }
 
@@ -383,6 +497,8 @@ void pumps_run(struct endpoint *ep)
 
 void pumps_end(struct endpoint *ep, unsigned code, const char *text)
 {
+	while (!list_empty(&ep->leaving))
+		leave(LIST_ENTRY(ep->leaving.next, struct pump, node));
 	for (size_t i = 0; i < PUMP_BUCKETS; i++)
 		while (!list_empty(&ep->pumps[i])) {
 			struct pump *p = LIST_ENTRY(ep->pumps[i].next, struct pump, node);

@@ -79,6 +79,7 @@ struct stream {
 	bool finish;             /* no more writes: FIN follows the last byte */
 	bool fin_sent, fin_ever; /* in this epoch (or the peer has it); ever */
 	bool fin_acked;
+	bool failing; /* RESET follows when all this was delivered */
 	bool blocked; /* the caller found no room and waits for WRITABLE */
 
 	/* this end receives: in holds what the caller has not consumed */

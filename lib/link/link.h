@@ -90,7 +90,11 @@ int link_stream_refuse(struct link *link, uint32_t id, unsigned code, const char
 size_t link_stream_write(struct link *link, uint32_t id, const void *data, size_t len);
 size_t link_stream_room(const struct link *link, uint32_t id);
 void link_stream_finish(struct link *link, uint32_t id); /* half-close: no more writes from here */
+/* Ends the stream at once: what is under way is lost. No event. */
 void link_stream_reset(struct link *link, uint32_t id, unsigned code, const char *text);
+/* No more can be written from here, nor be put to use here: the peer gets all that was written, then RESET. What comes
+ * in meanwhile is the caller's to consume, so that the peer is not held up. LINK_EVENT_CLOSED tells when it is over. */
+void link_stream_fail(struct link *link, uint32_t id, unsigned code, const char *text);
 /* Received, not yet consumed bytes, in order and contiguous as far as given (call again after consuming). */
 size_t link_stream_peek(const struct link *link, uint32_t id, const void **out_data);
 void link_stream_consume(struct link *link, uint32_t id, size_t len);
@@ -111,8 +115,8 @@ enum link_event_type {
 	LINK_EVENT_READABLE, /* stream: bytes to consume */
 	LINK_EVENT_EOF,      /* stream: the peer's FIN, after all bytes were consumed; answer link_stream_eof_done */
 	LINK_EVENT_WRITABLE, /* stream: link_stream_room was 0 and is not any more */
-	LINK_EVENT_CLOSED,   /* stream: done; code LINK_OK after both FINs, else why (refused, reset by peer); its id is
-				free to forget */
+	LINK_EVENT_CLOSED,   /* stream: done; code LINK_OK after both FINs, else why (refused, reset by peer, failed
+				here); its id is free to forget */
 	LINK_EVENT_OVER,     /* code, text: the session is over (peer's BYE, or a protocol error) */
 };
 

@@ -170,7 +170,7 @@ void stream_set_reason(struct stream *s, unsigned code, const char *text)
 /* Every stream may keep an initial window, whatever the others hold: stuck bulk never silences a shell. */
 size_t stream_room(const struct link *link, const struct stream *s)
 {
-	if ((s->state != STREAM_OPENING && s->state != STREAM_OPEN) || s->finish)
+	if ((s->state != STREAM_OPENING && s->state != STREAM_OPEN) || s->finish || s->failing)
 		return 0;
 	uint64_t limit = link->hello_ever ? s->peer_credit : link->config.initial_window;
 	uint64_t room = limit > s->out.end ? limit - s->out.end : 0;
@@ -244,11 +244,33 @@ void stream_extend_credit(struct link *link, struct stream *s)
 	s->credit = want;
 }
 
+/* Its last word is queued, for a peer that may know it. */
+static void give_up(struct link *link, struct stream *s)
+{
+	/* OPEN was never sent, or is to be repeated to a peer that did not get it */
+	bool unheard = !s->open_ever || (link->epoch == EPOCH_UP && !s->wired && !s->listed);
+	if (s->local && unheard) {
+		stream_move(link, s, STREAM_GONE);
+		return;
+	}
+	s->aborted = true;
+	bool refuse = !s->local && !s->established;
+	stream_move(link, s, STREAM_DONE);
+	s->pending = 0;
+	sched_control(link, s, refuse ? PENDING_REFUSED : PENDING_RESET);
+}
+
 void stream_check_done(struct link *link, struct stream *s)
 {
-	if (s->state != STREAM_OPEN || !s->fin_acked || !s->eof_done)
+	bool delivered = s->out.start == s->out.end && (s->fin_acked || !s->finish);
+	if (s->state == STREAM_OPEN && s->fin_acked && s->eof_done) {
+		stream_set_reason(s, LINK_OK, NULL);
+		stream_move(link, s, STREAM_DONE);
+	} else if (stream_is_live(s) && s->failing && delivered) {
+		give_up(link, s);
+	} else {
 		return;
-	stream_move(link, s, STREAM_DONE);
+	}
 	event_stream_clear(s, ~0u);
 	event_stream(link, s, EVENT_CLOSED);
 }
@@ -256,18 +278,10 @@ void stream_check_done(struct link *link, struct stream *s)
 void stream_abort(struct link *link, struct stream *s, unsigned code, const char *text)
 {
 	event_stream_clear(s, ~0u);
-	/* OPEN was never sent, or is to be repeated to a peer that did not get it */
-	bool unheard = !s->open_ever || (link->epoch == EPOCH_UP && !s->wired && !s->listed);
-	if (s->local && unheard) {
-		stream_destroy(link, &s);
-		return;
-	}
 	stream_set_reason(s, code, text);
-	s->aborted = true;
-	bool refuse = !s->local && !s->established;
-	stream_move(link, s, STREAM_DONE);
-	s->pending = 0;
-	sched_control(link, s, refuse ? PENDING_REFUSED : PENDING_RESET);
+	give_up(link, s);
+	if (s->state == STREAM_GONE)
+		stream_retire(link, s);
 }
 
 void stream_ended_by_peer(struct link *link, struct stream *s, unsigned code, const char *text)

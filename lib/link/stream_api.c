@@ -85,7 +85,7 @@ size_t link_stream_write(struct link *link, uint32_t id, const void *data, size_
 void link_stream_finish(struct link *link, uint32_t id)
 {
 	struct stream *s = stream_find_live(link, id);
-	if (!s || s->state == STREAM_ASKED)
+	if (!s || s->state == STREAM_ASKED || s->failing)
 		return;
 	s->finish = true;
 	event_stream_clear(s, EVENT_WRITABLE);
@@ -97,6 +97,17 @@ void link_stream_reset(struct link *link, uint32_t id, unsigned code, const char
 	struct stream *s = stream_find_live(link, id);
 	if (s)
 		stream_abort(link, s, code, text);
+}
+
+void link_stream_fail(struct link *link, uint32_t id, unsigned code, const char *text)
+{
+	struct stream *s = stream_find_live(link, id);
+	if (!s || s->failing)
+		return;
+	s->failing = true;
+	stream_set_reason(s, code, text);
+	event_stream_clear(s, EVENT_WRITABLE);
+	stream_check_done(link, s);
 }
 
 size_t link_stream_peek(const struct link *link, uint32_t id, const void **out_data)

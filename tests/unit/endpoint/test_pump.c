@@ -4,7 +4,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -249,6 +251,162 @@ static void test_a_reset_goes_through(void **state)
 	close(client[1]);
 }
 
+/* A service answers a request that it does not read, and closes: its kernel sends an RST behind the answer. */
+struct answer {
+	int client[2], target[2];
+	uint32_t id;
+	size_t sent, got;
+	int error; /* what the client saw at the end; 0: nothing yet */
+};
+
+static void ask(struct harness *h, struct answer *a)
+{
+	ssize_t n;
+	tcp_pair(a->client);
+	tcp_pair(a->target);
+	h->target.on_open = accept_with_given;
+	h->target.given[0] = h->target.given[1] = a->target[0];
+	harness_start_both(h);
+	a->id = open_stream(h, a->client[0], a->client[0]);
+	assert_int_equal(send(a->client[1], "request", 7, 0), 7);
+	HARNESS_UNTIL(h, is_readable(a->target[1], &n));
+}
+
+static int unsent(int fd)
+{
+	int n = 0;
+	assert_int_equal(ioctl(fd, SIOCOUTQNSD, &n), 0);
+	return n;
+}
+
+/* As much as there is room for. */
+static bool say_some(struct answer *a, size_t most)
+{
+	static uint8_t bytes[65536];
+	for (size_t i = 0; i < sizeof bytes; i++)
+		bytes[i] = (uint8_t)((a->sent + i) * 2654435761u >> 11);
+	ssize_t n = send(a->target[1], bytes, most < sizeof bytes ? most : sizeof bytes, MSG_DONTWAIT);
+	a->sent += n > 0 ? (size_t)n : 0;
+	return n > 0;
+}
+
+/* The last bytes are not read yet when the RST comes. What the kernel has not sent goes with it, as ever. */
+static void say_the_rest_and_close(struct answer *a)
+{
+	say_some(a, 30000);
+	a->sent -= (size_t)unsent(a->target[1]);
+	close(a->target[1]);
+}
+
+static bool hear(struct answer *a)
+{
+	uint8_t bytes[4096];
+	ssize_t n = recv(a->client[1], bytes, sizeof bytes, MSG_DONTWAIT);
+	if (n < 0)
+		a->error = errno == EAGAIN ? 0 : errno;
+	else if (n == 0)
+		fail_msg("the answer seems to end after %zu bytes", a->got);
+	for (ssize_t i = 0; i < n; i++, a->got++)
+		if (bytes[i] != (uint8_t)(a->got * 2654435761u >> 11))
+			fail_msg("another byte at %zu", a->got);
+	return a->error != 0;
+}
+
+static void expect_whole_answer(struct harness *h, struct answer *a)
+{
+	HARNESS_UNTIL(h, hear(a));
+	assert_int_equal(a->error, ECONNRESET);
+	assert_int_equal(a->got, a->sent);
+	expect_code(h, a->id, LINK_IO, LINK_IO);
+	assert_int_equal(h->target.streams[a->id].out, a->sent);
+	assert_int_equal(h->client.streams[a->id].in, a->sent);
+	close(a->client[1]);
+}
+
+static void test_an_answer_before_a_reset(void **state)
+{
+	struct harness *h = *state;
+	struct answer a = { 0 };
+	ask(h, &a);
+	say_the_rest_and_close(&a);
+	expect_whole_answer(h, &a);
+}
+
+static void test_an_answer_before_a_reset_in_an_outage(void **state)
+{
+	struct harness *h = *state;
+	struct answer a = { 0 };
+	ask(h, &a);
+	harness_tell(h, "down");
+	HARNESS_UNTIL(h, !h->target.up);
+	say_the_rest_and_close(&a);
+	for (int i = 0; i < 20; i++)
+		harness_turn(h);
+	harness_tell(h, "up");
+	expect_whole_answer(h, &a);
+}
+
+/* Its reader takes nothing before the stream is over. */
+static void test_an_answer_for_a_slow_reader(void **state)
+{
+	struct harness *h = *state;
+	struct answer a = { 0 };
+	ask(h, &a);
+	while (a.sent < 1000000 || unsent(a.target[1]) > 0) {
+		if (a.sent < 1000000)
+			say_some(&a, SIZE_MAX);
+		harness_turn(h);
+	}
+	say_the_rest_and_close(&a);
+	HARNESS_UNTIL(h, h->client.streams[a.id].done);
+	assert_true(unsent(a.client[0]) > 0);
+	expect_whole_answer(h, &a);
+	HARNESS_UNTIL(h, fcntl(a.client[0], F_GETFD) == -1);
+}
+
+/* All windows are full of the answer when the service goes, and it is a write that finds out. */
+static void test_an_answer_that_a_write_cuts_short(void **state)
+{
+	struct harness *h = *state;
+	struct answer a = { 0 };
+	ask(h, &a);
+	for (int idle = 0; idle < 100; idle++) {
+		if (say_some(&a, SIZE_MAX))
+			idle = 0;
+		harness_turn(h);
+	}
+	say_the_rest_and_close(&a);
+	assert_int_equal(send(a.client[1], "more", 4, 0), 4);
+	for (int i = 0; i < 20; i++)
+		harness_turn(h);
+	assert_false(h->target.streams[a.id].done);
+	expect_whole_answer(h, &a);
+	assert_non_null(strstr(h->target.streams[a.id].text, "write"));
+}
+
+/* What is taken away is taken away at once. */
+static void test_a_reset_by_policy_waits_for_nobody(void **state)
+{
+	struct harness *h = *state;
+	struct answer a = { 0 };
+	ask(h, &a);
+	for (int idle = 0; idle < 100; idle++) {
+		if (say_some(&a, SIZE_MAX))
+			idle = 0;
+		harness_turn(h);
+	}
+	say_the_rest_and_close(&a);
+	assert_int_equal(send(a.client[1], "more", 4, 0), 4);
+	for (int i = 0; i < 20; i++)
+		harness_turn(h);
+	endpoint_reset_stream(h->target.ep, a.id, LINK_TERMINATED, "no more");
+	assert_true(h->target.streams[a.id].done);
+	HARNESS_UNTIL(h, h->client.streams[a.id].done);
+	assert_int_equal(h->client.streams[a.id].code, LINK_TERMINATED);
+	assert_true(h->client.streams[a.id].in < a.sent);
+	close(a.client[1]);
+}
+
 static void refuse(struct end *end, uint32_t stream, const struct link_dest *dest)
 {
 	(void)dest;
@@ -370,6 +528,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_a_terminal, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_half_close_between_tcp_sockets, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_reset_goes_through, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_an_answer_before_a_reset, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_an_answer_before_a_reset_in_an_outage, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_an_answer_for_a_slow_reader, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_an_answer_that_a_write_cuts_short, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_reset_by_policy_waits_for_nobody, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_refused_stream, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_an_answer_that_comes_too_late, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_descriptor_that_is_none, harness_setup, harness_teardown),

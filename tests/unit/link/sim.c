@@ -92,8 +92,11 @@ static void step_stream(struct sim *sim, int at)
 	struct model_stream *m = any_stream(sim);
 	if (!m)
 		return;
-	if (sim_below(sim, 24) == 0)
+	unsigned n = sim_below(sim, 24);
+	if (n == 0)
 		app_reset(sim, m, at);
+	else if (n == 1)
+		app_fail(sim, m, at);
 	else
 		acts[sim_below(sim, sizeof(acts) / sizeof(*acts))](sim, m, at);
 }
@@ -329,9 +332,9 @@ void sim_run_many(const char *name, uint64_t first_seed, unsigned runs, const st
 	const struct sim_totals *t = &sim_totals;
 	if (more)
 		print_message("%u runs: %llu epochs, %llu stalls, %llu MB in streams (%llu closed, %llu reset, %llu "
-			      "refused), %llu kB of old epochs\n",
+			      "refused, %llu failed), %llu kB of old epochs\n",
 			      runs, (unsigned long long)t->epochs, (unsigned long long)t->stalls,
 			      (unsigned long long)t->bytes / 1000000, (unsigned long long)t->clean,
 			      (unsigned long long)t->reset, (unsigned long long)t->refused,
-			      (unsigned long long)t->gated / 1000);
+			      (unsigned long long)t->failed, (unsigned long long)t->gated / 1000);
 }

@@ -49,7 +49,7 @@ void app_write(struct sim *sim, struct model_stream *m, int at, unsigned len)
 {
 	struct model_end *me = &m->end[at];
 	static uint8_t bytes[1 << 17];
-	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished || me->waits)
+	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished || me->failing || me->waits)
 		return;
 	for (unsigned i = 0; i < len; i++)
 		bytes[i] = byte_at(m->id, at, me->written + i);
@@ -64,7 +64,7 @@ void app_write(struct sim *sim, struct model_stream *m, int at, unsigned len)
 void app_finish(struct sim *sim, struct model_stream *m, int at)
 {
 	struct model_end *me = &m->end[at];
-	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished || me->waits)
+	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->finished || me->failing || me->waits)
 		return;
 	link_stream_finish(sim->end[at].link, m->id);
 	me->finished = true;
@@ -78,6 +78,19 @@ void app_reset(struct sim *sim, struct model_stream *m, int at)
 	me->fate = FATE_LOCAL;
 	me->code = 9 + sim_below(sim, 3);
 	link_stream_reset(sim->end[at].link, m->id, me->code, "by the simulator");
+}
+
+/* It goes on consuming, as a pump does. */
+void app_fail(struct sim *sim, struct model_stream *m, int at)
+{
+	struct model_end *me = &m->end[at];
+	if ((me->fate != FATE_OPEN && me->fate != FATE_OPENING) || me->failing)
+		return;
+	me->failing = true;
+	me->code = SIM_FAILED + (unsigned)at;
+	link_stream_fail(sim->end[at].link, m->id, me->code, "by the simulator");
+	if (link_stream_room(sim->end[at].link, m->id) != 0)
+		sim_wrong(sim, "stream %u: room after it has failed", m->id);
 }
 
 void app_answer(struct sim *sim, struct model_stream *m, int at)
@@ -145,11 +158,28 @@ static void on_open(struct sim *sim, int at, const struct link_event *ev)
 	m->end[at].fate = FATE_ASKED;
 }
 
+/* An end that failed has reset the stream, but not before the other had all. Which of the two is heard of first is
+ * chance. */
+static void check_failed(struct sim *sim, int failed, const struct model_stream *m)
+{
+	if (!m->end[failed].failing || m->end[!failed].read != m->end[failed].written)
+		sim_wrong(sim, "stream %u: end %d failed, %llu of %llu bytes were delivered", m->id, failed,
+			  (unsigned long long)m->end[!failed].read, (unsigned long long)m->end[failed].written);
+}
+
 static void on_closed(struct sim *sim, int at, struct model_stream *m, const struct link_event *ev)
 {
 	struct model_end *me = &m->end[at], *other = &m->end[!at];
 	if (me->fate != FATE_OPEN && me->fate != FATE_OPENING && me->fate != FATE_ASKED)
 		sim_wrong(sim, "stream %u: CLOSED at end %d, fate %d", m->id, at, me->fate);
+	if (ev->code == SIM_FAILED + (unsigned)at) {
+		check_failed(sim, at, m);
+		me->fate = FATE_LOCAL;
+		sim_totals.failed++;
+		return;
+	}
+	if (ev->code == SIM_FAILED + (unsigned)!at)
+		check_failed(sim, !at, m);
 	me->code = ev->code;
 	if (ev->code == LINK_OK) {
 		if (me->read != other->written || !me->eof || !me->finished || !other->finished)
@@ -166,7 +196,7 @@ static void on_closed(struct sim *sim, int at, struct model_stream *m, const str
 		other->fate = FATE_LOCAL;
 		other->code = LINK_LIMIT;
 	}
-	if (other->fate != FATE_LOCAL || other->code != ev->code)
+	if ((other->fate != FATE_LOCAL && !other->failing) || other->code != ev->code)
 		sim_wrong(sim, "stream %u: closed with %u (%s) at end %d, but fate %d code %u", m->id, ev->code,
 			  ev->text, at, other->fate, other->code);
 }
@@ -190,7 +220,7 @@ static void on_stream_event(struct sim *sim, int at, const struct link_event *ev
 			sim_wrong(sim, "stream %u: EOF at end %d", m->id, at);
 		me->eof = true;
 	} else if (ev->type == LINK_EVENT_WRITABLE) {
-		if (link_stream_room(sim->end[at].link, m->id) == 0)
+		if (me->failing || link_stream_room(sim->end[at].link, m->id) == 0)
 			sim_wrong(sim, "stream %u: WRITABLE without room", m->id);
 		me->waits = false;
 	} else if (ev->type == LINK_EVENT_CLOSED) {

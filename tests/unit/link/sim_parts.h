@@ -14,6 +14,7 @@
 #define SIM_QUEUE (48 * 1024) /* bytes that a direction of a leg holds */
 #define SIM_LEGS 4 /* of an end at once: the one in use, those that knock, those the relay still believes in */
 #define SIM_ITEMS 64
+#define SIM_FAILED 100u /* code of a failed stream, plus the end */
 
 enum fate {
 	FATE_NONE, /* this end never heard of the stream */
@@ -29,7 +30,8 @@ struct model_end {
 	enum fate fate;
 	unsigned code;
 	bool opened, refused, finished, eof;
-	bool waits; /* for WRITABLE, as a real application does */
+	bool failing; /* link_stream_fail was called; code is set, fate follows with CLOSED */
+	bool waits;   /* for WRITABLE, as a real application does */
 	uint64_t written, read;
 };
 
@@ -80,7 +82,7 @@ struct sim_relay {
 
 /* What all runs together went through, so that one sees that they did. */
 struct sim_totals {
-	uint64_t epochs, stalls, clean, reset, refused, bytes, gated;
+	uint64_t epochs, stalls, clean, reset, refused, failed, bytes, gated;
 };
 
 struct sim {
@@ -110,6 +112,7 @@ void app_open(struct sim *sim, int at);
 void app_write(struct sim *sim, struct model_stream *m, int at, unsigned len);
 void app_finish(struct sim *sim, struct model_stream *m, int at);
 void app_reset(struct sim *sim, struct model_stream *m, int at);
+void app_fail(struct sim *sim, struct model_stream *m, int at);
 void app_answer(struct sim *sim, struct model_stream *m, int at);
 void app_consume(struct sim *sim, struct model_stream *m, int at, size_t most);
 void app_eof_done(struct sim *sim, struct model_stream *m, int at);
