@@ -3,8 +3,9 @@
  *
  * Where the chain ends is kept in a document per node, {hash, seq, clean}: up to sequence number seq the log is
  * accounted for. It is written every few records and at close, so that opening reads only what came behind it, and
- * nothing at all after a clean close. When an append ends without an answer (a timeout), the record may be there or
- * not: before the next one, the same reading finds out. */
+ * nothing at all after a clean close. When an append ends without an answer (a timeout), the record may be there, or
+ * come yet, or never. A store lets what it left unanswered take effect before it answers a later change, or not at all:
+ * so the document is written once more, and when that is answered the same reading finds out. */
 #include "server/audit.h"
 
 #include "base/clock.h"
@@ -105,6 +106,15 @@ static int catch_up(struct audit *a, struct err *e)
 	return 0;
 }
 
+/* With a->chain held. Afterwards nothing is on its way any more, and head and seq are those of the log. */
+static int make_sure(struct audit *a, struct err *e)
+{
+	if (!a->unsure)
+		return 0;
+	int rc = save_head(a, false, e);
+	return rc ? rc : catch_up(a, e);
+}
+
 /* --- open and close --- */
 
 int audit_open_blocking(struct server *server, struct audit **out_audit, struct err *e)
@@ -180,7 +190,7 @@ static int append_locked(struct audit *a, const char *event, json_t *record, str
 {
 	char hash[AUDIT_HASH_TEXT];
 	uint64_t seq;
-	int rc = a->unsure ? catch_up(a, e) : 0;
+	int rc = make_sure(a, e);
 	if (rc == 0)
 		rc = complete(a, event, record, hash, e);
 	if (rc != 0)
@@ -253,9 +263,14 @@ int audit_has_blocking(struct audit *audit, uint64_t from, const char *event, co
 		       struct err *e)
 {
 	struct sought s = { .event = event, .session = session, .last = from ? from - 1 : 0 };
+	pthread_mutex_lock(&audit->chain);
+	int rc = make_sure(audit, e);
+	pthread_mutex_unlock(&audit->chain);
+	if (rc != 0)
+		return err_wrap(e, "looking for %s in the audit log", event);
 	do {
 		s.n = 0;
-		int rc = store_read_blocking(audit->store, LOG_NAME, s.last + 1, LIMIT_SCAN_PAGE, seek, &s, e);
+		rc = store_read_blocking(audit->store, LOG_NAME, s.last + 1, LIMIT_SCAN_PAGE, seek, &s, e);
 		if (rc != 0)
 			return err_wrap(e, "looking for %s in the audit log", event);
 	} while (!s.found && s.n >= LIMIT_SCAN_PAGE);

@@ -9,6 +9,8 @@ struct store {
 	json_t *log;                                        /* of records; the only log there is */
 	int fail_put, fail_append, fail_read, fail_publish; /* err code that the next calls give; 0: none */
 	bool append_anyway;                                 /* a failing append wrote its record all the same */
+	bool append_late;                                   /* a failing append writes it before the next change */
+	json_t *late;
 	unsigned rows_read, puts, published;
 };
 

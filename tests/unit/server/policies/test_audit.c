@@ -271,6 +271,40 @@ static void test_append_without_answer(void **state)
 	expect_whole(f->audit, 6);
 }
 
+/* The disk takes longer than a call may: the record is on its way while the next ones come. */
+static void test_append_that_comes_late(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = { 0 };
+	bool there = false;
+	append(f->audit, "e", 1);
+	f->store->fail_append = ERR_TIMEOUT;
+	f->store->append_late = true;
+	assert_int_equal(audit_append_blocking(f->audit, "late", json_object(), &e), ERR_TIMEOUT);
+	f->store->fail_append = 0;
+	append(f->audit, "e", 2);
+	append(f->audit, "e", 3);
+	expect_whole(f->audit, 4);
+	/* who asks whether it is there gets a final answer */
+	f->store->fail_append = ERR_TIMEOUT;
+	json_t *fields = json_pack("{s:s}", "session", "s-1");
+	assert_int_equal(audit_append_blocking(f->audit, "session.end", fields, &e), ERR_TIMEOUT);
+	f->store->fail_append = 0;
+	assert_int_equal(audit_has_blocking(f->audit, 1, "session.end", "s-1", &there, &e), 0);
+	assert_true(there);
+	append(f->audit, "e", 4);
+	expect_whole(f->audit, 6);
+	/* and as long as nothing is answered, nothing is appended on a guess */
+	f->store->fail_append = ERR_TIMEOUT;
+	assert_int_equal(audit_append_blocking(f->audit, "late", json_object(), &e), ERR_TIMEOUT);
+	f->store->fail_append = 0;
+	f->store->fail_put = ERR_TIMEOUT;
+	assert_int_equal(audit_append_blocking(f->audit, "e", json_object(), &e), ERR_TIMEOUT);
+	f->store->fail_put = 0;
+	append(f->audit, "e", 5);
+	expect_whole(f->audit, 8);
+}
+
 static void test_head_that_cannot_be_saved_is_no_failure(void **state)
 {
 	struct fixture *f = *state;
@@ -334,6 +368,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_crash_reads_only_the_tail, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_crash_with_a_long_tail_and_no_head, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_append_without_answer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_append_that_comes_late, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_head_that_cannot_be_saved_is_no_failure, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_names_of_the_log_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads_make_one_chain, setup, teardown),
