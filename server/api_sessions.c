@@ -1,4 +1,5 @@
 /* /v1/sessions. Whoever started a session always sees it and may end it; others need policy. */
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "server/api_call.h"
@@ -142,15 +143,14 @@ static void answer_refusal(struct api_call *c, const struct attach_decision *d, 
 		int status;
 		const char *code;
 	} rows[] = {
-		{ 4401, 401, "unauthenticated" },
-		{ 4403, 403, "forbidden" },
-		{ 4404, 404, "not-found" },
-		{ 4503, 503, "busy" },
-		{ 4010, 503, "busy" },
+		{ 4401, 401, "unauthenticated" }, { 4402, 401, "clock" }, { 4403, 403, "forbidden" },
+		{ 4404, 404, "not-found" },       { 4503, 503, "busy" },  { 4010, 503, "busy" },
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		if (rows[i].close_code == d->close_code) {
-			api_answer_problem(c, rows[i].status, rows[i].code, NULL, "%s", d->text);
+			json_t *now = d->close_code == 4402 ? json_pack("{s:I}", "now_ms", (json_int_t)clock_wall_ms())
+							    : NULL;
+			api_answer_problem(c, rows[i].status, rows[i].code, now, "%s", d->text);
 			return;
 		}
 	(void)record;

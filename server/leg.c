@@ -3,6 +3,7 @@
  * to the relay as they come, whole text messages, and back what the relay has for it. */
 #include "server/leg.h"
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/secret.h"
@@ -74,7 +75,7 @@ void *legconn_new(struct conn *c, const struct http_head *head, const char *sess
 /* Codes after which an end should attach again (PROTOCOL.md, section 3). */
 static bool is_retry(unsigned code)
 {
-	static const unsigned codes[] = { 4002, 4009, 4010, 4012, 4503 };
+	static const unsigned codes[] = { 4002, 4009, 4010, 4012, 4402, 4503 };
 	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
 		if (codes[i] == code)
 			return true;
@@ -88,6 +89,8 @@ char *leg_closing_text(unsigned code, const char *reason, const char *relay_url)
 	if (json && relay_url && *relay_url)
 		json_object_set_new(json, "relay_url", json_string(relay_url));
 	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	if (json && code == 4402)
+		json_object_set_new(json, "now_ms", json_integer(clock_wall_ms()));
 	json_decref(json);
 	return text;
 }

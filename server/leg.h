@@ -49,7 +49,7 @@ void leg_detach(struct leg **leg, unsigned code, const char *why);
 /* Runs on a reactor when another one has news for a leg: finds it and calls leg_kick (leg.c). */
 void legconn_kick(struct server *server, wsconn_id id);
 
-/* {"type":"closing",…}: malloc'd; NULL when out of memory. relay_url may be NULL. */
+/* {"type":"closing",…}: malloc'd; NULL when out of memory. relay_url may be NULL. With 4402 it says what time it is. */
 char *leg_closing_text(unsigned code, const char *reason, const char *relay_url);
 
 #endif

@@ -90,7 +90,11 @@ static void check_proof(struct server *server, const json_t *record, const struc
 	int64_t now_ms = clock_wall_ms();
 	int rc = proof_check_dpop(p->dpop, p->token, now_ms, PROOF_WINDOW_MS, &dpop, &e);
 	if (rc) {
-		refuse(out, rc == ERR_DENIED || rc == ERR_INVALID ? 4401 : 4503, "DPoP %.240s", e.text);
+		refuse(out,
+		       rc == ERR_TIMEOUT                       ? 4402
+		       : rc == ERR_DENIED || rc == ERR_INVALID ? 4401
+							       : 4503,
+		       "DPoP %.240s", e.text);
 		return;
 	}
 	key_pin_text(dpop.key_pin, pin);
@@ -224,7 +228,7 @@ static void decide(struct server *server, const struct attach_request *request, 
 void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out)
 {
 	decide(server, request, out);
-	if (out->close_code == 4401)
+	if (out->close_code == 4401 || out->close_code == 4402)
 		log_with(LOG_LEVEL_WARN,
 			 FIELDS({ "session", request->session }, { "remote", request->remote_address },
 				{ "reason", out->text }),

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #define CLOCK_TEXT_LEN 32
+#define CLOCK_WALL_MAX_MS 253402300799999 /* the end of the year 9999, the last one that a date can say */
 
 int64_t clock_mono_ms(void); /* since some start; counts suspend (CLOCK_BOOTTIME) */
 int64_t clock_mono_us(void);

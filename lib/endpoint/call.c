@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/secret.h"
-#include "ident/proof.h"
 #include "net/http.h"
 #include "net/url.h"
 
@@ -85,6 +84,13 @@ static unsigned end_code_of(const struct http_response *r)
 	return r->status == 410 && code > 0 && code < 5000 && leg_code_is_final((unsigned)code) ? (unsigned)code : 0;
 }
 
+static int64_t now_of(const struct http_response *r)
+{
+	json_int_t now_ms = json_integer_value(json_object_get(r->json, "now_ms"));
+	bool told = strcmp(r->code, "clock") == 0 && now_ms > 0 && now_ms <= CLOCK_WALL_MAX_MS;
+	return told ? now_ms : 0;
+}
+
 static void on_worked(uv_work_t *work, int status)
 {
 	struct call *call = work->data;
@@ -98,6 +104,7 @@ static void on_worked(uv_work_t *work, int status)
 			answer.text = call->response.detail;
 			answer.end_code = end_code_of(&call->response);
 			answer.retry_after_ms = call->response.retry_after_ms;
+			answer.now_ms = now_of(&call->response);
 		}
 		ep->call = NULL;
 		call->done(ep, &answer);
@@ -112,7 +119,7 @@ static int prepare_target(struct target *t, const struct call *call, const struc
 	snprintf(path, sizeof path, "/v1/sessions/%s%s", ep->session, suffix);
 	int rc = url_join(server_url, path, t->url, sizeof t->url, e);
 	if (rc == 0)
-		rc = proof_make_dpop(ep->key, call->method, t->url, ep->token, clock_wall_ms(), proof, e);
+		rc = proving_make(ep, call->method, t->url, proof, e);
 	if (rc == 0)
 		snprintf(t->dpop, sizeof t->dpop, "DPoP: %s", proof);
 	return rc;

@@ -3,7 +3,7 @@
  *   endpoint.c  birth, states, the turn     ending.c  last words and the end
  *   path.c      which leg carries the link   redial.c  which leg is tried when (delays: pace.h)
  *   leg.c       one leg: WebSocket, its text messages   call.c  REST calls with the session's token
- *   pump.c      streams to and from file descriptors
+ *   pump.c      streams to and from file descriptors   proving.c  proofs, and the time in them
  */
 #ifndef ENDPOINT_INTERNAL_H
 #define ENDPOINT_INTERNAL_H
@@ -11,6 +11,7 @@
 #include "base/list.h"
 #include "endpoint/endpoint.h"
 #include "endpoint/pace.h"
+#include "ident/proof.h"
 #include "net/watch.h"
 #include "net/ws_client.h"
 
@@ -57,6 +58,7 @@ struct endpoint {
 	EVP_PKEY *key;
 	struct net_tls *tls;
 	int64_t give_up_ms;
+	int64_t clock_ahead_ms; /* the servers' clock, of ours */
 
 	struct link *link;
 	enum endpoint_state state;
@@ -131,6 +133,7 @@ struct leg_end {
 	unsigned code; /* WebSocket close code */
 	int http_status;
 	const char *relay_url; /* with 4009; "" */
+	int64_t now_ms;        /* with 4402: the relay's clock; 0: it did not say */
 	const char *text;
 };
 struct leg_callbacks {
@@ -173,10 +176,16 @@ struct call_answer {
 	const char *text;       /* else words */
 	unsigned end_code;      /* of a 410: the close code of the session's end; 0: it does not say */
 	int64_t retry_after_ms; /* 0: nothing said */
+	int64_t now_ms;         /* the server's clock, when ours made the proof bad; else 0 */
 };
 typedef void (*call_done)(struct endpoint *ep, const struct call_answer *answer);
 int call_start(struct endpoint *ep, const struct call_request *request, call_done done, struct err *e);
 void call_cancel(struct endpoint *ep); /* no done */
+
+/* proving.c */
+int proving_make(const struct endpoint *ep, const char *method, const char *url, char out[PROOF_TEXT_MAX],
+		 struct err *e);
+void proving_learn_time(struct endpoint *ep, int64_t server_wall_ms); /* of now */
 
 /* pump.c */
 struct pump;

@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/secret.h"
-#include "ident/proof.h"
+#include "base/text.h"
 #include "net/url.h"
 
 #include <stdio.h>
@@ -28,6 +28,7 @@ struct leg {
 	int64_t epoch;
 	unsigned closing_code; /* of `closing`; 0: none came */
 	char closing_reason[256], closing_url[512];
+	int64_t closing_now_ms;
 };
 
 static _Thread_local uint8_t output_bytes[LEG_CHUNK];
@@ -53,6 +54,7 @@ static const struct {
 	{ 4012, false, "this leg did not read or answer in time" },
 	{ 4013, true, "the target's agent refused the session" },
 	{ 4401, true, "token or proof is wrong" },
+	{ 4402, false, "the proof's time is not the server's" },
 	{ 4403, true, "policy says no" },
 	{ 4404, true, "no such session" },
 	{ 4503, false, "server overloaded, or its store is away" },
@@ -130,13 +132,14 @@ static void on_unpaired(struct leg *leg, json_t *message)
 
 static void on_closing(struct leg *leg, json_t *message)
 {
-	int64_t code = 0;
+	int64_t code = 0, now_ms = 0;
 	const char *reason = "", *url = "";
 	struct err e;
 	const struct json_field fields[] = {
 		{ .name = "code", .type = JSON_FIELD_INT, .required = true, .min = 1000, .max = 4999, .out = &code },
 		{ .name = "reason", .type = JSON_FIELD_STRING, .out = &reason },
 		{ .name = "relay_url", .type = JSON_FIELD_STRING, .out = &url },
+		{ .name = "now_ms", .type = JSON_FIELD_INT, .min = 0, .max = CLOCK_WALL_MAX_MS, .out = &now_ms },
 		{ .name = NULL },
 	};
 	if (json_read(message, "closing", false, fields, &e) != 0) {
@@ -144,7 +147,8 @@ static void on_closing(struct leg *leg, json_t *message)
 		return;
 	}
 	leg->closing_code = (unsigned)code;
-	snprintf(leg->closing_reason, sizeof leg->closing_reason, "%s", reason);
+	leg->closing_now_ms = code == 4402 ? now_ms : 0;
+	text_print(leg->closing_reason, sizeof leg->closing_reason, "%s", reason);
 	snprintf(leg->closing_url, sizeof leg->closing_url, "%s", url);
 }
 
@@ -227,6 +231,7 @@ static void on_ws_closed(void *user, int status, const char *body, unsigned code
 		.code = told ? leg->closing_code : code,
 		.http_status = status,
 		.relay_url = leg->closing_url,
+		.now_ms = leg->closing_now_ms,
 		.text = text,
 	};
 	path_leg_callbacks.closed(leg->ep, leg, &end);
@@ -257,7 +262,7 @@ static int connect_leg(struct leg *leg, const char *relay_url, struct err *e)
 	snprintf(path, sizeof path, "/v1/sessions/%s/leg", ep->session);
 	int rc = url_join(relay_url, path, url, sizeof url, e);
 	if (rc == 0)
-		rc = proof_make_dpop(ep->key, "GET", url, ep->token, clock_wall_ms(), proof, e);
+		rc = proving_make(ep, "GET", url, proof, e);
 	if (rc != 0)
 		return rc;
 	snprintf(bearer, sizeof bearer, "Bearer %s", ep->token);

@@ -179,6 +179,8 @@ static void on_useless_answer(struct endpoint *ep, const struct call_answer *a)
 {
 	struct redial *r = &ep->redial;
 	char text[300];
+	if (a->now_ms)
+		proving_learn_time(ep, a->now_ms);
 	wait_at_least(&r->ask_at, a->retry_after_ms > ASK_AGAIN_MS ? a->retry_after_ms : ASK_AGAIN_MS);
 	if (r->elsewhere) {
 		wait_at_least(&r->next_at, pace_next_ms(&r->pace, clock_mono_ms()));
@@ -321,6 +323,8 @@ bool redial_take(struct endpoint *ep, struct leg *leg)
 void redial_note_end(struct endpoint *ep, const struct leg_end *end)
 {
 	struct redial *r = &ep->redial;
+	if (end->now_ms)
+		proving_learn_time(ep, end->now_ms);
 	/* A relay that is going away, or that is not one: a server knows better. */
 	r->elsewhere = end->code == 4002 || end->code == 4009 || end->http_status != 0;
 	if (end->code == 4009 && end->relay_url[0] && path_take_relay_url(ep, end->relay_url))

@@ -215,7 +215,7 @@ static int read_dpop_claims(const json_t *claims, const char *token, int64_t now
 		return err_set(e, ERR_DENIED, "its ath is not the hash of the token that came with it");
 	int64_t age = now_ms - out->iat_ms;
 	if (age > window_ms || age < -window_ms)
-		return err_set(e, ERR_DENIED, "its iat is %lld s %s; is the clock right?",
+		return err_set(e, ERR_TIMEOUT, "its iat is %lld s %s; is the clock right?",
 			       (long long)((age < 0 ? -age : age) / 1000), age < 0 ? "ahead" : "old");
 	strcpy(out->htm, htm);
 	strcpy(out->htu, htu);

@@ -24,7 +24,7 @@ struct proof_dpop {
 	int64_t iat_ms;
 };
 /* Checks form, signature by the embedded jwk, ath against token, iat within window_ms of now. The caller compares htm,
- * htu, key_pin and jti. ERR_DENIED with the reason. */
+ * htu, key_pin and jti. ERR_DENIED with the reason; ERR_TIMEOUT when nothing is wrong but the iat. */
 int proof_check_dpop(const char *proof, const char *token, int64_t now_wall_ms, int64_t window_ms,
 		     struct proof_dpop *out, struct err *e);
 

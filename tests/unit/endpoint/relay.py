@@ -16,15 +16,17 @@ address), REST. Then takes one command a line and answers each with one line:
   stumble STEP N     the next N legs are dropped once they are at STEP: open, attached or paired
   refuse N STATUS    the next N upgrades are refused
   gateway STATUS TYPE BODY  something in front of relays and REST answers all requests so, by itself; 0: no more
+  clock MS           relays and REST have a clock that is ahead by so much, and refuse proofs that are 60 s off by it
   supersede WHO      the session has another WHO: its legs are closed with 4001, and those that come are not let in
   answer STATUS [URL]  what the attach call says from here on; with 410: [CODE], how the session ended
   delete STATUS      what DELETE of the session says from here on; 0: nothing, ever
   stats              "legs=N attaches=N ...": legs attached ever, attach calls, most legs of one role at once, last code
                      of a client (bye), DELETE calls, connections taken by mute and slam, upgrades swallowed, legs that
                      stumbled, most upgrades of one role that asked at once since the last "slow", legs that were
-                     superseded, upgrades that ask now, requests answered by the gateway
+                     superseded, upgrades that ask now, requests answered by the gateway, proofs of another time (dated)
 """
 import asyncio
+import base64
 import json
 import os
 import ssl
@@ -38,7 +40,8 @@ from websockets.legacy.server import WebSocketServerProtocol, serve
 
 roles = {}
 count = {"legs": 0, "attaches": 0, "most": 0, "bye": 0, "deletes": 0, "taken": 0,
-         "swallowed": 0, "stumbled": 0, "asking": 0, "superseded": 0, "pending": 0, "misled": 0}
+         "swallowed": 0, "stumbled": 0, "asking": 0, "superseded": 0, "pending": 0, "misled": 0,
+         "dated": 0}
 CODES = {401: "unauthenticated", 403: "forbidden", 404: "not-found", 410: "session-ended"}
 alive = {"client": 0, "target": 0}
 refusals = [0, 0]
@@ -49,11 +52,24 @@ stumbles = ["", 0]
 strangers = []
 manners = [""]
 gateway = [0, "", ""]
+ahead = [0]
 superseded = set()
 answer = [200, "A"]
 deleted = [204]
 ports = {}
 epoch = 0
+
+
+def now_ms():
+    return int(time.time() * 1000) + ahead[0]
+
+
+def is_dated(proof):
+    payload = proof.split(".")[1]
+    iat = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["iat"]
+    dated = abs(iat * 1000 - now_ms()) > 60000
+    count["dated"] += dated
+    return dated
 
 
 class Leg:
@@ -152,6 +168,10 @@ async def session(ws, path):
     if role in superseded:
         await supersede(leg)
         return
+    if is_dated(ws.request_headers["DPoP"]):
+        await leg.say(type="closing", code=4402, reason="the clock", retry=True, now_ms=now_ms())
+        await ws.close(4402, "the clock")
+        return
     if stumbles_at(leg, "open"):
         return
     alive[role] += 1
@@ -193,7 +213,8 @@ def url(name):
 
 
 async def http(reader, writer):
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    raw = (await reader.readuntil(b"\r\n\r\n")).decode()
+    head = raw.lower()
     if gateway[0]:
         count["misled"] += 1
         writer.write(b"HTTP/1.1 %d x\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
@@ -211,8 +232,13 @@ async def http(reader, writer):
     count["attaches"] += 1
     ok = head.startswith("post /v1/sessions/s-1/attach ") and proven
     status, target = answer if ok else (400, "")
+    dated = ok and is_dated(raw[head.index("\r\ndpop: "):].split()[1])
+    if dated:
+        status = 401
     problem = {"code": CODES.get(status, "test"), "detail": "the test says %d" % status}
     body = {"relay_url": url(target)} if status == 200 else problem
+    if dated:
+        body.update(code="clock", now_ms=now_ms())
     if status == 410 and target:
         body["end"] = {"code": int(target), "text": "it has ended"}
     text = json.dumps(body).encode()
@@ -292,6 +318,8 @@ async def command(words, servers):
         refusals[:] = [int(args[0]), int(args[1])]
     elif name == "gateway":
         gateway[:] = [int(args[0]), args[1] if len(args) > 1 else "", " ".join(args[2:])]
+    elif name == "clock":
+        ahead[0] = int(args[0])
     elif name == "supersede":
         superseded.add(args[0])
         for leg in chosen(args[0]):

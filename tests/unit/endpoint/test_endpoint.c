@@ -172,7 +172,7 @@ static void test_final_codes_end_it(void **state)
 
 static void test_other_codes_are_tried_again(void **state)
 {
-	static const unsigned codes[] = { 1001, 1011, 4002, 4009, 4010, 4012, 4503, 4999 };
+	static const unsigned codes[] = { 1001, 1011, 4002, 4009, 4010, 4012, 4402, 4503, 4999 };
 	struct harness *h = *state;
 	struct app app;
 	harness_start_both(h);
@@ -342,6 +342,36 @@ static void test_what_stands_in_front_ends_nothing(void **state)
 	}
 }
 
+/* As after a long sleep, when one clock or the other is set right. */
+static void test_a_clock_that_is_off_delays_only(void **state)
+{
+	static const int ahead_ms[] = { 300000, -7200000, 0 };
+	struct harness *h = *state;
+	harness_start_both(h);
+	for (size_t i = 0; i < sizeof ahead_ms / sizeof ahead_ms[0]; i++) {
+		unsigned dated = harness_stat(h, "dated"), ups = h->client.ups;
+		harness_tell(h, "clock %d", ahead_ms[i]);
+		harness_tell(h, "cut both");
+		HARNESS_UNTIL(h, (h->client.ups > ups && h->client.up && h->target.up) || h->client.over);
+		assert_false(h->client.over || h->target.over);
+		assert_true(harness_stat(h, "dated") >= dated + 2); /* each end was told */
+	}
+}
+
+static void test_a_server_tells_the_time(void **state)
+{
+	struct harness *h = *state;
+	harness_tell(h, "clock 300000");
+	harness_tell(h, "refuse 1000 502");
+	harness_start(h, &h->client, LINK_CLIENT, h->url_a);
+	HARNESS_UNTIL(h, h->client.over || harness_stat(h, "attaches") >= 3);
+	assert_int_equal(harness_stat(h, "dated"), 1);
+	harness_tell(h, "refuse 0 0");
+	HARNESS_UNTIL(h, h->client.over || harness_stat(h, "legs") == 1);
+	assert_int_equal(harness_stat(h, "dated"), 1);
+	assert_false(h->client.over);
+}
+
 /* The session has a new client. What this one has left without an answer before is no leg of its own any more. */
 static void test_superseded_after_an_upgrade_without_answer(void **state)
 {
@@ -504,6 +534,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_an_end_that_a_server_tells, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_refused_upgrades_without_servers, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_what_stands_in_front_ends_nothing, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_clock_that_is_off_delays_only, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_server_tells_the_time, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_superseded_after_an_upgrade_without_answer, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_superseded_while_another_leg_is_asked_for, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_gives_up_in_time, harness_setup, harness_teardown),

@@ -123,12 +123,15 @@ def test_renewed():
 
 
 async def case_refused(s):
-    for code in (4401, 4403, 4404, 4009, 4503):
+    for code in (4401, 4402, 4403, 4404, 4009, 4503):
         ws = await s.leg("s-1", f"slow-refuse-{code}")
         m = await text(ws)
-        want = {"type": "closing", "code": code, "reason": "refused by the test", "retry": code in (4009, 4503)}
+        want = {"type": "closing", "code": code, "reason": "refused by the test", "retry": code in (4009, 4402, 4503)}
         if code == 4009:
             want["relay_url"] = "https://other:1"
+        if code == 4402:
+            assert abs(m["now_ms"] / 1000 - time.time()) < LIMIT
+            want["now_ms"] = m["now_ms"]
         assert m == want, m
         assert await closed(ws) == (code, "refused by the test")
     # What is sent before `attached` is not taken before it.

@@ -146,17 +146,23 @@ struct answer call(struct world *w, const char *method, const char *path, const 
 	return a;
 }
 
-struct answer call_with_token(struct world *w, const char *method, const char *path, const char *token, EVP_PKEY *key)
+struct answer call_with_token_at(struct world *w, const char *method, const char *path, const char *token,
+				 EVP_PKEY *key, int64_t at_ms)
 {
 	char url[512], proof[PROOF_TEXT_MAX], bearer[128];
 	snprintf(url, sizeof url, "https://" HOST "%s", path);
 	snprintf(bearer, sizeof bearer, "Bearer %s", token);
-	make_proof(key, method, url, token, clock_wall_ms(), proof);
+	make_proof(key, method, url, token, at_ms, proof);
 	const struct tunnel_header headers[] = { { "host", HOST }, { "authorization", bearer }, { "dpop", proof } };
 	struct api_request request = {
 		.method = method, .path = path, .query = "", .headers = headers, .header_count = 3
 	};
 	return run(w, &request);
+}
+
+struct answer call_with_token(struct world *w, const char *method, const char *path, const char *token, EVP_PKEY *key)
+{
+	return call_with_token_at(w, method, path, token, key, clock_wall_ms());
 }
 
 void answer_free(struct answer *a)

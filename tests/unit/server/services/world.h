@@ -40,6 +40,9 @@ struct answer call(struct world *w, const char *method, const char *path, const 
 		   const char *body);
 /* With a session token and a proof by key. */
 struct answer call_with_token(struct world *w, const char *method, const char *path, const char *token, EVP_PKEY *key);
+/* With a proof made at that time. */
+struct answer call_with_token_at(struct world *w, const char *method, const char *path, const char *token,
+				 EVP_PKEY *key, int64_t at_ms);
 void answer_free(struct answer *a);
 const char *text_at(const json_t *json, const char *path); /* "session.end.text"; "" when absent */
 
