@@ -49,14 +49,12 @@ void api_policies_get(struct api_call *c)
 		api_answer(c, 200, document);
 }
 
-static void audit_and_rejudge(struct api_call *c, const char *event, struct err *e, int *rc)
+static int audit_change(struct api_call *c, const char *event, struct err *e)
 {
-	/* In force already: the sessions follow whatever becomes of the audit record. */
-	sessions_rejudge_blocking(c->server);
-	*rc = audit_append_blocking(c->server->audit, event,
-				    json_pack("{s:s, s:s, s:s}", "policy", c->param, "principal", c->id.subject,
-					      "remote_address", c->request->remote_address),
-				    e);
+	return audit_append_blocking(c->server->audit, event,
+				     json_pack("{s:s, s:s, s:s}", "policy", c->param, "principal", c->id.subject,
+					       "remote_address", c->request->remote_address),
+				     e);
 }
 
 void api_policies_put(struct api_call *c)
@@ -66,9 +64,13 @@ void api_policies_put(struct api_call *c)
 	json_auto_t *body = query ? api_body(c) : NULL;
 	if (!body)
 		return;
-	int rc = policies_put_blocking(c->server->policies, c->param, body, &e);
+	int rc = policies_may_put(c->server->policies, c->param, body, &e);
 	if (rc == 0)
-		audit_and_rejudge(c, "policy.put", &e, &rc);
+		rc = audit_change(c, "policy.put", &e);
+	if (rc == 0)
+		rc = policies_put_blocking(c->server->policies, c->param, body, &e);
+	if (rc == 0)
+		sessions_rejudge_blocking(c->server);
 	if (rc)
 		api_answer_err(c, rc, &e);
 	else
@@ -81,9 +83,13 @@ void api_policies_delete(struct api_call *c)
 	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
 	if (!query)
 		return;
-	int rc = policies_del_blocking(c->server->policies, c->param, &e);
+	int rc = policies_may_del_blocking(c->server->policies, c->param, &e);
 	if (rc == 0)
-		audit_and_rejudge(c, "policy.delete", &e, &rc);
+		rc = audit_change(c, "policy.delete", &e);
+	if (rc == 0)
+		rc = policies_del_blocking(c->server->policies, c->param, &e);
+	if (rc == 0)
+		sessions_rejudge_blocking(c->server);
 	if (rc)
 		api_answer_err(c, rc, &e);
 	else

@@ -105,12 +105,12 @@ void api_targets_delete(struct api_call *c)
 	if (!api_require(c, "tunnel:DeregisterTarget", resource, context))
 		return;
 	if (rc == 0)
-		rc = targets_delete_blocking(c->server, c->param, &e);
-	if (rc == 0)
 		rc = audit_append_blocking(c->server->audit, "target.deleted",
 					   json_pack("{s:s, s:s, s:s}", "target", c->param, "principal", c->id.subject,
 						     "remote_address", c->request->remote_address),
 					   &e);
+	if (rc == 0)
+		rc = targets_delete_blocking(c->server, c->param, &e);
 	if (rc)
 		api_answer_err(c, rc, &e);
 	else

@@ -14,6 +14,8 @@ struct audit;
 int audit_open_blocking(struct server *server, struct audit **out_audit, struct err *e);
 void audit_close(struct audit **audit);
 /* event: "session.start", "session.attach", "session.end", "stream.open", "denied", "policy.put", "target.enrolled" …
+ * Changes of policies and targets are told before they are made: once made they could not be told any more when the log
+ * fails, since the caller's repetition finds nothing to change. One that fails then has its record all the same.
  * fields: an object, stolen, whatever the outcome; NULL (making it failed) is ERR_INVALID. Adds at, node, event, prev
  * and hash; those names and seq are not for callers (ERR_INVALID). 0 when durable. */
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e);

@@ -136,12 +136,31 @@ static int check_size(const json_t *document, struct err *e)
 	return 0;
 }
 
+static int make_entry(const char *name, const json_t *document, struct policy_entry **out_entry, struct err *e)
+{
+	int rc = check_size(document, e);
+	return rc ? rc : policy_entry_new(name, false, document, out_entry, e);
+}
+
+int policies_may_put(struct policies *p, const char *name, const json_t *document, struct err *e)
+{
+	struct policy_set *set = policies_current_anythread(p), *next = NULL;
+	struct policy_entry *entry = NULL;
+	int rc = make_entry(name, document, &entry, e);
+	if (rc == 0)
+		rc = refuse_file(set, name, e);
+	if (rc == 0)
+		rc = policy_set_with(set, name, entry, &next, e);
+	policy_set_drop(&next);
+	policy_entry_drop(&entry);
+	policy_set_drop(&set);
+	return rc;
+}
+
 int policies_put_blocking(struct policies *p, const char *name, const json_t *document, struct err *e)
 {
 	struct policy_entry *entry = NULL;
-	int rc = check_size(document, e);
-	if (rc == 0)
-		rc = policy_entry_new(name, false, document, &entry, e);
+	int rc = make_entry(name, document, &entry, e);
 	if (rc != 0)
 		return rc;
 	pthread_mutex_lock(&p->change);
@@ -172,6 +191,24 @@ int policies_get_blocking(struct policies *p, const char *name, json_t **out_doc
 		*out_document = copy;
 	policy_set_drop(&set);
 	return rc;
+}
+
+int policies_may_del_blocking(struct policies *p, const char *name, struct err *e)
+{
+	struct policy_set *set = policies_current_anythread(p);
+	bool known = policy_set_find(set, name) != NULL;
+	int rc = refuse_file(set, name, e);
+	policy_set_drop(&set);
+	if (rc || known)
+		return rc;
+	/* Another node may have put it a moment ago. */
+	json_t *doc = NULL;
+	uint64_t version;
+	rc = text_is_id(name) ? store_get_blocking(p->server->store, POLICIES_COLLECTION, name, &doc, &version, e)
+			      : ERR_NOT_FOUND;
+	if (rc == 0)
+		json_decref(doc);
+	return rc == ERR_NOT_FOUND ? not_found(name, e) : rc;
 }
 
 static int del_locked(struct policies *p, const char *name, struct err *e)

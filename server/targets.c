@@ -153,11 +153,22 @@ static bool may_replace(const json_t *enrollment, const json_t *old)
 	       json_equal(tags, json_object_get(enrollment, "replaces"));
 }
 
+static int audit_enrolled(struct server *server, const json_t *enrollment, const json_t *doc, bool replaced,
+			  struct err *e)
+{
+	return audit_append_blocking(server->audit, "target.enrolled",
+				     json_pack("{s:s, s:s, s:b, s:O}", "target", record_text(doc, "id"), "by",
+					       record_text(enrollment, "by"), "replaced", replaced, "tags",
+					       json_object_get(doc, "tags")),
+				     e);
+}
+
 /* *out_old: the very document that doc took the place of, so that of two enrolments at once the later one knows whom
- * to cut off; NULL: none. */
+ * to cut off; NULL: none. Also when the store did not say whether it did. */
 static int replace(struct server *server, const json_t *enrollment, const json_t *doc, json_t **out_old, struct err *e)
 {
 	const char *id = record_text(doc, "id");
+	bool told = false;
 	for (int i = 0; i < TRIES; i++) {
 		json_auto_t *old = NULL;
 		uint64_t at = TUNNEL_VERSION_NONE;
@@ -167,13 +178,16 @@ static int replace(struct server *server, const json_t *enrollment, const json_t
 		if (old && !may_replace(enrollment, old))
 			return err_set(e, ERR_CONFLICT,
 				       "target %s was enrolled with other tags after this token was made", id);
+		if (!told && (rc = audit_enrolled(server, enrollment, doc, old != NULL, e)) != 0)
+			return rc;
+		told = true;
 		if (old)
 			forget_reports(server, id);
 		rc = store_put_blocking(server->store, "targets", id, doc, at, 0, NULL, NULL, e);
-		if (rc == 0)
-			*out_old = json_incref(old);
-		if (rc != ERR_CONFLICT)
-			return rc;
+		if (rc == ERR_CONFLICT)
+			continue;
+		*out_old = json_incref(old);
+		return rc;
 	}
 	return err_set(e, ERR_UNAVAILABLE, "target %s: its record changed %d times under this request", id, TRIES);
 }
@@ -198,14 +212,6 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 				     link_key, "ssh_host_keys", "version", version, "connected_since", 0, "last_seen",
 				     0, "node", server->node, "enrolled_at", (json_int_t)clock_wall_ms());
 	rc = replace(server, enrollment, doc, &old, e);
-	if (rc == 0)
-		rc = audit_append_blocking(server->audit, "target.enrolled",
-					   json_pack("{s:s, s:s, s:b, s:O}", "target", id, "by",
-						     record_text(enrollment, "by"), "replaced", old != NULL, "tags",
-						     json_object_get(doc, "tags")),
-					   e);
-	if (rc)
-		return err_wrap(e, "the token is used up, ask for a new one");
 	if (old && !same_machine(old, doc)) {
 		struct err why;
 		control_disconnect_blocking(server, id, 4403, "the target was enrolled again");
@@ -213,6 +219,8 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 			log_with(LOG_LEVEL_ERROR, FIELDS({ "target", id }, { "error", why.text }),
 				 "not all sessions of the replaced agent could be looked up");
 	}
+	if (rc)
+		return err_wrap(e, "the token is used up, ask for a new one");
 	*out_doc = json_incref(doc);
 	return 0;
 }
@@ -223,11 +231,14 @@ int targets_delete_blocking(struct server *server, const char *id, struct err *e
 {
 	int rc = text_is_id(id) ? store_del_blocking(server->store, "targets", id, TUNNEL_VERSION_ANY, e)
 				: ERR_NOT_FOUND;
-	if (rc)
-		return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%.64s'", id) : rc;
+	if (rc == ERR_NOT_FOUND)
+		return err_set(e, rc, "no target '%.64s'", id);
+	/* Also when the store did not say whether it is gone. */
+	struct err why;
 	control_disconnect_blocking(server, id, 4403, "the target was deregistered");
 	forget_reports(server, id);
-	return sessions_end_target_blocking(server, id, 4011, "the target was deregistered", "server", e);
+	int ended = sessions_end_target_blocking(server, id, 4011, "the target was deregistered", "server", &why);
+	return rc || !ended ? rc : err_set(e, ended, "%s", why.text);
 }
 
 static void note_seen(struct server *server, json_t *doc, int connected, const char *version,

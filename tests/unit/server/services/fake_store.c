@@ -59,8 +59,16 @@ void fake_store_then(const char *collection, void (*then)(void *arg), void *arg)
 	then_arg = arg;
 }
 
+static const char *unanswered;
+
+void fake_store_unanswered(const char *collection)
+{
+	unanswered = collection;
+}
+
 void fake_store_heal(void)
 {
+	unanswered = NULL;
 	away = false;
 	crash_in = 0;
 	puts_left = appends_left = -1;
@@ -87,8 +95,12 @@ static bool dies(bool after)
 }
 
 /* What a call that changed something returns. */
-static int done(struct err *e)
+static int done(const char *where, struct err *e)
 {
+	if (unanswered && strcmp(unanswered, where) == 0) {
+		unanswered = NULL;
+		return err_set(e, ERR_TIMEOUT, "the store did not answer in time");
+	}
 	return dies(true) ? err_set(e, ERR_UNAVAILABLE, "the store is away") : 0;
 }
 
@@ -169,7 +181,7 @@ int store_put_blocking(struct store *store, const char *collection, const char *
 		then_call = NULL;
 		call_now(then_arg);
 	}
-	return done(e);
+	return done(collection, e);
 }
 
 int store_del_blocking(struct store *store, const char *collection, const char *key, uint64_t expect, struct err *e)
@@ -183,7 +195,7 @@ int store_del_blocking(struct store *store, const char *collection, const char *
 	if (expect != TUNNEL_VERSION_ANY && expect != found->version)
 		return err_set(e, ERR_CONFLICT, "another version");
 	drop(collection, key);
-	return done(e);
+	return done(collection, e);
 }
 
 /* The cursor is the last key of the page. */
@@ -229,7 +241,7 @@ int store_append_blocking(struct store *store, const char *log, const json_t *re
 	json_array_append_new(json_object_get(logs, log), json_deep_copy(record));
 	if (out_seq)
 		*out_seq = json_array_size(json_object_get(logs, log));
-	return done(e);
+	return done(log, e);
 }
 
 int store_read_blocking(struct store *store, const char *log, uint64_t from, uint32_t limit, store_doc_fn *fn,

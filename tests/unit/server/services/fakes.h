@@ -15,6 +15,8 @@ void fake_store_fail_after(int puts, int appends); /* so many writes of sessions
 /* The process dies in its n-th call from now on, before (or after) the call has its effect: nothing works any more. */
 void fake_store_crash_at(int n, bool after);
 bool fake_store_crashed(void);
+/* The next write to that collection has its effect, and its caller gets no answer in time. */
+void fake_store_unanswered(const char *collection);
 void fake_store_heal(void);
 /* Once, after the next write to that collection. */
 void fake_store_then(const char *collection, void (*then)(void *arg), void *arg);

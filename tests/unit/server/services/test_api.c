@@ -508,6 +508,48 @@ static void test_policies_and_audit_over_the_api(void **state)
 	world_down(w);
 }
 
+/* The log fails between the judgement and the change. The caller's repetition finds everything as it was. */
+static void test_a_change_is_recorded_or_not_made(void **state)
+{
+	(void)state;
+	static const char statement[] = "{'Version':'2026-01-01','Statement':[{'Sid':'x','Effect':'Deny','Principal':"
+					"{'User':['bob']},'Action':['*'],'Resource':['*']}]}";
+	char bearer[128], keys[700];
+	struct world *w = up();
+	struct answer a = call(w, "POST", "/v1/enrollments", "", "alice", "{'target':'web-1','tags':{'role':'web'}}");
+	snprintf(bearer, sizeof bearer, "Bearer %s", text_at(a.json, "token"));
+	answer_free(&a);
+	snprintf(keys, sizeof keys, "{'identity_key':'%s','link_key':'%s','version':'1'}", w->client_key,
+		 w->client_key);
+	const struct {
+		const char *method, *path, *who, *body, *event;
+		int status;
+	} rows[] = {
+		{ "PUT", "/v1/policies/x", "alice", statement, "policy.put", 200 },
+		{ "DELETE", "/v1/policies/x", "alice", NULL, "policy.delete", 204 },
+		{ "DELETE", "/v1/targets/web-1", "alice", NULL, "target.deleted", 204 },
+	};
+	size_t enrolled = audited(w, "target.enrolled", NULL, NULL);
+	fake_store_fail_after(-1, 0);
+	expect(w, "POST", "/v1/targets", "", bearer, keys, 503, "busy", "the token is used up");
+	assert_int_equal(fake_ws_closed(7), 0); /* nobody was replaced */
+	fake_store_heal();
+	assert_int_equal(audited(w, "target.enrolled", NULL, NULL), enrolled);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		fake_store_fail_after(-1, 0);
+		expect(w, rows[i].method, rows[i].path, "", rows[i].who, rows[i].body, 503, "busy", "");
+		fake_store_heal();
+		expect(w, rows[i].method, rows[i].path, "", rows[i].who, rows[i].body, rows[i].status, "", "");
+		assert_int_equal(audited(w, rows[i].event, NULL, NULL), 1);
+	}
+	/* What is refused anyway leaves no record of a change. */
+	expect(w, "PUT", "/v1/policies/y", "", "alice", "{'Version':'0'}", 400, "invalid-request", "");
+	expect(w, "DELETE", "/v1/policies/y", "", "alice", NULL, 404, "not-found", "");
+	assert_int_equal(audited(w, "policy.put", NULL, NULL), 1);
+	assert_int_equal(audited(w, "policy.delete", NULL, NULL), 1);
+	world_down(w);
+}
+
 static void test_a_draining_node_starts_nothing(void **state)
 {
 	(void)state;
@@ -538,6 +580,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_who_enrols_a_target_anew_may_enrol_the_one_there),
 		cmocka_unit_test(test_a_token_takes_no_target_that_came_later),
 		cmocka_unit_test(test_policies_and_audit_over_the_api),
+		cmocka_unit_test(test_a_change_is_recorded_or_not_made),
 		cmocka_unit_test(test_a_draining_node_starts_nothing),
 	};
 	return RUN_CASES(tests);

@@ -301,6 +301,36 @@ static void test_an_agent_that_was_replaced_says_nothing_more(void **state)
 	world_down(w);
 }
 
+/* The change may have been made: whoever was there before must not stay. */
+static void test_a_change_without_an_answer_cuts_the_agent_off(void **state)
+{
+	(void)state;
+	for (int replaced = 0; replaced < 2; replaced++) {
+		char id[65], bearer[128], body[700], key[256];
+		struct err e;
+		struct world *w = up();
+		hello(w, "web-1", 7, "");
+		start(w, id);
+		struct answer a =
+			call(w, "POST", "/v1/enrollments", "", "alice", "{'target':'web-1','tags':{'role':'web'}}");
+		snprintf(bearer, sizeof bearer, "Bearer %s", text_at(a.json, "token"));
+		answer_free(&a);
+		assert_int_equal(key_public_text(w->client, key, &e), 0);
+		snprintf(body, sizeof body, "{'identity_key':'%s','link_key':'%s','version':'0.2'}", key, key);
+		fake_store_unanswered("targets");
+		a = replaced ? call(w, "POST", "/v1/targets", "", bearer, body)
+			     : call(w, "DELETE", "/v1/targets/web-1", "", "alice", NULL);
+		assert_int_equal(a.status, 503);
+		answer_free(&a);
+		assert_int_equal(fake_ws_closed(7), 4403);
+		assert_int_equal(fake_relay_ended(id), 4011);
+		assert_int_equal(audited(w, "session.end", "session", id), 1);
+		assert_int_equal(audited(w, replaced ? "target.enrolled" : "target.deleted", "target", "web-1"),
+				 replaced ? 2 : 1);
+		world_down(w);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,6 +345,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_hello_reconciles_what_runs),
 		cmocka_unit_test(test_what_an_agent_says_of_itself_is_plain),
 		cmocka_unit_test(test_an_agent_that_was_replaced_says_nothing_more),
+		cmocka_unit_test(test_a_change_without_an_answer_cuts_the_agent_off),
 	};
 	return RUN_CASES(tests);
 }
