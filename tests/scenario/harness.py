@@ -88,6 +88,12 @@ def workers_of(runtime_dir):
     return found
 
 
+def in_place_of(path, ours):
+    """What runs a command for which ours stands at path, in a mount namespace of its own; None without the rights to."""
+    args = [str(a) for a in ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', ours, path)]
+    return args if subprocess.run([*args, "true"], capture_output=True).returncode == 0 else None
+
+
 def send(sig, pids):
     for pid in pids:
         try:
@@ -300,7 +306,7 @@ auth = ( {auth} );
         env["TUNNEL_CONFIG"] = str(self.folder / "cli.conf")
         env["XDG_STATE_HOME"] = str(self.folder / "cli-state")
         env.update(more)
-        return env
+        return {k: v for k, v in env.items() if v is not None}
 
     def cli(self, *args, input=None, check=True, limit=LIMIT, text=True, **env):
         r = subprocess.run(
@@ -544,8 +550,10 @@ class CutProxy:
         self.port = self.server.port
 
     def handle(self, c):
-        if self.held:
-            return
+        if not self.held:
+            self.join(c)
+
+    def join(self, c):
         with socket.create_connection(("127.0.0.1", self.to), source_address=(self.source, 0)) as up:
             for s in (c, up):
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

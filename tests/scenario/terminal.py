@@ -14,11 +14,11 @@ from harness import CLI, LIMIT, wait_for
 class Terminal:
     """A terminal with one program, tunnel-cli unless another is named."""
 
-    def __init__(self, stack, *args, program=CLI):
+    def __init__(self, stack, *args, program=CLI, **env):
         self.seen, self.stack = b"", stack
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execve(str(program), [str(program), *map(str, args)], stack.env(TERM="xterm", PS1="$ ", TZ="UTC"))
+            os.execve(str(program), [str(program), *map(str, args)], stack.env(TERM="xterm", PS1="$ ", TZ="UTC", **env))
         self.modes = termios.tcgetattr(self.fd)
 
     def until(self, pattern):

@@ -6,12 +6,13 @@ import signal
 import socket
 import threading
 
-from harness import LIMIT, TcpServer, echo_until_eof, free_port, wait_for
+import pytest
+from harness import LIMIT, LineReader, TcpServer, echo_until_eof, free_port, wait_for
 
 
-def talk(port, data):
+def talk(port, data, host="127.0.0.1"):
     """Sends data, half-closes, reads to the end."""
-    with socket.create_connection(("127.0.0.1", port), LIMIT) as s:
+    with socket.create_connection((host, port), LIMIT) as s:
         def send():
             s.sendall(data)
             s.shutdown(socket.SHUT_WR)
@@ -50,6 +51,15 @@ def test_several_ports_in_one_session(stack):
     one, two = TcpServer(lambda c: c.sendall(b"one")), TcpServer(lambda c: c.sendall(b"two"))
     _, ports = stack.forward("web-1", f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}")
     assert [talk(port, b"") for port in ports] == [b"one", b"two"]
+
+
+def test_a_forward_listens_where_it_is_told(stack):
+    server = TcpServer(echo_until_eof)
+    p = stack.cli_popen("start-session", "--target", "web-1", "--port-forward", f"127.0.0.2:0:127.0.0.1:{server.port}")
+    port = int(LineReader(p.stderr).wait("listening on 127.0.0.2:").split(" for ")[0].rsplit(":", 1)[1])
+    assert talk(port, b"there", "127.0.0.2") == b"there"
+    with pytest.raises(ConnectionRefusedError):
+        talk(port, b"here")
 
 
 def test_half_close_from_the_client(stack):

@@ -5,12 +5,13 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from harness import CLI, LIMIT, USER, LineReader, Proc, command_line, family, wait_for
+from harness import CLI, LIMIT, USER, LineReader, Proc, command_line, family, in_place_of, wait_for
 
 MIB = 1 << 20
 
@@ -82,22 +83,75 @@ def test_rsync_100_mb_each_way(stack, tmp_path):
     assert hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(src.read_bytes()).digest()
 
 
-def test_scp_100_mb_each_way_through_proxycommand(stack, tmp_path):
-    src, there, back, ssh_dir = tmp_path / "src", tmp_path / "there", tmp_path / "back", tmp_path / "ssh"
-    src.write_bytes(os.urandom(100 * MIB))
-    # ssh reads key and certificate before it runs a ProxyCommand, so they are made by a first session.
-    stack.cli("start-session", "--target", "web-1", "--login", USER, "--stdio", "--ssh-dir", ssh_dir, input="", check=False)
-    options = [
+def through_us(ssh_dir, user=USER):
+    """What the manual tells a plain ssh or scp, and no config of whoever runs the tests."""
+    return [
         "-F", "/dev/null",
-        "-o", f"ProxyCommand={CLI} start-session --target web-1 --login {USER} --stdio --ssh-dir {ssh_dir}",
-        "-o", f"IdentityFile={ssh_dir}/key", "-o", f"CertificateFile={ssh_dir}/key-cert.pub", "-o", "IdentitiesOnly=yes",
-        "-o", f"UserKnownHostsFile={ssh_dir}/known_hosts", "-o", "GlobalKnownHostsFile=/dev/null",
-        "-o", "StrictHostKeyChecking=yes", "-o", "HostKeyAlias=web-1", "-o", "BatchMode=yes",
+        "-o", f"ProxyCommand={CLI} start-session --stdio --ssh-dir {ssh_dir} --login {user} --target web-1",
+        "-o", f"IdentityAgent={ssh_dir}/agent", "-o", f"UserKnownHostsFile={ssh_dir}/known_hosts",
+        "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
     ]
+
+
+def test_scp_100_mb_each_way_through_proxycommand(stack, tmp_path):
+    """The first of them finds nothing of an earlier session."""
+    src, there, back, ssh_dir = tmp_path / "src", tmp_path / "there", tmp_path / "back", stack.folder / "ssh"
+    src.write_bytes(os.urandom(100 * MIB))
     for a, b in ((src, f"{USER}@web-1:{there}"), (f"{USER}@web-1:{there}", back)):
-        r = subprocess.run(["scp", *options, str(a), str(b)], env=stack.env(), capture_output=True, text=True, timeout=300)
+        r = subprocess.run(["scp", *through_us(ssh_dir), str(a), str(b)], env=stack.env(), capture_output=True, text=True, timeout=300)
         assert r.returncode == 0, r.stderr + stack.tails()
     assert hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(src.read_bytes()).digest()
+    assert sorted(p.name for p in ssh_dir.iterdir()) == ["agent", "known_hosts"], "no key on disk"
+
+
+def test_two_at_once_share_a_folder(stack):
+    """The first is logged in when the second takes its place; a third comes when both are over."""
+    ssh_dir = stack.folder / "ssh"
+    ssh = ["ssh", *through_us(ssh_dir), f"{USER}@web-1"]
+    first = subprocess.Popen([*ssh, "echo up; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=stack.env())
+    stack.procs.append(first)
+    LineReader(first.stdout).wait("up")
+    for _ in range(2):
+        r = subprocess.run([*ssh, "echo here"], env=stack.env(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
+        assert (r.returncode, r.stdout) == (0, "here\n"), r.stderr + stack.tails()
+        if first.stdin:
+            first.stdin.close()
+            assert first.wait(LIMIT) == 0, first.stderr.read()
+            first.stdin = None
+
+
+def test_the_agent_of_a_session_has_one_certificate(stack):
+    """As ssh-add sees it, which can take it away no more than it can add to it."""
+    ssh_dir = stack.folder / "ssh"
+    p = stack.cli_popen("start-session", "--stdio", "--ssh-dir", ssh_dir, "--login", USER, "--target", "web-1", stdin=subprocess.PIPE)
+    LineReader(p.stdout).wait("SSH-2.0")
+
+    def ssh_add(*args):
+        env = stack.env(SSH_AUTH_SOCK=str(ssh_dir / "agent"))
+        return subprocess.run(["ssh-add", *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
+
+    listed = ssh_add("-l")
+    assert listed.returncode == 0 and re.fullmatch(r"256 SHA256:\S+ tunnel \(ED25519-CERT\)\n", listed.stdout), listed
+    assert os.stat(ssh_dir / "agent").st_mode & 0o777 == 0o600
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stack.folder / "other")], check=True)
+    for args in (["-D"], ["-x"], [str(stack.folder / "other")]):
+        assert ssh_add(*args).returncode != 0, args
+    assert ssh_add("-l").stdout == listed.stdout
+    p.stdin.close()
+    assert p.wait(LIMIT) == 0
+    assert ssh_add("-l").returncode == 2, "nobody answers any more"
+
+
+def test_the_key_of_a_session_stays_out_of_the_agent_of_its_user(stack):
+    sock = stack.folder / "users-agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(sock)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    stack.procs.append(agent)
+    wait_for(sock.exists, "the user's agent")
+    (stack.folder / "ssh_config").write_text("AddKeysToAgent yes\n")
+    r = stack.cli(*start(), f"--ssh-arg=-F{stack.folder}/ssh_config", "--", "echo up", SSH_AUTH_SOCK=str(sock))
+    assert r.stdout == "up\n"
+    listed = subprocess.run(["ssh-add", "-l"], env=stack.env(SSH_AUTH_SOCK=str(sock)), capture_output=True, text=True)
+    assert "no identities" in listed.stdout, listed
 
 
 def test_target_chosen_by_tag(bare):
@@ -124,17 +178,17 @@ def test_nothing_of_ours_listens_on_the_target(stack):
 
 
 def with_a_shell(folder, user):
-    """What runs a command where that user has one: in a mount namespace of its own, with another passwd."""
+    """What runs a command where that user has one."""
     lines = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
     (folder / "passwd").write_text("\n".join(":".join([*x[:6], "/bin/sh"] if x[0] == user else x) for x in lines) + "\n")
-    return ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"', folder / "passwd"]
+    return in_place_of("/etc/passwd", folder / "passwd")
 
 
 def test_an_agent_without_root(bare):
     """An unprivileged agent serves its own user, and nobody else."""
     as_games = ["setpriv", "--reuid=games", "--regid=games", "--clear-groups"]
     shell = with_a_shell(bare.folder, "games")
-    if subprocess.run([*map(str, shell), *as_games, "true"], capture_output=True).returncode != 0:
+    if not shell or not shutil.which("setpriv"):
         pytest.skip("needs root and a mount namespace, to become somebody with a shell")
     bare.start_server()
     agent = bare.start_agent("user-1", wait=False)

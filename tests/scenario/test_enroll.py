@@ -1,0 +1,56 @@
+"""How a machine becomes a target: tokens and the options of enroll."""
+
+import datetime
+import json
+import subprocess
+
+from harness import AGENT, Agent, Proc
+
+
+def enroll(stack, *args, **kw):
+    return subprocess.run([str(AGENT), "enroll", *map(str, args)], capture_output=True, text=True, env=stack.env(), **kw)
+
+
+def test_by_options_alone(bare):
+    bare.start_server()
+    folder = bare.folder / "agent-opt-1"
+    folder.mkdir(mode=0o700)
+    token = bare.cli("create-enrollment", "opt-1").stdout.strip()
+    ca = bare.folder / "tls" / "ca.pem"
+    options = ["--state-dir", folder / "state", "--server", bare.url, "--token", token]
+    r = enroll(bare, *options)
+    assert r.returncode == 1 and "certificate" in r.stderr, "the CA is not the system's"
+    r = enroll(bare, *options, "--ca-file", ca)
+    assert (r.returncode, r.stdout) == (0, "enrolled as opt-1\n"), r.stderr
+    assert f'needs it as well: ca_file = "{ca}";' in r.stderr
+    # The settings need not name the server: it is the one of the enrolment.
+    (folder / "agent.conf").write_text(f'ca_file = "{ca}"; runtime_dir = "{folder}/run"; proxy = "";')
+    proc = Proc([AGENT, "--config", folder / "agent.conf", "--state-dir", folder / "state"], folder / "log", env=bare.env())
+    bare.procs.append(proc)
+    bare.agents["opt-1"] = Agent(bare, "opt-1", folder, proc)
+    bare.wait_connected("opt-1")
+
+
+def test_a_token_on_standard_input(bare):
+    bare.start_server()
+    token = bare.cli("create-enrollment", "in-1").stdout
+    options = ["--state-dir", bare.folder / "state-in-1", "--server", bare.url, "--ca-file", bare.folder / "tls" / "ca.pem"]
+    r = enroll(bare, *options, "--token-file", "-", input=token)
+    assert (r.returncode, r.stdout) == (0, "enrolled as in-1\n"), r.stderr
+    assert enroll(bare, *options, "--token-file", "-", "--token", "x", input=token).returncode == 2
+
+
+def test_how_long_a_token_can_be_used(bare):
+    bare.start_server()
+
+    def expires(*args):
+        answer = json.loads(bare.cli("create-enrollment", "web-1", *args, "--output", "json").stdout)
+        return datetime.datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
+
+    usual = expires()
+    assert expires("--expires-in", "2h") - usual >= datetime.timedelta(minutes=120 - 15)
+    assert expires("--expires-in", "7d") - usual >= datetime.timedelta(days=7, minutes=-15)
+    r = bare.cli("create-enrollment", "web-1", "--expires-in", "8d", check=False)
+    assert r.returncode == 1 and "expires_in_s" in r.stderr, r.stderr
+    r = bare.cli("create-enrollment", "web-1", "--expires-in", "soon", check=False)
+    assert r.returncode == 2 and "15m" in r.stderr, r.stderr
