@@ -116,7 +116,9 @@ static void judged(void *arg)
 static void on_open(struct conn *c)
 {
 	struct agentconn *a = c->state;
-	struct pool_job job = { .run_blocking = judge, .done = judged, .arg = a->claim, .reactor = c->reactor };
+	struct pool_job job = {
+		.run_blocking = judge, .done = judged, .arg = a->claim, .reactor = c->reactor, .lane = POOL_EVENTS
+	};
 	conn_pause(c);
 	if (pool_submit_anythread(c->server->pool, &job) == 0) {
 		a->claim = NULL;
@@ -145,7 +147,9 @@ static void delivered(void *arg)
 static void submit_message(struct conn *c, struct job *j)
 {
 	struct agentconn *a = c->state;
-	struct pool_job job = { .run_blocking = deliver, .done = delivered, .arg = j, .reactor = c->reactor };
+	struct pool_job job = {
+		.run_blocking = deliver, .done = delivered, .arg = j, .reactor = c->reactor, .lane = POOL_EVENTS
+	};
 	/* Counted before: it may be done before the call returns. */
 	a->in_flight++;
 	bool taken = pool_submit_serial_anythread(c->server->pool, c->id, &job) == 0;
@@ -223,7 +227,12 @@ static void on_closed(struct conn *c, unsigned code, const char *why)
 		struct job *j = job_new(c, a->target, why, strlen(why));
 		if (!j)
 			abort(); /* the target would look connected for good */
-		struct pool_job job = { .run_blocking = gone, .done = job_free, .arg = j, .reactor = -1, .must = true };
+		struct pool_job job = { .run_blocking = gone,
+					.done = job_free,
+					.arg = j,
+					.reactor = -1,
+					.lane = POOL_EVENTS,
+					.must = true };
 		if (pool_submit_serial_anythread(c->server->pool, c->id, &job) != 0)
 			abort();
 	}

@@ -313,6 +313,17 @@ static const struct api_route *find_route(struct api_call *c)
 	return NULL;
 }
 
+enum pool_lane api_lane(const char *method, const char *path, bool proof)
+{
+	char param[API_PARAM_TEXT];
+	for (const struct api_route *r = api_routes; r->method; r++)
+		if (strcmp(r->method, method) == 0 && match(r->pattern, path, param))
+			return r->credential == API_NOBODY                ? POOL_EVENTS
+			       : r->credential == API_HANDLER && proof ? POOL_ATTACHES
+								       : POOL_CALLS;
+	return POOL_EVENTS; /* nobody is asked for a 404 */
+}
+
 bool api_require(struct api_call *c, const char *action, const char *resource, const json_t *context)
 {
 	struct err e;

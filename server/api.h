@@ -2,7 +2,10 @@
 #ifndef SERVER_API_H
 #define SERVER_API_H
 
+#include "server/pool.h"
+
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <tunnel/auth.h>
@@ -28,6 +31,8 @@ struct api_response {
 	char allow[64];           /* Allow of a 405 */
 };
 
+/* Where it is to run. proof: it carries one, so a session's token and not an identity. Any thread. */
+enum pool_lane api_lane(const char *method, const char *path, bool proof);
 /* Never fails: what goes wrong is a problem+json answer. */
 void api_handle_blocking(struct server *server, const struct api_request *request, struct api_response *out);
 void api_response_free(struct api_response *r);

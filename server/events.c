@@ -50,7 +50,7 @@ static void on_event(void *arg, const char *channel, const char *message, size_t
 	struct events *v = arg;
 	if (strcmp(channel, POLICIES_CHANNEL) != 0 || is_own(v, message, len))
 		return;
-	struct pool_job job = { .run_blocking = reload, .arg = v, .reactor = -1, .must = true };
+	struct pool_job job = { .run_blocking = reload, .arg = v, .reactor = -1, .lane = POOL_ATTACHES, .must = true };
 	pthread_mutex_lock(&v->lock);
 	if (!v->muted && !v->waiting)
 		v->waiting = pool_submit_anythread(v->server->pool, &job) == 0;

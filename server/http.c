@@ -1,8 +1,9 @@
 /* A request passes through: head (whole, from the transport) → body (collected up to its declared length) → a job on
  * the pool, which owns copies of everything → the answer, written back in pieces. While the job runs nothing is read,
  * so a client that sends requests ahead waits in its own socket. The job names the connection by its id: when the
- * client has gone meanwhile, the answer is dropped. What breaks a rule of the transport itself is answered here and
- * ends the connection, since where the next request would begin is then not known. */
+ * client has gone meanwhile, or was told that it takes too long, the answer is dropped. What breaks a rule of the
+ * transport itself is answered here and ends the connection, since where the next request would begin is then not
+ * known. */
 #include "server/http.h"
 
 #include "base/clock.h"
@@ -21,7 +22,7 @@
 
 #define LINGER_MS 2000 /* a refused body is read and dropped so long, so that the refusal gets through */
 
-struct http_times http_times = { LIMIT_HTTP_HEADER_TIME_MS, LIMIT_HTTP_BODY_TIME_MS, 75000 };
+struct http_times http_times = { LIMIT_HTTP_HEADER_TIME_MS, LIMIT_HTTP_BODY_TIME_MS, 75000, LIMIT_WORK_MS };
 
 enum http_state { HTTP_HEAD, HTTP_BODY, HTTP_WORKING, HTTP_ANSWERING, HTTP_ANSWERED, HTTP_LINGERING };
 
@@ -216,9 +217,14 @@ static enum conn_result submit(struct conn *c)
 					   .body_len = h->body_len,
 					   .remote_address = j->remote };
 	new_request_id(j->request.request_id);
-	struct pool_job job = { .run_blocking = job_run, .done = job_done, .arg = j, .reactor = c->reactor };
+	struct pool_job job = { .run_blocking = job_run,
+				.done = job_done,
+				.arg = j,
+				.reactor = c->reactor,
+				.lane = api_lane(h->head.method, h->head.path,
+						 http_head_get(&h->head, "dpop") != NULL) };
 	conn_pause(c);
-	c->deadline_ms = 0;
+	c->deadline_ms = clock_mono_ms() + http_times.work_ms;
 	h->state = HTTP_WORKING;
 	/* The job owns the request from here on. */
 	j->head = h->head;
@@ -349,6 +355,10 @@ enum conn_result http_on_tick(struct conn *c, int64_t now_mono_ms, bool can_writ
 		return CONN_CLOSE;
 	if (c->deadline_ms == 0 || now_mono_ms < c->deadline_ms)
 		return CONN_OK;
+	/* The connection ends, so that the late answer cannot become that of its next request. */
+	if (h->state == HTTP_WORKING)
+		return refuse(c, 503, "busy", true,
+			      "the server found no answer in time; it may have done what was asked for");
 	bool in_head = h->state == HTTP_HEAD && h->first;
 	if ((in_head && can_write) || h->state == HTTP_BODY) {
 		struct api_response r = { .status = 0 };

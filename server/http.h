@@ -44,6 +44,7 @@ enum conn_result http_judge_upgrade(struct conn *c, const struct http_head *head
 /* Milliseconds; set before the reactors start. Tests make them short. */
 struct http_times {
 	int64_t header_ms, body_ms, keep_alive_ms;
+	int64_t work_ms; /* for an answer, and for the judgement of a leg */
 };
 extern struct http_times http_times;
 

@@ -30,6 +30,7 @@ struct claim {
 
 struct legconn {
 	struct claim *claim;   /* until it is handed to the pool */
+	int64_t judged_by_ms;  /* monotonic */
 	struct leg *leg;       /* once it is in */
 	struct conn_queue out; /* of a leg that was refused */
 	char text[LIMIT_LEG_TEXT];
@@ -88,9 +89,9 @@ char *leg_closing_text(unsigned code, const char *reason, const char *relay_url)
 				 is_retry(code));
 	if (json && relay_url && *relay_url)
 		json_object_set_new(json, "relay_url", json_string(relay_url));
-	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	if (json && code == 4402)
 		json_object_set_new(json, "now_ms", json_integer(clock_wall_ms()));
+	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	return text;
 }
@@ -178,8 +179,11 @@ static void judged(void *arg)
 static void on_open(struct conn *c)
 {
 	struct legconn *l = c->state;
-	struct pool_job job = { .run_blocking = judge, .done = judged, .arg = l->claim, .reactor = c->reactor };
+	struct pool_job job = {
+		.run_blocking = judge, .done = judged, .arg = l->claim, .reactor = c->reactor, .lane = POOL_ATTACHES
+	};
 	conn_pause(c);
+	l->judged_by_ms = clock_mono_ms() + http_times.work_ms;
 	/* Serial by session, so that of two attaches of one role the later one wins, and after the events before. */
 	if (pool_submit_serial_anythread(c->server->pool, relay_events_key(l->claim->session), &job) == 0) {
 		l->claim = NULL;
@@ -249,6 +253,8 @@ static void on_tick(struct conn *c, int64_t now_mono_ms)
 	struct legconn *l = c->state;
 	if (l->leg && leg_tick(l->leg, now_mono_ms))
 		conn_close_deadline(c);
+	if (!l->leg && !c->closing && now_mono_ms >= l->judged_by_ms)
+		refuse(c, 4503, "it was not found out in time whether this leg may attach; try again", NULL);
 }
 
 static void on_closed(struct conn *c, unsigned code, const char *why)

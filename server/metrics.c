@@ -32,7 +32,7 @@ static const struct {
 	[METRIC_SESSIONS_LIVE] = { "sessions_live", true, "sessions that have not ended" },
 	[METRIC_RELAY_BYTES] = { "relay_bytes", false, "payload bytes relayed" },
 	[METRIC_RELAY_PAUSES] = { "relay_pauses", false, "times a leg was not read because its peer was slow" },
-	[METRIC_POOL_REJECTED] = { "pool_rejected", false, "jobs refused because the worker queue was full" },
+	[METRIC_POOL_REJECTED] = { "pool_rejected", false, "jobs refused because their worker queue was full" },
 };
 
 struct plugin_counter {

@@ -1,7 +1,8 @@
-/* Workers take tasks from one queue, oldest first. Tasks of a serial key form a chain of their own: the first of them
- * stands in the queue, the others wait in the chain, and a worker that has finished one puts the next at the queue's
- * end. So a key never holds more than one worker, and a slow key does not hold up the others. Chains live in a small
- * hash table while they have tasks. A waiting task counts against the limit wherever it waits. */
+/* The workers of a lane take tasks from its queue, oldest first. Tasks of a serial key form a chain of their own: the
+ * first of them stands in its lane's queue, the others wait in the chain, and a worker that has finished one puts the
+ * next at the end of that one's lane. So a key never holds more than one worker, and a slow key does not hold up the
+ * others. Chains live in a small hash table while they have tasks. A waiting task counts against its lane's limit
+ * wherever it waits. */
 #include "server/pool.h"
 
 #include "base/limits.h"
@@ -26,16 +27,23 @@ struct chain {
 	struct list waiting;
 };
 
-struct pool {
-	pthread_mutex_t lock;
+struct lane {
+	struct pool *pool;
 	pthread_cond_t work;
 	struct list queue;
-	struct list chains[CHAIN_BUCKETS];
-	size_t queued, limit;
-	bool stopping;
-	struct reactors *reactors;
+	size_t queued;
 	pthread_t threads[LIMIT_WORKERS];
 	size_t thread_count;
+};
+
+struct pool {
+	pthread_mutex_t lock;
+	struct lane lanes[POOL_LANES];
+	struct list chains[CHAIN_BUCKETS];
+	size_t limit;
+	size_t unfinished; /* tasks that wait or run */
+	bool stopping;
+	struct reactors *reactors;
 };
 
 static void task_finish(struct pool *pool, struct task *t)
@@ -46,7 +54,15 @@ static void task_finish(struct pool *pool, struct task *t)
 	free(t);
 }
 
-/* Lock held. Lets the chain's next task into the queue, or ends the chain. */
+/* Lock held. */
+static void enqueue(struct pool *pool, struct list *node)
+{
+	struct lane *lane = &pool->lanes[LIST_ENTRY(node, struct task, node)->job.lane];
+	list_append(&lane->queue, node);
+	pthread_cond_signal(&lane->work);
+}
+
+/* Lock held. Lets the chain's next task into its queue, or ends the chain. */
 static void chain_advance(struct pool *pool, struct chain *c)
 {
 	if (list_empty(&c->waiting)) {
@@ -56,33 +72,59 @@ static void chain_advance(struct pool *pool, struct chain *c)
 	}
 	struct list *next = c->waiting.next;
 	list_remove(next);
-	list_append(&pool->queue, next);
-	pthread_cond_signal(&pool->work);
+	enqueue(pool, next);
+}
+
+/* Lock held. */
+static void wake_all(struct pool *pool)
+{
+	for (size_t i = 0; i < POOL_LANES; i++)
+		pthread_cond_broadcast(&pool->lanes[i].work);
+}
+
+/* Lock held; gives it up while the task runs. */
+static void work_off(struct lane *lane, struct task *t)
+{
+	struct pool *pool = lane->pool;
+	struct chain *chain = t->chain;
+	list_remove(&t->node);
+	lane->queued--;
+	pthread_mutex_unlock(&pool->lock);
+	t->job.run_blocking(t->job.arg);
+	task_finish(pool, t);
+	pthread_mutex_lock(&pool->lock);
+	if (chain)
+		chain_advance(pool, chain);
+	/* Until the last task is finished a chain may still bring work to any lane. */
+	if (--pool->unfinished == 0 && pool->stopping)
+		wake_all(pool);
 }
 
 static void *worker_main(void *arg)
 {
-	struct pool *pool = arg;
+	struct lane *lane = arg;
+	struct pool *pool = lane->pool;
 	pthread_mutex_lock(&pool->lock);
 	for (;;) {
-		while (list_empty(&pool->queue) && !pool->stopping)
-			pthread_cond_wait(&pool->work, &pool->lock);
-		if (list_empty(&pool->queue))
+		while (list_empty(&lane->queue) && !(pool->stopping && pool->unfinished == 0))
+			pthread_cond_wait(&lane->work, &pool->lock);
+		if (list_empty(&lane->queue))
 			break;
-		struct task *t = LIST_ENTRY(pool->queue.next, struct task, node);
-		struct chain *chain = t->chain;
-		list_remove(&t->node);
-		pool->queued--;
-		pthread_mutex_unlock(&pool->lock);
-		t->job.run_blocking(t->job.arg);
-		task_finish(pool, t);
-		pthread_mutex_lock(&pool->lock);
-		if (chain)
-			chain_advance(pool, chain);
+		work_off(lane, LIST_ENTRY(lane->queue.next, struct task, node));
 	}
-	/* A chain's next task may have come while the others already left; its own worker sees to it. */
 	pthread_mutex_unlock(&pool->lock);
 	return NULL;
+}
+
+static int lane_start(struct lane *lane, size_t workers, struct err *e)
+{
+	while (lane->thread_count < workers) {
+		int rc = pthread_create(&lane->threads[lane->thread_count], NULL, worker_main, lane);
+		if (rc != 0)
+			return err_set_errno(e, ERR_UNAVAILABLE, rc, "worker thread");
+		lane->thread_count++;
+	}
+	return 0;
 }
 
 int pool_start(size_t workers, size_t queue_limit, struct reactors *reactors, struct pool **out_pool, struct err *e)
@@ -94,22 +136,23 @@ int pool_start(size_t workers, size_t queue_limit, struct reactors *reactors, st
 	if (!pool)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	pthread_mutex_init(&pool->lock, NULL);
-	pthread_cond_init(&pool->work, NULL);
-	list_init(&pool->queue);
 	for (size_t i = 0; i < CHAIN_BUCKETS; i++)
 		list_init(&pool->chains[i]);
 	pool->limit = queue_limit;
 	pool->reactors = reactors;
-	for (size_t i = 0; i < workers; i++) {
-		int rc = pthread_create(&pool->threads[i], NULL, worker_main, pool);
-		if (rc != 0) {
-			pool_stop(&pool);
-			return err_set_errno(e, ERR_UNAVAILABLE, rc, "worker thread");
-		}
-		pool->thread_count++;
+	for (size_t i = 0; i < POOL_LANES; i++) {
+		pool->lanes[i].pool = pool;
+		pthread_cond_init(&pool->lanes[i].work, NULL);
+		list_init(&pool->lanes[i].queue);
 	}
-	*out_pool = pool;
-	return 0;
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && i < POOL_LANES; i++)
+		rc = lane_start(&pool->lanes[i], workers, e);
+	if (rc != 0)
+		pool_stop(&pool);
+	else
+		*out_pool = pool;
+	return rc;
 }
 
 void pool_stop(struct pool **out_pool)
@@ -120,11 +163,13 @@ void pool_stop(struct pool **out_pool)
 	*out_pool = NULL;
 	pthread_mutex_lock(&pool->lock);
 	pool->stopping = true;
-	pthread_cond_broadcast(&pool->work);
+	wake_all(pool);
 	pthread_mutex_unlock(&pool->lock);
-	for (size_t i = 0; i < pool->thread_count; i++)
-		pthread_join(pool->threads[i], NULL);
-	pthread_cond_destroy(&pool->work);
+	for (size_t i = 0; i < POOL_LANES; i++) {
+		for (size_t k = 0; k < pool->lanes[i].thread_count; k++)
+			pthread_join(pool->lanes[i].threads[k], NULL);
+		pthread_cond_destroy(&pool->lanes[i].work);
+	}
 	pthread_mutex_destroy(&pool->lock);
 	free(pool);
 }
@@ -152,6 +197,7 @@ static struct chain *chain_of(struct pool *pool, uint64_t key, bool *out_fresh)
 
 static int submit(struct pool *pool, bool serial, uint64_t key, const struct pool_job *job)
 {
+	struct lane *lane = &pool->lanes[job->lane];
 	struct task *t = calloc(1, sizeof *t);
 	int rc = ERR_LIMIT;
 	if (!t)
@@ -159,14 +205,16 @@ static int submit(struct pool *pool, bool serial, uint64_t key, const struct poo
 	t->job = *job;
 	list_init(&t->node);
 	pthread_mutex_lock(&pool->lock);
-	if (pool->queued < pool->limit || job->must) {
+	if (lane->queued < pool->limit || job->must) {
 		bool fresh = true;
 		t->chain = serial ? chain_of(pool, key, &fresh) : NULL;
 		if (!serial || t->chain) {
-			list_append(fresh ? &pool->queue : &t->chain->waiting, &t->node);
-			pool->queued++;
 			if (fresh)
-				pthread_cond_signal(&pool->work);
+				enqueue(pool, &t->node);
+			else
+				list_append(&t->chain->waiting, &t->node);
+			lane->queued++;
+			pool->unfinished++;
 			rc = 0;
 		}
 	}
@@ -188,8 +236,10 @@ int pool_submit_serial_anythread(struct pool *pool, uint64_t key, const struct p
 
 size_t pool_queued_anythread(struct pool *pool)
 {
+	size_t n = 0;
 	pthread_mutex_lock(&pool->lock);
-	size_t n = pool->queued;
+	for (size_t i = 0; i < POOL_LANES; i++)
+		n += pool->lanes[i].queued;
 	pthread_mutex_unlock(&pool->lock);
 	return n;
 }

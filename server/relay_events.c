@@ -1,6 +1,7 @@
 #include "server/relay_events.h"
 
 #include "base/limits.h"
+#include "base/text.h"
 #include "server/pool.h"
 #include "server/server.h"
 #include "server/sessions.h"
@@ -54,8 +55,10 @@ static void submit(const struct event *what, const char *session, const char *te
 		abort(); /* a lost event would leave a session's record wrong for good */
 	*v = *what;
 	snprintf(v->session, sizeof v->session, "%s", session);
-	snprintf(v->text, sizeof v->text, "%s", text ? text : "");
-	struct pool_job job = { .run_blocking = run, .done = free, .arg = v, .reactor = -1, .must = true };
+	text_print(v->text, sizeof v->text, "%s", text ? text : "");
+	struct pool_job job = {
+		.run_blocking = run, .done = free, .arg = v, .reactor = -1, .lane = POOL_EVENTS, .must = true
+	};
 	if (pool_submit_serial_anythread(v->server->pool, relay_events_key(session), &job) != 0)
 		abort();
 }

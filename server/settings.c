@@ -29,7 +29,7 @@ const struct conf_row settings_rows[] = {
 	{ "reactors", CONF_INT, AT(reactors), 0, "0", 0, LIMIT_REACTORS, NULL,
 	  "threads that move bytes; 0: one a core" },
 	{ "workers", CONF_INT, AT(workers), 0, "4", 1, LIMIT_WORKERS, NULL,
-	  "threads for what may block: plugin calls and the requests around them" },
+	  "threads for what may block; so many each for API calls, for attaches, and for what legs and agents say" },
 	{ "tls.certificate", CONF_PATH, AT(tls_certificate), CONF_REQUIRED | CONF_RELOAD, NULL, 0, 4000, NULL,
 	  "PEM file: the server's certificate, then its chain; read again on SIGHUP" },
 	{ "tls.key", CONF_PATH, AT(tls_key), CONF_REQUIRED | CONF_RELOAD, NULL, 0, 4000, NULL,

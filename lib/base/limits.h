@@ -51,7 +51,8 @@
 /* server */
 #define LIMIT_REACTORS 64u
 #define LIMIT_WORKERS 64u
-#define LIMIT_POOL_QUEUE 1024u           /* jobs waiting for a worker; then 503 with Retry-After */
+#define LIMIT_POOL_QUEUE 1024u           /* jobs of a lane waiting for a worker; then 503 with Retry-After */
+#define LIMIT_WORK_MS 12000              /* for an answer or the judgement of a leg: our clients give up after 15 s */
 #define LIMIT_STORE_KEY 256u             /* bytes of a document key */
 #define LIMIT_STORE_VALUE (1024u * 1024) /* bytes of a document */
 #define LIMIT_STORE_INDEXES 8u           /* index entries a document */

@@ -84,6 +84,7 @@ int main(int argc, char **argv)
 	log_init("io_server", LOG_LEVEL_DEBUG, LOG_FORMAT_LOGFMT);
 	http_times.header_ms = option(argc, argv, "header_ms", http_times.header_ms);
 	http_times.body_ms = option(argc, argv, "body_ms", http_times.body_ms);
+	http_times.work_ms = option(argc, argv, "work_ms", http_times.work_ms);
 	if (argc < 2 || chdir(argv[1]) != 0 ||
 	    dev_certificate_make("ca.pem", settings.tls_certificate, settings.tls_key, &e) != 0 ||
 	    reactors_new(&server, (size_t)option(argc, argv, "reactors", 2), &server.reactors, &e) != 0 ||

@@ -1,5 +1,6 @@
 /* Answers by the request's own words: GET /sleep?ms=300 sleeps, /hold waits for hold_end, a leg's token "client" or
- * "target" is its role, a token "refuse-4404" is refused with that code, an agent's assertion is its target's name. */
+ * "target" is its role, "hold-client" is judged after hold_end, a token "refuse-4404" is refused with that code, an
+ * agent's assertion is its target's name. */
 #include "io_stubs.h"
 
 #include "base/log.h"
@@ -102,6 +103,12 @@ static void echo(const struct api_request *q, struct api_response *out)
 	json_decref(json);
 }
 
+enum pool_lane api_lane(const char *method, const char *path, bool proof)
+{
+	(void)method, (void)proof;
+	return strcmp(path, "/healthz") == 0 ? POOL_EVENTS : POOL_CALLS;
+}
+
 void api_handle_blocking(struct server *server, const struct api_request *request, struct api_response *out)
 {
 	(void)server;
@@ -133,6 +140,11 @@ void sessions_attach_blocking(struct server *server, const struct attach_request
 	*out = (struct attach_decision){ 0 };
 	if (text_starts(token, "slow-")) {
 		sleep_ms(300);
+		token += 5;
+	}
+	if (text_starts(token, "hold-")) {
+		say("judging");
+		hold();
 		token += 5;
 	}
 	if (text_starts(token, "refuse-")) {

@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 
-from harness import LIMIT, Server, answer, closed, main, patiently, run
+from harness import LIMIT, Server, answer, closed, main, pair, patiently, run
 
 
 # ---- HTTP ----
@@ -117,6 +117,47 @@ def test_http_busy():
                 assert code == 503 and json.loads(body)["code"] == "busy" and "Retry-After: 1" in head, head
         s.tell("release")
         assert answer(a)[0] == 200 and answer(b)[0] == 200
+
+
+def test_http_late_answer():
+    """A job that does not end is answered for, and its own answer goes nowhere."""
+    with Server(work_ms=300, workers=1) as s:
+        with s.raw() as a, s.raw() as b:
+            a.sendall(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+            s.wait_line("working")
+            b.sendall(b"POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+            for c in (a, b):
+                code, body, head = answer(c)
+                assert code == 503 and json.loads(body)["code"] == "busy" and "Retry-After: 1" in head, head
+        s.tell("release")
+        while s.ask("queued", "queued") != "queued 0":
+            time.sleep(0.01)
+
+
+async def case_lanes(s):
+    with s.raw() as calls, s.raw() as health:
+        calls.sendall(b"GET /hold HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await s.line("working")
+        c, t = await pair(s)  # calls are held; attaches are not
+        await s.leg("s-2", "hold-client")
+        await s.line("judging")
+        # Both are held; what legs and agents say is worked off all the same, and health is told.
+        async with s.agent("web-1") as a:
+            await a.send("m1")
+            assert await asyncio.wait_for(a.recv(), LIMIT) == "m1"
+        await c.close()
+        await s.line("detached s-1 client")
+        health.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert answer(health)[0] == 200
+        s.tell("release")
+        assert answer(calls)[0] == 200
+        await s.line("attached s-2 client")
+        await t.close()
+
+
+def test_lanes_hold_up_no_other():
+    with Server(workers=1) as s:
+        run(case_lanes(s))
 
 
 def test_http_works_in_silence():

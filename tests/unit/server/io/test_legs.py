@@ -160,6 +160,23 @@ async def case_refused(s):
     assert "client=0" in s.ask("info s-3", "info")
 
 
+async def case_judged_late(s):
+    ws = await s.leg("s-1", "hold-client")
+    m = await text(ws)
+    assert m["type"] == "closing" and m["code"] == 4503 and m["retry"], m
+    assert (await closed(ws))[0] == 4503
+    s.tell("release")
+    await s.line("attach s-1")
+    while s.ask("connections", "connections") != "connections 0":
+        await asyncio.sleep(0.02)
+    assert "client=0" in s.ask("info s-1", "info")
+
+
+def test_judged_late():
+    with Server(work_ms=300) as s:
+        asyncio.run(case_judged_late(s))
+
+
 async def case_notice(s):
     """Each foreseen end is told once to a leg, again when it has moved, and to the client alone."""
     c, t = await pair(s)

@@ -143,12 +143,60 @@ static void test_a_slow_key_holds_up_no_other(void **state)
 	assert_int_equal(dones, 20);
 }
 
+static void test_a_lane_holds_up_no_other(void **state)
+{
+	(void)state;
+	struct pool *pool = start(1, 1);
+	struct pool_job hold = { .run_blocking = wait_gate, .done = count_done, .reactor = -1, .lane = POOL_CALLS };
+	struct pool_job call = { .run_blocking = count_run, .done = count_done, .reactor = -1, .lane = POOL_CALLS };
+	struct pool_job event = { .run_blocking = count_run, .done = count_done, .reactor = -1, .lane = POOL_EVENTS };
+	assert_int_equal(pool_submit_anythread(pool, &hold), 0);
+	gate_wait_entered(1);
+	assert_int_equal(pool_submit_anythread(pool, &call), 0);
+	assert_int_equal(pool_submit_anythread(pool, &call), ERR_LIMIT);
+	/* The calls' worker and queue are taken. */
+	for (int i = 1; i <= 10; i++) {
+		assert_int_equal(pool_submit_anythread(pool, &event), 0);
+		while (runs < i)
+			sched_yield();
+	}
+	gate_set(true);
+	pool_stop(&pool);
+	assert_int_equal(dones, 12);
+}
+
+/* Also those that come to a lane when its workers have nothing left to do. */
+static void test_a_key_keeps_its_order_across_lanes(void **state)
+{
+	(void)state;
+	struct pool *pool = start(2, JOBS + 1);
+	struct pool_job hold = { .run_blocking = wait_gate, .done = count_done, .reactor = -1, .lane = POOL_CALLS };
+	assert_int_equal(pool_submit_serial_anythread(pool, 42, &hold), 0);
+	for (int i = 0; i < JOBS; i++) {
+		struct pool_job job = { .run_blocking = serial_run,
+					.done = count_done,
+					.arg = (void *)(intptr_t)i,
+					.reactor = -1,
+					.lane = i % 3 ? POOL_EVENTS : POOL_ATTACHES };
+		assert_int_equal(pool_submit_serial_anythread(pool, 42, &job), 0);
+	}
+	gate_wait_entered(1);
+	gate_set(true);
+	pool_stop(&pool);
+	assert_int_equal(dones, JOBS + 1);
+	assert_int_equal(overlaps, 0);
+	for (int i = 0; i < JOBS; i++)
+		assert_int_equal(order[i], i);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_full_queue_refuses),
 		cmocka_unit_test(test_serial_jobs_keep_their_order),
 		cmocka_unit_test(test_a_slow_key_holds_up_no_other),
+		cmocka_unit_test(test_a_lane_holds_up_no_other),
+		cmocka_unit_test(test_a_key_keeps_its_order_across_lanes),
 	};
 	return RUN_CASES(tests);
 }
