@@ -78,6 +78,12 @@ void auth_close(struct auth_chain **chain)
 	*chain = NULL;
 }
 
+void auth_limit_calls(struct auth_chain *chain, size_t calls)
+{
+	for (size_t i = 0; i < chain->n; i++)
+		plugin_limit_calls(chain->at[i].plugin, (unsigned)calls);
+}
+
 int auth_reload(struct auth_chain *chain, struct err *e)
 {
 	int rc = 0;

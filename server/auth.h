@@ -25,6 +25,8 @@ void identity_free(struct identity *id);
 int auth_open(const char *plugin_dir, const struct conf_sections *sections, struct metrics *metrics,
 	      struct auth_chain **out_chain, struct err *e);
 void auth_close(struct auth_chain **chain);
+/* How many calls one provider may be at, at once. Before the first call. */
+void auth_limit_calls(struct auth_chain *chain, size_t calls);
 int auth_reload(struct auth_chain *chain, struct err *e); /* all are tried; the first failure is told */
 /* 0; ERR_DENIED (nobody recognised it, or it is wrong; words in e); ERR_UNAVAILABLE. */
 int auth_verify_blocking(struct auth_chain *chain, const struct api_request *request, struct identity *out,

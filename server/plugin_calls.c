@@ -10,13 +10,16 @@
 #include <string.h>
 #include <time.h>
 
-int plugin_turn_take(struct plugin *p, int64_t deadline_ms)
+/* Lock held. deadline_ms 0: for ever. */
+static void wait_moved(struct plugin *p, int64_t deadline_ms)
 {
-	if (p->desc.threads == TUNNEL_THREADS_PARALLEL)
-		return 0;
+	if (!deadline_ms) {
+		pthread_cond_wait(&p->moved, &p->lock);
+		return;
+	}
 	struct timespec until;
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	int64_t left = deadline_ms ? deadline_ms - clock_mono_ms() : 0;
+	int64_t left = deadline_ms - clock_mono_ms();
 	left = left < 0 ? 0 : left;
 	until.tv_sec += left / 1000;
 	until.tv_nsec += left % 1000 * 1000000;
@@ -24,11 +27,21 @@ int plugin_turn_take(struct plugin *p, int64_t deadline_ms)
 		until.tv_sec++;
 		until.tv_nsec -= 1000000000;
 	}
-	int rc = 0;
+	pthread_cond_timedwait(&p->moved, &p->lock, &until);
+}
+
+static bool is_over(int64_t deadline_ms)
+{
+	return deadline_ms && clock_mono_ms() >= deadline_ms;
+}
+
+int plugin_turn_take(struct plugin *p, int64_t deadline_ms)
+{
+	if (p->desc.threads == TUNNEL_THREADS_PARALLEL)
+		return 0;
 	pthread_mutex_lock(&p->lock);
-	while (p->turn_taken && rc == 0)
-		rc = deadline_ms ? pthread_cond_timedwait(&p->turn_free, &p->lock, &until)
-				 : pthread_cond_wait(&p->turn_free, &p->lock);
+	while (p->turn_taken && !is_over(deadline_ms))
+		wait_moved(p, deadline_ms);
 	bool mine = !p->turn_taken;
 	if (mine)
 		p->turn_taken = true;
@@ -42,7 +55,48 @@ void plugin_turn_give(struct plugin *p)
 		return;
 	pthread_mutex_lock(&p->lock);
 	p->turn_taken = false;
-	pthread_cond_signal(&p->turn_free);
+	pthread_cond_broadcast(&p->moved);
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* ---- places: a plugin that hangs does not get every worker ---- */
+
+#define PATIENCE_MS 2000 /* with a plugin of which all places are taken; none came free for so long: it hangs */
+
+void plugin_limit_calls(struct plugin *p, unsigned places)
+{
+	p->places = places;
+}
+
+/* A place free soon is waited for, so that a plugin which is merely busy refuses nobody. */
+static int place_take(struct plugin *p, int64_t deadline_ms)
+{
+	if (!p->places)
+		return 0;
+	pthread_mutex_lock(&p->lock);
+	while (p->calls >= p->places) {
+		int64_t until_ms = p->moved_ms + PATIENCE_MS;
+		if (is_over(until_ms) || is_over(deadline_ms))
+			break;
+		wait_moved(p, deadline_ms && deadline_ms < until_ms ? deadline_ms : until_ms);
+	}
+	bool mine = p->calls < p->places;
+	if (mine && p->calls++ == 0)
+		p->moved_ms = clock_mono_ms();
+	pthread_mutex_unlock(&p->lock);
+	return mine ? 0 : TUNNEL_UNAVAILABLE;
+}
+
+/* moved: a call came back, rather than gave up waiting for its turn. */
+static void place_give(struct plugin *p, bool moved)
+{
+	if (!p->places)
+		return;
+	pthread_mutex_lock(&p->lock);
+	p->calls--;
+	if (moved)
+		p->moved_ms = clock_mono_ms();
+	pthread_cond_broadcast(&p->moved);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -73,9 +127,17 @@ static int gate_enter(struct gate *g, struct plugin *p, const struct tunnel_call
 		g->call.err_len = sizeof g->scratch;
 	}
 	g->call.err[0] = '\0';
-	bool late = g->call.deadline_ms && clock_mono_ms() >= g->call.deadline_ms;
-	if (late || plugin_turn_take(p, g->call.deadline_ms) != 0) {
-		say(g, late ? "the deadline had passed before the call" : "the deadline passed in the queue");
+	if (is_over(g->call.deadline_ms)) {
+		say(g, "the deadline had passed before the call");
+		return TUNNEL_TIMEOUT;
+	}
+	if (place_take(p, g->call.deadline_ms) != 0) {
+		say(g, "busy: as many calls as it may have are at it, and none comes back");
+		return TUNNEL_UNAVAILABLE;
+	}
+	if (plugin_turn_take(p, g->call.deadline_ms) != 0) {
+		place_give(p, false);
+		say(g, "the deadline passed in the queue");
 		return TUNNEL_TIMEOUT;
 	}
 	return 0;
@@ -98,6 +160,7 @@ static void tidy(char *text, size_t size)
 static int gate_leave(struct gate *g, int rc, unsigned nos)
 {
 	plugin_turn_give(g->p);
+	place_give(g->p, true);
 	tidy(g->call.err, g->call.err_len);
 	bool known = rc == TUNNEL_OK || (rc < 0 && rc >= TUNNEL_INTERNAL) ||
 		     (rc > 0 && rc <= TUNNEL_NOT_MINE && (nos & NO(rc)));

@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#define RELOAD_TURN_MS 5000 /* for a call's deadline to pass */
+
 static void host_log(void *ctx, enum tunnel_log_level level, const char *text)
 {
 	const struct plugin *p = ctx;
@@ -145,7 +147,10 @@ int plugin_reload(struct plugin *p, struct err *e)
 	if (!p->desc.reload)
 		return 0;
 	char why[200] = "";
-	plugin_turn_take(p, 0);
+	if (plugin_turn_take(p, clock_mono_ms() + RELOAD_TURN_MS) != 0)
+		return err_set(e, ERR_TIMEOUT,
+			       "plugin %s: reload: its turn did not come within %d s, because a call has not come back",
+			       p->name, RELOAD_TURN_MS / 1000);
 	int rc = p->desc.reload(p->instance, why, sizeof why);
 	plugin_turn_give(p);
 	why[sizeof why - 1] = '\0';

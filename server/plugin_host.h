@@ -23,7 +23,12 @@ int plugin_open(const char *plugin_dir, const struct conf_section *section, enum
 int plugin_check(const char *plugin_dir, const struct conf_section *section, enum tunnel_kind kind, struct err *e);
 void plugin_close(struct plugin **plugin);
 const char *plugin_name(const struct plugin *p);
-int plugin_reload(struct plugin *p, struct err *e); /* 0 when it has no reload */
+/* 0 when it has no reload. Waits some seconds for its turn: ERR_TIMEOUT. */
+int plugin_reload(struct plugin *p, struct err *e);
+/* So many calls may be at it at once (0, as at first: any number). One more waits for a moment, and is UNAVAILABLE when
+ * none of them comes back: fewer than the workers of a lane, and a plugin that hangs leaves work for other plugins.
+ * Before its first call. */
+void plugin_limit_calls(struct plugin *p, unsigned places);
 /* --describe-plugin: name, version, kind, ABI, option table. */
 int plugin_describe(const char *plugin_dir, const char *name, FILE *to, struct err *e);
 /* Is that option of a section declared SECRET? For --print-config; true when the plugin cannot be asked. */

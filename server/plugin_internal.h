@@ -19,11 +19,13 @@ struct plugin {
 	struct metrics *metrics;
 	void *instance;
 	bool is_open;
-	/* The turn of a SERIAL instance: a flag with a condition instead of a plain mutex, so that waiting for it can
-	 * end at the call's deadline. */
+	/* The turn of a SERIAL instance, and the places of any: a flag and a count with a condition instead of a plain
+	 * mutex, so that waiting for them can end at the call's deadline. */
 	pthread_mutex_t lock;
-	pthread_cond_t turn_free;
+	pthread_cond_t moved; /* a call has come back, or given up */
 	bool turn_taken;
+	unsigned places, calls; /* places 0: any number; calls: at it, or waiting for their turn */
+	int64_t moved_ms;       /* when a call last came back, or the first began */
 };
 
 #define PLUGIN_ANY_KIND ((enum tunnel_kind)0)

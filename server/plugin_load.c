@@ -232,7 +232,7 @@ int plugin_load(const char *plugin_dir, const char *name, const char *where, enu
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->turn_free, &attr);
+	pthread_cond_init(&p->moved, &attr);
 	pthread_condattr_destroy(&attr);
 	pthread_mutex_init(&p->lock, NULL);
 
@@ -265,7 +265,7 @@ void plugin_unload(struct plugin **plugin)
 	if (p->library && !p->is_open)
 		dlclose(p->library);
 	pthread_mutex_destroy(&p->lock);
-	pthread_cond_destroy(&p->turn_free);
+	pthread_cond_destroy(&p->moved);
 	free(p->file);
 	free(p);
 	*plugin = NULL;

@@ -117,6 +117,8 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 	    (rc = sessions_new(v, &v->sessions, e)) != 0 || (rc = control_new(v, &v->control, e)) != 0 ||
 	    (rc = sessions_start(v->sessions, e)) != 0 || (rc = events_open_blocking(v, events, e)) != 0)
 		return rc;
+	/* One provider that hangs leaves a worker of each lane for what the others are asked. */
+	auth_limit_calls(v->auth, s->workers > 1 ? (size_t)s->workers - 1 : 1);
 	return reactors_start(v->reactors, e);
 }
 
@@ -184,7 +186,66 @@ static void reload(struct server *v, const char *config_path)
 		log_info("reloaded");
 	else
 		log_warn("reloaded in part");
-	notify("READY=1");
+	if (!atomic_load(&v->draining))
+		notify("READY=1");
+}
+
+/* A plugin may take its time over it, so it has a thread of its own beside the one that reads the signals. What is
+ * asked for meanwhile is one more reload afterwards. */
+struct reloader {
+	struct server *server;
+	const char *config_path;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool wanted, ending, running;
+	pthread_t thread;
+};
+
+static void *reloader_main(void *arg)
+{
+	struct reloader *r = arg;
+	pthread_mutex_lock(&r->lock);
+	while (!r->ending) {
+		if (!r->wanted) {
+			pthread_cond_wait(&r->changed, &r->lock);
+			continue;
+		}
+		r->wanted = false;
+		pthread_mutex_unlock(&r->lock);
+		reload(r->server, r->config_path);
+		pthread_mutex_lock(&r->lock);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return NULL;
+}
+
+static int reloader_start(struct reloader *r, struct server *v, const char *config_path, struct err *e)
+{
+	*r = (struct reloader){ .server = v, .config_path = config_path };
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->changed, NULL);
+	int rc = pthread_create(&r->thread, NULL, reloader_main, r);
+	r->running = rc == 0;
+	return rc == 0 ? 0 : err_set_errno(e, ERR_UNAVAILABLE, rc, "thread for reloading");
+}
+
+static void reloader_tell(struct reloader *r, bool *what)
+{
+	pthread_mutex_lock(&r->lock);
+	*what = true;
+	pthread_cond_signal(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* Waits for the reload that is under way. */
+static void reloader_end(struct reloader *r)
+{
+	if (!r->running)
+		return;
+	reloader_tell(r, &r->ending);
+	pthread_join(r->thread, NULL);
+	pthread_cond_destroy(&r->changed);
+	pthread_mutex_destroy(&r->lock);
 }
 
 /* ---- the stop has a bound ---- */
@@ -255,7 +316,7 @@ static void drain(struct server *v)
 }
 
 /* Returns on SIGTERM or SIGINT. */
-static void serve(struct server *v, const char *config_path, int signal_fd)
+static void serve(struct reloader *reloader, int signal_fd)
 {
 	for (;;) {
 		struct signalfd_siginfo info;
@@ -264,7 +325,7 @@ static void serve(struct server *v, const char *config_path, int signal_fd)
 			continue;
 		if (n != (ssize_t)sizeof info || info.ssi_signo != SIGHUP)
 			return;
-		reload(v, config_path);
+		reloader_tell(reloader, &reloader->wanted);
 	}
 }
 
@@ -293,6 +354,7 @@ int run_server(struct settings *settings, const char *config_path, const char *d
 {
 	struct server v = { .settings = settings, .node = settings->node, .metrics = metrics_new() };
 	struct events *events = NULL;
+	struct reloader reloader = { .running = false };
 	struct watch watch = { .done_fd = -1 };
 	sigset_t set;
 	signal_set(&set);
@@ -302,15 +364,18 @@ int run_server(struct settings *settings, const char *config_path, const char *d
 	if (rc == 0 && dev_dir)
 		rc = dev_announce(dev_dir, settings->listen, reactors_port(v.reactors), v.public_url, e);
 	if (rc == 0)
+		rc = reloader_start(&reloader, &v, config_path, e);
+	if (rc == 0)
 		rc = announce(&v, e);
 	if (rc == 0) {
-		serve(&v, config_path, signal_fd);
+		serve(&reloader, signal_fd);
 		log_info("stopping");
 		if (settings->ready_file[0])
 			unlink(settings->ready_file);
 		watch_start(&watch, signal_fd, settings->drain_ms);
 		drain(&v);
 	}
+	reloader_end(&reloader);
 	stop(&v, &events);
 	watch_end(&watch);
 	if (signal_fd >= 0)

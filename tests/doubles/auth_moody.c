@@ -1,17 +1,20 @@
-/* An auth plugin whose manners are options: slow, failing every n-th call, answering what no contract knows. Its option
- * table has a row of every type, and the claims it gives tell the values it got. SERIAL: it notices calls that overlap.
+/* An auth plugin whose manners are options: slow, hanging, failing every n-th call, answering what no contract knows.
+ * Its option table has a row of every type, and the claims it gives tell the values it got. SERIAL: it notices calls
+ * that overlap.
  */
 #include "double.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 struct moody {
 	const struct tunnel_host *host;
 	int answer, fail_every, calls;
 	long delay_ms;
 	int bad_text;
+	char hold[256];
 	atomic_int inside;
 	int overlaps;
 	char echo[4096];
@@ -25,6 +28,8 @@ static const struct tunnel_option_spec options[] = {
 	ROW("answer", TUNNEL_OPTION_INT, .def = "0", .min = -1000, .max = 1000, .help = "what verify answers"),
 	ROW("fail_every", TUNNEL_OPTION_INT, .def = "0", .max = 100, .help = "each n-th call is unavailable"),
 	ROW("delay", TUNNEL_OPTION_DURATION, .def = "0ms", .max = 60000, .help = "how long a call takes"),
+	ROW("hold", TUNNEL_OPTION_PATH,
+	    .help = "a call does not come back while this file is there; it makes FILE.held"),
 	ROW("bad_text", TUNNEL_OPTION_BOOL, .def = "false", .help = "texts that do not end"),
 	ROW("text", TUNNEL_OPTION_STRING, .min = 2, .max = 8, .help = "a short text"),
 	ROW("bytes", TUNNEL_OPTION_SIZE, .min = 1, .max = 1048576, .help = "a size"),
@@ -55,6 +60,8 @@ static int moody_open(const struct tunnel_host *host, const struct tunnel_option
 			m->fail_every = atoi(o[i].value);
 		else if (strcmp(o[i].key, "delay") == 0)
 			m->delay_ms = atol(o[i].value);
+		else if (strcmp(o[i].key, "hold") == 0)
+			snprintf(m->hold, sizeof m->hold, "%s", o[i].value);
 		else if (strcmp(o[i].key, "bad_text") == 0)
 			m->bad_text = strcmp(o[i].value, "true") == 0;
 	}
@@ -65,6 +72,18 @@ static int moody_open(const struct tunnel_host *host, const struct tunnel_option
 	return TUNNEL_OK;
 }
 
+static void hold(const char *file)
+{
+	char held[300];
+	snprintf(held, sizeof held, "%s.held", file);
+	FILE *f = *file && access(file, F_OK) == 0 ? fopen(held, "w") : NULL;
+	if (!f)
+		return;
+	fclose(f);
+	while (access(file, F_OK) == 0)
+		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+}
+
 static int moody_verify(void *instance, const struct tunnel_call *call, const struct tunnel_auth_request *request,
 			struct tunnel_identity *out)
 {
@@ -73,6 +92,7 @@ static int moody_verify(void *instance, const struct tunnel_call *call, const st
 	if (atomic_fetch_add(&m->inside, 1) != 0)
 		m->overlaps++;
 	m->calls++;
+	hold(m->hold);
 	if (m->delay_ms)
 		nanosleep(&(struct timespec){ m->delay_ms / 1000, m->delay_ms % 1000 * 1000000 }, NULL);
 	int rc = m->fail_every && m->calls % m->fail_every == 0 ? TUNNEL_UNAVAILABLE : m->answer;

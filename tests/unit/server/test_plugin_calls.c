@@ -2,11 +2,13 @@
 
 #include "base/clock.h"
 #include "server/metrics.h"
+#include "server/plugin_internal.h"
 #include "server/store.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
+#include <unistd.h>
 
 static struct plugin *moody(struct metrics *m, const char *const *lines)
 {
@@ -152,6 +154,87 @@ static void test_deadline_ends_the_wait_for_a_turn(void **state)
 	plugin_close(&p);
 }
 
+/* ---- a plugin that hangs ---- */
+
+struct hanging {
+	struct plugin *p;
+	char folder[64], file[80], held[96];
+	pthread_t callers[2]; /* the first is inside, the second waits for its turn */
+};
+
+static void *verify_once(void *arg)
+{
+	char words[128];
+	struct tunnel_identity id;
+	return verify(arg, 0, words, &id) == TUNNEL_OK ? NULL : arg;
+}
+
+static unsigned calls_at(struct plugin *p)
+{
+	pthread_mutex_lock(&p->lock);
+	unsigned n = p->calls;
+	pthread_mutex_unlock(&p->lock);
+	return n;
+}
+
+static struct hanging hang(unsigned places)
+{
+	struct hanging h = { .folder = "/tmp/tunnel-calls-XXXXXX" };
+	char line[100];
+	assert_non_null(mkdtemp(h.folder));
+	snprintf(h.file, sizeof h.file, "%s/hold", h.folder);
+	snprintf(h.held, sizeof h.held, "%s.held", h.file);
+	snprintf(line, sizeof line, "hold=%s", h.file);
+	fclose(fopen(h.file, "w"));
+	h.p = moody(NULL, LINES("needed=1", line));
+	plugin_limit_calls(h.p, places);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(pthread_create(&h.callers[i], NULL, verify_once, h.p), 0);
+		while (i == 0 ? access(h.held, F_OK) != 0 : calls_at(h.p) < 2)
+			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+	return h;
+}
+
+static void hang_end(struct hanging *h)
+{
+	char words[128];
+	struct tunnel_identity id;
+	unlink(h->file);
+	for (size_t i = 0; i < 2; i++) {
+		void *failed = NULL;
+		pthread_join(h->callers[i], &failed);
+		assert_null(failed);
+	}
+	assert_int_equal(verify(h->p, 0, words, &id), TUNNEL_OK);
+	unlink(h->held);
+	rmdir(h->folder);
+	plugin_close(&h->p);
+}
+
+static void test_a_hanging_plugin_gets_no_more_callers_than_it_may_have(void **state)
+{
+	(void)state;
+	char words[128];
+	struct tunnel_identity id;
+	struct hanging h = hang(2);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(verify(h.p, 0, words, &id), TUNNEL_UNAVAILABLE);
+		assert_non_null(strstr(words, "auth-moody: busy"));
+	}
+	hang_end(&h);
+}
+
+static void test_a_reload_does_not_wait_for_ever(void **state)
+{
+	(void)state;
+	struct err e = { 0 };
+	struct hanging h = hang(3);
+	assert_int_equal(plugin_reload(h.p, &e), ERR_TIMEOUT);
+	assert_says(&e, "plugin auth-moody: reload: its turn did not come");
+	hang_end(&h);
+}
+
 static void test_counts_and_reloads(void **state)
 {
 	(void)state;
@@ -229,6 +312,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_fails_every_third_call),
 		cmocka_unit_test(test_serial_calls_never_overlap),
 		cmocka_unit_test(test_deadline_ends_the_wait_for_a_turn),
+		cmocka_unit_test(test_a_hanging_plugin_gets_no_more_callers_than_it_may_have),
+		cmocka_unit_test(test_a_reload_does_not_wait_for_ever),
 		cmocka_unit_test(test_counts_and_reloads),
 		cmocka_unit_test(test_a_lying_store_is_found_out),
 	};

@@ -162,6 +162,38 @@ def test_a_second_signal_ends_it_at_once(folder):
     d.stopped()
 
 
+def test_a_provider_that_hangs_holds_up_no_other(folder):
+    """Its own callers are told so in time; health, a reload and the order to stop do not wait for it."""
+    Dev(folder).stop()
+    plugin = os.path.join(os.path.dirname(os.path.dirname(SERVER)), "tests", "doubles", "plugins", "auth-moody.so")
+    hold = os.path.join(folder, "hold")
+    with open(os.path.join(folder, "dev", "server.conf"), "r+") as f:
+        text = f.read()
+        moody = f'{{ plugin = "{plugin}"; needed = "1"; answer = 4; hold = "{hold}"; }}, '
+        changed = re.sub(r"auth\s*=\s*\(\s*", lambda m: m[0] + moody, text) + "workers = 1;\n"
+        assert moody in changed, text
+        f.seek(0)
+        f.write(changed)
+    open(hold, "w").close()
+    d = Dev(folder)
+    ca = os.path.join(d.state, "ca.pem")
+    junk = [
+        subprocess.Popen(["curl", "-sS", "-m", "60", "--cacert", ca, d.url + "/v1/whoami"], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    while not os.path.exists(hold + ".held"):
+        time.sleep(0.01)
+    assert d.curl("/healthz") and d.curl("/readyz") and d.curl("/nowhere")
+    for p in junk:
+        assert '"busy"' in p.communicate()[0]
+    d.p.send_signal(signal.SIGHUP)
+    d.expect("RELOADING=1")
+    d.p.send_signal(signal.SIGTERM)
+    while (got := d.notify.recv(100).decode()) != "STOPPING=1":
+        assert got == "READY=1", got
+    os.unlink(hold)
+    d.stopped()
+
+
 def test_command_line(folder):
     assert run("--version").stdout.startswith("tunnel-server ")
     assert "--config FILE" in run("--help").stdout
