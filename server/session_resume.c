@@ -201,7 +201,7 @@ static int write_record(struct resume *r, struct session_started *out, struct er
 	r->generation = record_generation(r->doc) + 1;
 	int rc = 0;
 	if (json_object_get(r->doc, "resume_owed")) /* of an earlier one, which could not be written */
-		rc = session_settle_blocking(r->server, r->session, false, e);
+		rc = session_settle_blocking(r->server, r->session, false, NULL, e);
 	if (rc == 0)
 		rc = record_change_blocking(r->server, r->session, change_to_resumed, r, &now, e);
 	if (rc == 0) {
@@ -222,7 +222,7 @@ static int hand_over(struct resume *r, struct err *e)
 	struct sessions *s = r->server->sessions;
 	session_table_change(s->live, r->session, renew_row, &r->generation);
 	relay_renew_anythread(r->server->relay, r->session, r->generation);
-	if (session_settle_blocking(r->server, r->session, true, e))
+	if (session_settle_blocking(r->server, r->session, true, NULL, e))
 		return err_set(e, ERR_UNAVAILABLE, "the resumption could not be recorded, try again");
 	session_table_keep_token(s->live, r->session, r->target_token);
 	/* An agent that has gone in between is offered it when it is back. */

@@ -2,7 +2,10 @@
  * agent and answer.
  *
  * With an idempotency key the session's id is made from the caller and the key, so two requests that race meet at the
- * same record and one of them becomes the repetition; no lock, no second index. */
+ * same record and one of them becomes the repetition; no lock, no second index. A start that failed after its record
+ * was written, or may have been, left one that nobody was told of: the repetition writes over it. That may hit a
+ * request that is still at work, and so the session belongs to whose target_token the record has once nothing is owed
+ * for it any more; only he offers it. */
 #include "server/session_start.h"
 
 #include "base/clock.h"
@@ -28,6 +31,7 @@
 #include <string.h>
 
 #define ID_RANDOM 20 /* characters: 103 bits */
+#define TRIES 3      /* of a start whose record another request with the same key was quicker to write */
 
 struct start {
 	struct server *server;
@@ -42,6 +46,9 @@ struct start {
 	char session[SESSION_ID_TEXT], request_hash[SESSION_TOKEN_HASH];
 	char client_token[SECRET_TOKEN_TEXT], target_token[SECRET_TOKEN_TEXT];
 	json_t *target_doc;
+	uint64_t over;    /* version of the record that is written over; TUNNEL_VERSION_NONE: there is none */
+	bool owes;        /* that one still owes its start to the audit log, which stands behind … */
+	int64_t owed_seq; /* … this */
 };
 
 /* ---- the request ---- */
@@ -325,6 +332,8 @@ static json_t *make_record(const struct start *s, struct err *e)
 	json_object_set_new(doc, "relay_url", json_string(s->server->public_url));
 	json_object_set_new(doc, "grant", session_grant(s->kind, s->login, s->allow, expires_ms));
 	record_owe(s->server, doc);
+	if (s->owes)
+		json_object_set_new(doc, "owed_seq", json_integer(s->owed_seq));
 	return doc;
 }
 
@@ -332,18 +341,21 @@ static json_t *make_record(const struct start *s, struct err *e)
 static int write_start(struct start *s, json_t *doc, struct err *e)
 {
 	struct server *server = s->server;
-	int rc = record_put_blocking(server, doc, TUNNEL_VERSION_NONE, NULL, e);
+	json_auto_t *now = NULL;
+	int rc = record_put_blocking(server, doc, s->over, NULL, e);
 	if (rc)
 		return rc;
-	rc = session_settle_blocking(server, s->session, true, e);
+	/* With a key another request may be paying the same debt. */
+	rc = session_settle_blocking(server, s->session, !s->idempotency_key, &now, e);
+	if (rc == 0 && strcmp(record_text(now, "target_token"), record_text(doc, "target_token")) != 0)
+		return err_set(e, ERR_CONFLICT, "another request with the same idempotency key was quicker");
 	if (rc == 0 && !session_adopt(server->sessions, doc, clock_mono_ms()))
 		rc = err_set(e, ERR_NOMEM, "out of memory");
 	if (rc == 0)
 		session_table_keep_token(server->sessions->live, s->session, s->target_token);
 	if (rc) {
 		struct err why;
-		sessions_end_blocking(server, s->session, 4013, "the server could not write its start to the audit log",
-				      "server", &why);
+		session_take_back_blocking(server, doc, "the server could not write its start to the audit log", &why);
 		return err_set(e, ERR_UNAVAILABLE, "the session could not be recorded, try again");
 	}
 	json_object_del(doc, "unfinished");
@@ -402,9 +414,6 @@ static int repeat(struct start *s, json_t *doc, struct session_started *out, str
 {
 	json_auto_t *grant = NULL;
 	json_auto_t *now = NULL;
-	if (strcmp(record_text(doc, "request_hash"), s->request_hash) != 0)
-		return err_set(e, ERR_CONFLICT, "body.idempotency_key: was used with another request, for session %s",
-			       s->session);
 	int rc = 0;
 	if (!record_ended(doc)) {
 		rc = session_judge_again_blocking(s->server, doc, NULL, s->remote_address, &grant, e);
@@ -424,15 +433,51 @@ static int repeat(struct start *s, json_t *doc, struct session_started *out, str
 	return rc ? rc : make_answer(s, now, &out->answer, e);
 }
 
-/* Was this key used before? 1: yes, rc in *out_rc. */
+/* Nobody was told of it: it may be started anew. */
+static bool is_unanswered(const json_t *doc)
+{
+	bool starting = json_is_true(json_object_get(doc, "unfinished")) && !json_object_get(doc, "resume_owed");
+	return record_ended(doc) ? json_is_true(json_object_get(doc, "unanswered")) : starting;
+}
+
+/* The record of an earlier request with this key, and in s->over its version. One that is to be written over owes the
+ * audit log no end any more. */
+static int find_earlier(struct start *s, json_t **out_doc, struct err *e)
+{
+	for (;;) {
+		json_auto_t *doc = NULL;
+		int rc = record_get_blocking(s->server, s->session, &doc, &s->over, e);
+		if (rc == 0 && strcmp(record_text(doc, "request_hash"), s->request_hash) != 0)
+			return err_set(e, ERR_CONFLICT,
+				       "body.idempotency_key: was used with another request, for session %s",
+				       s->session);
+		bool unfinished = json_is_true(json_object_get(doc, "unfinished"));
+		if (rc == 0 && record_ended(doc) && is_unanswered(doc) && unfinished) {
+			rc = session_settle_blocking(s->server, s->session, false, NULL, e);
+			if (rc == 0)
+				continue;
+		}
+		*out_doc = rc ? NULL : json_incref(doc);
+		return rc;
+	}
+}
+
+/* Was this key used before, and the caller perhaps told? rc is then in *out_rc. */
 static bool repeated(struct start *s, struct session_started *out, int *out_rc, struct err *e)
 {
 	json_auto_t *doc = NULL;
+	s->over = TUNNEL_VERSION_NONE;
+	s->owes = false;
 	if (!s->idempotency_key)
 		return false;
-	int rc = record_get_blocking(s->server, s->session, &doc, NULL, e);
+	int rc = find_earlier(s, &doc, e);
 	if (rc == ERR_NOT_FOUND)
 		return false;
+	if (rc == 0 && is_unanswered(doc)) {
+		s->owes = !record_ended(doc);
+		s->owed_seq = record_int(doc, "owed_seq");
+		return false;
+	}
 	*out_rc = rc ? rc : repeat(s, doc, out, e);
 	return true;
 }
@@ -465,9 +510,10 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 	if (rc)
 		return rc;
 	if (!session_send_offer(s->server, doc, s->target_token)) {
+		static const char text[] = "the target went offline before it got the offer";
 		struct err why;
-		sessions_end_blocking(s->server, s->session, 4013, "the target went offline before it got the offer",
-				      "server", &why);
+		if (session_take_back_blocking(s->server, doc, text, &why))
+			sessions_end_blocking(s->server, s->session, 4013, text, "server", &why);
 		return session_offline(s->target_doc, out, e);
 	}
 	rc = session_judge_started_blocking(s->server, s->session, json_object_get(doc, "grant"), e);
@@ -489,20 +535,20 @@ static int start_run(struct start *s, struct session_started *out, struct err *e
 	name_session(s);
 	secret_token(s->client_token);
 	secret_token(s->target_token);
-	if (repeated(s, out, &rc, e))
-		return rc;
-	rc = s->target ? find_by_id(s, e) : find_by_selector(s, e);
-	if (rc)
-		return rc;
-	rc = start_new(s, out, e);
-	if (rc == ERR_CONFLICT && !out->offline && s->idempotency_key) {
+	for (int i = 0; i < TRIES; i++) {
+		if (repeated(s, out, &rc, e))
+			return rc;
+		rc = s->target ? find_by_id(s, e) : find_by_selector(s, e);
+		if (rc == 0)
+			rc = start_new(s, out, e);
+		if (rc != ERR_CONFLICT || out->offline || !s->idempotency_key)
+			return rc;
 		/* The same key, at the same time, was a moment quicker. */
 		session_started_free(out);
 		json_decref(s->target_doc);
 		s->target_doc = NULL;
-		repeated(s, out, &rc, e);
 	}
-	return rc;
+	return err_set(e, ERR_UNAVAILABLE, "the session is being started, try again");
 }
 
 int session_start_blocking(struct server *server, const struct identity *id, const char *remote_address, json_t *body,

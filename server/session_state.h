@@ -33,8 +33,12 @@ struct sessions {
 /* Puts a record's session into the live table. */
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms);
 /* Writes the audit records that an unfinished record owes (start, resumption, end) and clears the mark. fresh: the
- * caller has made the debt just now, so nobody has tried to pay it; else the log is asked first. */
-int session_settle_blocking(struct server *server, const char *id, bool fresh, struct err *e);
+ * caller has made the debt just now, so nobody has tried to pay it; else the log is asked first. *out_doc (may be
+ * NULL): the record as it then stands. */
+int session_settle_blocking(struct server *server, const char *id, bool fresh, json_t **out_doc, struct err *e);
+/* Ends a session whose start nobody was told of; its record says so, and a repetition of the request may start it anew
+ * over that. doc: as the start wrote it. ERR_CONFLICT: it has ended, or another request has started it anew. */
+int session_take_back_blocking(struct server *server, const json_t *doc, const char *text, struct err *e);
 /* Ended, being ended, or past its time (then this ends it): out->close_code says so. */
 void session_check_alive_blocking(struct server *server, const json_t *record, struct attach_decision *out);
 

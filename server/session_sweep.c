@@ -158,9 +158,11 @@ static void settle(struct sessions *s, const json_t *doc, bool starting, int64_t
 	bool at_once = ours && (starting || (resumed && !record_ended(doc)));
 	if (!at_once && (session_table_get(s->live, id, &row) || since_ms + FOREIGN_GRACE_MS > wall_ms))
 		return;
-	if (!record_ended(doc) && !resumed) /* nobody ever got its tokens */
-		end_by_server(s->server, id, 4013, "the server stopped while the session was starting");
-	else if (session_settle_blocking(s->server, id, false, &e))
+	int rc = !record_ended(doc) && !resumed /* nobody ever got its tokens */
+			 ? session_take_back_blocking(s->server, doc,
+						      "the server stopped while the session was starting", &e)
+			 : session_settle_blocking(s->server, id, false, NULL, &e);
+	if (rc && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e.text }),
 			 "an audit record of a session is still owed");
 }

@@ -94,6 +94,7 @@ struct ending {
 	unsigned code;
 	char text[SESSION_END_TEXT], by[SESSION_END_BY];
 	int64_t generation; /* whose end asks for it; 0: not an end */
+	const char *start;  /* target_token of the start that is taken back; NULL: none is */
 	bool stale;         /* a newer client has the session, or is getting it */
 	bool known, mine;   /* there is a row; this call carries the end out */
 	char target[LIMIT_ID + 1];
@@ -155,13 +156,16 @@ static int change_to_ended(void *arg, json_t *doc, struct err *e)
 {
 	struct end_change *c = arg;
 	c->had_ended = record_ended(doc);
-	c->stale = c->end->generation && c->end->generation < record_generation(doc);
+	c->stale = (c->end->generation && c->end->generation < record_generation(doc)) ||
+		   (c->end->start && strcmp(c->end->start, record_text(doc, "target_token")) != 0);
 	if (c->had_ended || c->stale)
 		return 1;
 	json_t *end = json_pack("{s:i, s:s, s:s}", "code", (int)c->end->code, "text", c->end->text, "by", c->end->by);
 	if (!end)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	json_object_set_new(doc, "end", end);
+	if (c->end->start)
+		json_object_set_new(doc, "unanswered", json_true());
 	struct relay_info info = { 0 };
 	relay_info_anythread(c->server->relay, record_text(doc, "id"), &info);
 	/* A start that is still owed to the log is told together with the end. */
@@ -240,12 +244,17 @@ static int pay_one(struct server *server, const json_t *doc, bool fresh, const c
 	return rc || there ? rc : append(server, doc, e);
 }
 
-static int pay(struct server *server, const char *id, bool fresh, struct err *e)
+static int pay(struct server *server, const char *id, bool fresh, json_t **out_doc, struct err *e)
 {
 	json_auto_t *doc = NULL;
 	int rc = record_get_blocking(server, id, &doc, NULL, e);
-	if (rc || !json_is_true(json_object_get(doc, "unfinished")))
+	if (rc)
 		return rc;
+	if (!json_is_true(json_object_get(doc, "unfinished"))) {
+		if (out_doc)
+			*out_doc = json_incref(doc);
+		return 0;
+	}
 	bool ended = record_ended(doc), resumed = json_object_get(doc, "resume_owed") != NULL;
 	bool started = json_is_true(json_object_get(doc, "start_owed")) || (!ended && !resumed);
 	fresh &= started + resumed + ended == 1; /* several: the older one was somebody else's */
@@ -255,14 +264,14 @@ static int pay(struct server *server, const char *id, bool fresh, struct err *e)
 		rc = pay_one(server, doc, fresh, "session.resume", audit_resume, e);
 	if (rc == 0 && ended)
 		rc = pay_one(server, doc, fresh, "session.end", audit_end, e);
-	return rc ? rc : record_change_blocking(server, id, change_to_settled, &ended, NULL, e);
+	return rc ? rc : record_change_blocking(server, id, change_to_settled, &ended, out_doc, e);
 }
 
-int session_settle_blocking(struct server *server, const char *id, bool fresh, struct err *e)
+int session_settle_blocking(struct server *server, const char *id, bool fresh, json_t **out_doc, struct err *e)
 {
 	pthread_mutex_t *lock = &server->sessions->settling[session_table_hash(id) % SESSION_SETTLERS];
 	pthread_mutex_lock(lock);
-	int rc = pay(server, id, fresh, e);
+	int rc = pay(server, id, fresh, out_doc, e);
 	pthread_mutex_unlock(lock);
 	return rc;
 }
@@ -276,9 +285,10 @@ static int write_end(struct server *server, const char *id, const struct ending 
 	if (rc)
 		return rc;
 	if (change.stale)
-		return err_set(e, ERR_CONFLICT, "session %s: " RELAY_RESUMED_TEXT, id);
+		return err_set(e, ERR_CONFLICT, "session %s: %s", id,
+			       end->start ? "it was started anew" : RELAY_RESUMED_TEXT);
 	struct err why;
-	rc = session_settle_blocking(server, id, !change.had_ended, &why);
+	rc = session_settle_blocking(server, id, !change.had_ended, NULL, &why);
 	*out_settled = rc == 0;
 	if (rc)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", why.text }),
@@ -324,6 +334,23 @@ int sessions_end_blocking(struct server *server, const char *session, unsigned c
 			  const char *by, struct err *e)
 {
 	return sessions_end_generation_blocking(server, session, 0, close_code, text, by, e);
+}
+
+int session_take_back_blocking(struct server *server, const json_t *doc, const char *text, struct err *e)
+{
+	const char *id = record_text(doc, "id");
+	json_auto_t *now = NULL;
+	bool settled = false;
+	struct ending end = ending_of(4013, text, "server");
+	end.start = record_text(doc, "target_token");
+	int rc = write_end(server, id, &end, &settled, &now, e);
+	if (rc)
+		return rc;
+	/* An agent that came back in between may have been offered it. */
+	cut(server, id, record_text(doc, "target"), end.code, end.text);
+	session_table_remove(server->sessions->live, id);
+	relay_forget_anythread(server->relay, id);
+	return 0;
 }
 
 static int collect_live(void *arg, const char *key, json_t *doc, uint64_t version)

@@ -51,13 +51,23 @@ static void keep(struct stage *s, struct answer *a)
 	answer_free(a);
 }
 
-static void start(struct stage *s)
+static void start_with(struct stage *s, const char *more)
 {
 	char body[512];
-	snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':[" TCP "],'client_key':'%s'}",
-		 s->w->client_key);
+	snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':[" TCP "],'client_key':'%s'%s}",
+		 s->w->client_key, more);
 	struct answer a = call(s->w, "POST", "/v1/sessions", "", "alice", body);
 	keep(s, &a);
+}
+
+static void start(struct stage *s)
+{
+	start_with(s, "");
+}
+
+static void start_keyed(struct stage *s)
+{
+	start_with(s, ",'idempotency_key':'k'");
 }
 
 static void resume(struct stage *s)
@@ -233,6 +243,33 @@ static void test_one_failure_of_the_store(void **state)
 	fail_everywhere(true, end);
 }
 
+/* Whatever call fails, in a process that lives on or dies: the same request with the same key gets its session. */
+static void test_a_start_is_repeated_until_it_is_answered(void **state)
+{
+	(void)state;
+	for (int how = 0; how < 4; how++) {
+		bool crashed = true;
+		for (int n = 1; crashed; n++) {
+			assert_true(n < CALLS_MAX);
+			struct stage s = up(false);
+			struct attach_decision d;
+			fake_store_crash_at(n, how & 1);
+			start_keyed(&s);
+			crashed = fake_store_crashed();
+			fake_store_heal();
+			if (how & 2)
+				reborn(&s);
+			start_keyed(&s);
+			assert_int_equal(s.status, 201);
+			assert_int_equal(attach(s.w, s.id, s.new_token, s.w->client, &d), 0);
+			json_t *sessions = all_sessions(&s);
+			assert_int_equal(json_array_size(sessions), 1);
+			json_decref(sessions);
+			down(&s);
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -240,6 +277,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_resumption),
 		cmocka_unit_test(test_an_end),
 		cmocka_unit_test(test_one_failure_of_the_store),
+		cmocka_unit_test(test_a_start_is_repeated_until_it_is_answered),
 	};
 	return RUN_CASES(tests);
 }
