@@ -5,12 +5,14 @@ import signal
 import subprocess
 
 import pytest
-from harness import LIMIT, USER, LineReader, wait_for
+from harness import LIMIT, USER, LineReader, command_line, family, send, wait_for
 
 COMMAND = """
+exec 3<&0
 setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo daemon $!
 nohup sleep 1000 </dev/null >/dev/null 2>&1 & echo nohup $!
 sleep 1000 & echo child $!
+cat <&3 >/dev/null & echo reader $!
 echo shell $$
 wait
 """
@@ -33,7 +35,7 @@ def ignores_hangup(pid):
 def start(stack):
     p = stack.cli_popen("start-session", "--target", "web-1", "--login", USER, "--", "bash", "-c", f"'{COMMAND}'", stdin=subprocess.PIPE)
     out = LineReader(p.stdout)
-    pids = {name: int(out.wait(name).split()[1]) for name in ("daemon", "nohup", "child", "shell")}
+    pids = {name: int(out.wait(name).split()[1]) for name in ("daemon", "nohup", "child", "reader", "shell")}
     wait_for(lambda: os.getsid(pids["daemon"]) == pids["daemon"], "setsid to have done its work")
     wait_for(lambda: ignores_hangup(pids["nohup"]), "nohup to have done its work")
     return p, pids
@@ -68,6 +70,23 @@ def test_a_command_is_hung_up_with_its_session(stack, end):
         for pid in pids.values():
             if runs(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+def test_a_killed_worker_hangs_nothing_up(stack):
+    """Its sshd ends with its connection. What reads its input finds the end; what does not goes on."""
+    p, pids = start(stack)
+    try:
+        stack.agents["web-1"].proc.wait_log("sshd runs 1 command(s)")
+        workers = stack.workers()
+        daemons = family(workers) - family([pids["shell"]]) - {*workers, pids["daemon"]}
+        assert daemons and all(command_line(pid)[0].startswith("sshd") for pid in daemons)
+        send(signal.SIGKILL, workers)
+        wait_for(lambda: not any(runs(pid) for pid in daemons), "sshd to be gone")
+        wait_for(lambda: not runs(pids["reader"]), "what reads to be gone")
+        assert runs(pids["shell"]) and runs(pids["child"]) and runs(pids["nohup"]) and runs(pids["daemon"])
+        assert p.wait(LIMIT) != 0
+    finally:
+        send(signal.SIGKILL, pids.values())
 
 
 def test_what_a_command_left_behind_is_left(stack):
