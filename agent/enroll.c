@@ -93,7 +93,7 @@ int enroll_run(const struct settings *settings, const char *server, const char *
 		server = settings->servers.at[0];
 	if (!server)
 		return err_set(e, ERR_INVALID, "no server: give --server URL, or server in the config file");
-	if ((rc = url_parse(server, &url, e)))
+	if ((rc = url_parse_secure(server, &url, e)))
 		return err_wrap(e, "server");
 	if ((rc = state_lock(settings->state_dir, &lock, e)))
 		return rc;

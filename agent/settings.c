@@ -107,7 +107,7 @@ static int check(const struct settings *s, struct err *e)
 	bool ssh = allow_ssh(allow);
 	allow_free(&allow);
 	for (size_t i = 0; i < s->servers.n; i++)
-		if ((rc = url_parse(s->servers.at[i], &url, e)))
+		if ((rc = url_parse_secure(s->servers.at[i], &url, e)))
 			return err_wrap(e, "server[%zu]", i);
 	if (strcmp(s->ssh, "sshd") != 0 && text_parse_host_port(s->ssh, host, sizeof host, &port))
 		return err_set(e, ERR_INVALID, "ssh: \"%s\": expected \"sshd\" or host:port", s->ssh);

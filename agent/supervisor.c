@@ -164,7 +164,7 @@ static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
 		json_array_remove(s->urls, s->configured_urls);
 	for (size_t i = 0; i < json_array_size(urls) && json_array_size(s->urls) < LIMIT_SERVER_URLS; i++) {
 		struct url parsed;
-		if (url_parse(json_string_value(json_array_get(urls, i)), &parsed, &file) == 0 && parsed.tls)
+		if (url_parse_secure(json_string_value(json_array_get(urls, i)), &parsed, &file) == 0)
 			json_array_append(s->urls, json_array_get(urls, i));
 	}
 	s->control = CONTROL_UP;
@@ -368,6 +368,9 @@ static void on_refused(void *user, const char *session, int64_t generation, unsi
 
 static int collect_urls(const struct settings *settings, const char *enrolled_at, json_t **out_urls, struct err *e)
 {
+	struct url url;
+	if (settings->servers.n == 0 && url_parse_secure(enrolled_at, &url, e))
+		return err_wrap(e, "where this target was enrolled");
 	json_t *urls = json_array();
 	for (size_t i = 0; urls && i < settings->servers.n && i < LIMIT_SERVER_URLS; i++)
 		json_array_append_new(urls, json_string(settings->servers.at[i]));

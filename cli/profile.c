@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/secret.h"
+#include "net/url.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -48,13 +49,26 @@ static int config_path(const struct common_options *common, char *out, size_t si
 	return 0;
 }
 
+static int check_servers(const struct profile *p, const char *path, struct err *e)
+{
+	struct url url;
+	for (size_t i = 0; i < p->servers.n; i++)
+		if (url_parse_secure(p->servers.at[i], &url, e) != 0)
+			return err_wrap(e, "%s: server", path);
+	return 0;
+}
+
 int profile_load(const struct common_options *common, struct profile *out, struct err *e)
 {
 	char path[PATH_MAX];
 	const char *name = common->profile ? common->profile : getenv("TUNNEL_PROFILE");
 	memset(out, 0, sizeof *out);
 	int rc = config_path(common, path, sizeof path, e);
-	return rc != 0 ? rc : conf_load_group(path, name && *name ? name : "default", rows, out, e);
+	if (rc == 0)
+		rc = conf_load_group(path, name && *name ? name : "default", rows, out, e);
+	if (rc == 0 && (rc = check_servers(out, path, e)) != 0)
+		profile_free(out);
+	return rc;
 }
 
 void profile_free(struct profile *p)

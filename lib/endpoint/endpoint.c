@@ -35,7 +35,7 @@ static void on_give_up(uv_timer_t *timer)
 	struct endpoint *ep = timer->data;
 	struct endpoint_end end = { .link_code = LINK_TIMEOUT };
 	text_print(end.text, sizeof end.text, "not connected for %lld s%s%.200s", (long long)(ep->give_up_ms / 1000),
-		 ep->trouble[0] ? "; last: " : "", ep->trouble);
+		   ep->trouble[0] ? "; last: " : "", ep->trouble);
 	endpoint_finish(ep, &end);
 }
 
@@ -213,11 +213,11 @@ static int check_config(const struct endpoint_config *c, struct err *e)
 		return err_set(e, ERR_INVALID, "endpoint: the session token must have 1 to %u bytes", LIMIT_TOKEN);
 	if (!c->key)
 		return err_set(e, ERR_INVALID, "endpoint: no key was given");
-	int rc = url_parse(c->relay_url ? c->relay_url : "", &u, e);
+	int rc = url_parse_secure(c->relay_url ? c->relay_url : "", &u, e);
 	if (rc != 0)
 		return err_wrap(e, "relay");
 	for (const char *const *url = c->server_urls; url && *url; url++)
-		if (url_parse(*url, &u, e) != 0)
+		if (url_parse_secure(*url, &u, e) != 0)
 			return err_wrap(e, "server");
 	return 0;
 }

@@ -20,14 +20,12 @@ void path_refuse(struct endpoint *ep, unsigned close_code, int http_status, cons
 	endpoint_finish(ep, &end);
 }
 
-/* A relay's URL comes from a server; it must not lead from TLS to plain text, where the token could be read. */
+/* A relay's URL comes from a server; it must not lead to plain text, where the token could be read. */
 bool path_take_relay_url(struct endpoint *ep, const char *text)
 {
-	struct url now, then;
+	struct url url;
 	struct err e;
-	if (url_parse(text, &then, &e) != 0 || url_parse(ep->relay_url, &now, &e) != 0 || (now.tls && !then.tls))
-		return false;
-	char *copy = strdup(text);
+	char *copy = url_parse_secure(text, &url, &e) == 0 ? strdup(text) : NULL;
 	if (!copy)
 		return false;
 	free(ep->relay_url);

@@ -107,6 +107,15 @@ int url_parse(const char *text, struct url *out, struct err *e)
 	return 0;
 }
 
+int url_parse_secure(const char *text, struct url *out, struct err *e)
+{
+	const struct scheme *scheme = find_scheme(text);
+	if (!scheme || !scheme->tls)
+		return err_set(e, ERR_INVALID, "URL \"%s\": must start with https://, since credentials are sent there",
+			       text);
+	return url_parse(text, out, e);
+}
+
 void url_authority(const struct url *u, char *out, size_t size)
 {
 	if (u->port != (u->tls ? 443 : 80))

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 
+import pytest
 from agent_world import Control, connect, world  # noqa: F401
 from harness import LIMIT, TcpServer, echo_until_eof, wait_for
 
@@ -109,6 +110,24 @@ def test_other_servers_are_for_the_next_connection(world):
     assert c.recv("accepted", "refused")["type"] == "refused"
     c.close(4002)
     assert other.accept().recv("hello")
+
+
+def test_nothing_goes_out_in_plain_text(world):
+    trap = socket.create_server(("127.0.0.1", 0))
+    trap.setblocking(False)
+    plain = f"http://localhost:{trap.getsockname()[1]}"
+    p = world.start()
+    c, _ = connect(world)
+    c.send(world.offer(relay_url=plain))
+    m = c.recv("accepted", "refused")
+    assert m["type"] == "refused" and "must start with https://" in m["text"], m
+    p.stop()
+    (world.state / "target.json").write_text(json.dumps({"id": "web-1", "server": plain}))
+    p = world.start()
+    p.wait_log("must start with https://")
+    wait_for(lambda: not p.alive(), "an end of the agent that has no server")
+    with pytest.raises(BlockingIOError):
+        trap.accept()
 
 
 def test_the_heartbeat_is_the_servers(world):

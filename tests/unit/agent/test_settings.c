@@ -56,6 +56,8 @@ static void test_mistakes_are_named(void **state)
 		{ "ssh = \"22\"; allow = \"ssh\";", "host:port" },
 		{ "sshd_path = \"/no/such/sshd\";", "/no/such/sshd" },
 		{ "server = \"ftp://x\"; sshd_path = \"/bin/true\";", "server[0]" },
+		{ "server = [ \"https://x\", \"http://x\" ]; sshd_path = \"/bin/true\";",
+		  "server[1]: URL \"http://x\": must start with https://" },
 		{ "alow = \"ssh\";", "alow" },
 		{ "runtime_dir = "
 		  "\"/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890\"; "
@@ -88,6 +90,17 @@ static void test_token_file(void **state)
 	assert_int_equal(file_write(path, " \n", 2, 0600, NULL), 0);
 	assert_int_equal(enroll_read_token(path, &token, &e), ERR_INVALID);
 	assert_int_equal(enroll_read_token("/no/such/file", &token, &e), ERR_NOT_FOUND);
+}
+
+static void test_no_enrolment_in_plain_text(void **state)
+{
+	(void)state;
+	struct settings s = { .state_dir = folder };
+	struct err e = { 0 };
+	assert_int_equal(enroll_run(&s, "http://127.0.0.1:1", "t", &e), ERR_INVALID);
+	assert_string_equal(e.text,
+			    "server: URL \"http://127.0.0.1:1\": must start with https://, since credentials are sent "
+			    "there");
 }
 
 static void test_state_is_kept_and_locked(void **state)
@@ -125,6 +138,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_defaults, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_mistakes_are_named, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_token_file, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_no_enrolment_in_plain_text, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_state_is_kept_and_locked, make_folder, remove_folder),
 	};
 	return RUN_CASES(tests);

@@ -1,7 +1,9 @@
 #include "support/case.h"
 
+#include "base/file.h"
 #include "cli/args.h"
 #include "cli/mode.h"
+#include "cli/profile.h"
 #include "cli/query.h"
 
 struct options {
@@ -122,6 +124,30 @@ static void test_query_strings_are_encoded(void **state)
 	assert_string_equal(path, "/v1/sessions");
 }
 
+static int load_profile(const char *text, struct err *e)
+{
+	char folder[64], path[100];
+	struct profile p;
+	case_folder(folder);
+	snprintf(path, sizeof path, "%s/config", folder);
+	assert_int_equal(file_write(path, text, strlen(text), 0600, NULL), 0);
+	const struct common_options options = { .config = path, .profile = "default" };
+	memset(e, 0, sizeof *e);
+	int rc = profile_load(&options, &p, e);
+	profile_free(&p);
+	case_folder_remove(folder);
+	return rc;
+}
+
+static void test_no_server_without_tls(void **state)
+{
+	(void)state;
+	struct err e;
+	assert_int_equal(load_profile("default: { server = \"https://a:8443\"; };", &e), 0);
+	assert_int_equal(load_profile("default: { server = [ \"https://a\", \"http://b\" ]; };", &e), ERR_INVALID);
+	assert_non_null(strstr(e.text, "/config: server: URL \"http://b\": must start with https://"));
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +155,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_options_name_the_mistake),
 		cmocka_unit_test(test_forward_specs),
 		cmocka_unit_test(test_query_strings_are_encoded),
+		cmocka_unit_test(test_no_server_without_tls),
 	};
 	return RUN_CASES(tests);
 }

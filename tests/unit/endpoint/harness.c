@@ -32,7 +32,7 @@ static void start_relay(struct harness *h)
 		fail_msg("the relay did not start");
 	snprintf(h->url_a, sizeof h->url_a, "https://localhost:%u", h->port_a);
 	snprintf(h->url_b, sizeof h->url_b, "https://localhost:%u", h->port_b);
-	snprintf(h->url_rest, sizeof h->url_rest, "http://localhost:%u", h->port_rest);
+	snprintf(h->url_rest, sizeof h->url_rest, "https://localhost:%u", h->port_rest);
 }
 
 int harness_setup(void **state)

@@ -253,10 +253,14 @@ def chosen(who):
     return list(roles.values()) if who == "both" else [roles[who]] if who in roles else []
 
 
-async def start(port):
+def tls():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(os.path.join(sys.argv[1], "ca.pem"), os.path.join(sys.argv[1], "ca.key"))
-    return await serve(session, "127.0.0.1", port, ssl=context, create_protocol=Asker, max_size=None, max_queue=8,
+    return context
+
+
+async def start(port):
+    return await serve(session, "127.0.0.1", port, ssl=tls(), create_protocol=Asker, max_size=None, max_queue=8,
                        compression=None, subprotocols=["tunnel.leg.v1"], ping_interval=None, close_timeout=1)
 
 
@@ -342,7 +346,7 @@ async def main():
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", folder + "/ca.key", "-out",
          folder + "/ca.pem"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     servers = {"A": await start(0), "B": await start(0)}
-    rest = await asyncio.start_server(http, "127.0.0.1", 0)
+    rest = await asyncio.start_server(http, "127.0.0.1", 0, ssl=tls())
     for name in servers:
         ports[name] = servers[name].sockets[0].getsockname()[1]
     print(ports["A"], ports["B"], rest.sockets[0].getsockname()[1], flush=True)

@@ -492,7 +492,7 @@ static void test_configurations_are_checked(void **state)
 	struct endpoint *ep = NULL;
 	struct err e;
 	const struct endpoint_callbacks none = { 0 };
-	const char *servers[] = { "gopher://a", NULL };
+	const char *servers[] = { "gopher://a", NULL }, *plain[] = { "https://a", "http://a", NULL };
 	struct endpoint_config good = {
 		.session = "s-1", .token = "t", .relay_url = h->url_a, .key = h->client_key, .tls = h->tls
 	};
@@ -507,6 +507,13 @@ static void test_configurations_are_checked(void **state)
 	assert_int_equal(endpoint_start(&h->loop, &bad, &none, NULL, &ep, &e), ERR_INVALID);
 	bad = good;
 	bad.server_urls = servers;
+	assert_int_equal(endpoint_start(&h->loop, &bad, &none, NULL, &ep, &e), ERR_INVALID);
+	bad.server_urls = plain;
+	assert_int_equal(endpoint_start(&h->loop, &bad, &none, NULL, &ep, &e), ERR_INVALID);
+	assert_string_equal(e.text,
+			    "server: URL \"http://a\": must start with https://, since credentials are sent there");
+	bad = good;
+	bad.relay_url = "ws://localhost";
 	assert_int_equal(endpoint_start(&h->loop, &bad, &none, NULL, &ep, &e), ERR_INVALID);
 	bad = good;
 	bad.key = NULL;

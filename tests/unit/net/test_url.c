@@ -78,6 +78,23 @@ static void test_bad_urls_are_refused(void **state)
 	assert_int_equal(url_parse(longer, &u, NULL), ERR_INVALID);
 }
 
+static void test_where_credentials_go(void **state)
+{
+	(void)state;
+	static const char *const plain[] = { "http://a", "HTTP://a", "ws://a:443/", "ftp://a", "a:443", "" };
+	struct url u = { .port = 7 };
+	struct err e = { 0 };
+	for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
+		assert_int_equal(url_parse_secure(plain[i], &u, &e), ERR_INVALID);
+		assert_non_null(strstr(e.text, "must start with https://, since credentials are sent there"));
+		assert_int_equal(u.port, 7);
+	}
+	assert_int_equal(url_parse_secure("https://a b/", &u, &e), ERR_INVALID);
+	assert_int_equal(url_parse_secure("wss://a", &u, &e), 0);
+	assert_int_equal(url_parse_secure("https://a:8443/p", &u, &e), 0);
+	assert_int_equal(u.port, 8443);
+}
+
 static void test_joining(void **state)
 {
 	(void)state;
@@ -286,6 +303,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parts_of_urls),
 		cmocka_unit_test(test_bad_urls_are_refused),
+		cmocka_unit_test(test_where_credentials_go),
 		cmocka_unit_test(test_joining),
 		cmocka_unit_test(test_backoff_grows_within_bounds),
 		cmocka_unit_test(test_proxy_texts),
