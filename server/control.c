@@ -37,7 +37,7 @@ int control_new(struct server *server, struct control **out_control, struct err 
 		return err_set(e, ERR_NOMEM, "out of memory");
 	c->server = server;
 	c->agents = agent_table_new(server);
-	c->assertions = replay_new(LIMIT_REPLAY);
+	c->assertions = replay_new(LIMIT_REPLAY, LIMIT_REPLAY_SHARE);
 	if (!c->agents || !c->assertions) {
 		control_free(&c);
 		return err_set(e, ERR_NOMEM, "out of memory");

@@ -108,13 +108,17 @@ static void check_proof(struct server *server, const json_t *record, const struc
 		       p->host ? p->host : "no Host header", p->path);
 	if (out->close_code)
 		return;
-	/* A proof is good until iat + window; from then on its id need not be remembered. */
-	enum replay_result seen = replay_check(server->sessions->proofs, dpop.key_pin, sizeof dpop.key_pin, dpop.jti,
+	/* A proof is good until iat + window; after that and a clock's step back its id need not be remembered. An end
+	 * of a session has a share of its own: an agent's many sessions have one key, and the path that a proof names
+	 * is of one session. */
+	char who[SESSION_ID_TEXT + KEY_PIN_TEXT];
+	int n = snprintf(who, sizeof who, "%s %s", record_text(record, "id"), pin);
+	enum replay_result seen = replay_check(server->sessions->proofs, who, (size_t)n, dpop.jti,
 					       dpop.iat_ms + 2 * PROOF_WINDOW_MS, now_ms);
 	if (seen == REPLAY_SEEN)
 		refuse(out, 4401, "DPoP proof: its jti was used before");
 	else if (seen == REPLAY_FULL)
-		refuse(out, 4503, "too many proofs at once, try again");
+		refuse(out, 4503, "too many attaches at once, try again");
 }
 
 void session_check_alive_blocking(struct server *server, const json_t *record, struct attach_decision *out)
@@ -193,6 +197,11 @@ void session_judge_attach_blocking(struct server *server, const json_t *record, 
 	}
 }
 
+static void note_client(struct session_live *row, void *arg)
+{
+	snprintf(row->client_address, sizeof row->client_address, "%s", (const char *)arg);
+}
+
 static void decide(struct server *server, const struct attach_request *request, struct attach_decision *out)
 {
 	char path[sizeof "/v1/sessions//leg" + LIMIT_ID];
@@ -221,8 +230,12 @@ static void decide(struct server *server, const struct attach_request *request, 
 		snprintf(out->relay_url, sizeof out->relay_url, "%s", record_text(record, "relay_url"));
 		return;
 	}
-	if (out->role == LEG_CLIENT)
-		session_judge_attach_blocking(server, record, NULL, request->remote_address, out);
+	if (out->role != LEG_CLIENT)
+		return;
+	session_judge_attach_blocking(server, record, NULL, request->remote_address, out);
+	if (out->close_code == 0) /* from here on policies are about where he is now */
+		session_table_change(server->sessions->live, request->session, note_client,
+				     (void *)(uintptr_t)request->remote_address);
 }
 
 void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out)

@@ -39,7 +39,7 @@ int sessions_new(struct server *server, struct sessions **out_sessions, struct e
 	for (size_t i = 0; i < SESSION_SETTLERS; i++)
 		pthread_mutex_init(&s->settling[i], NULL);
 	s->live = session_table_new();
-	s->proofs = replay_new(LIMIT_REPLAY);
+	s->proofs = replay_new(LIMIT_REPLAY, LIMIT_REPLAY_SHARE);
 	if (!s->live || !s->proofs) {
 		sessions_stop(&s);
 		return err_set(e, ERR_NOMEM, "out of memory");

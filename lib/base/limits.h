@@ -60,6 +60,7 @@
 #define LIMIT_STORE_CALL_MS 5000 /* one call of the store: longer than its busy timeout, shorter than a client's */
 #define LIMIT_PLUGIN_METRICS 64u /* counters that plugins may name */
 #define LIMIT_REPLAY 65536u      /* one-time proofs remembered: 500 attaches a second in their two minutes */
+#define LIMIT_REPLAY_SHARE 128u  /* of these one end of a session, or one agent: an attach a second */
 #define LIMIT_SESSION_KEEP_MS (7 * 24 * 3600 * 1000LL) /* how long one may ask how a session ended */
 #define LIMIT_ENROLLMENT_S (7 * 24 * 3600)             /* lifetime of an enrolment token at most */
 #define LIMIT_HOST_KEYS 8u                             /* SSH host keys an agent */

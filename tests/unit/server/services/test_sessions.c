@@ -2,6 +2,7 @@
 #include "world.h"
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "ident/key.h"
 #include "server/session_record.h"
 #include "server/store.h"
@@ -318,6 +319,25 @@ static void test_attach_refuses_a_proof_that_is_replayed_or_for_elsewhere(void *
 static void test_a_proof_of_another_time_is_told_the_time(void **state)
 {
 	(void)state;
+/* One end that asks for ever takes the place of none but itself. */
+static void test_attaches_of_one_end_are_bounded(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	struct running r = up_with_session();
+	unsigned code = 0;
+	for (size_t i = 0; i <= LIMIT_REPLAY_SHARE; i++)
+		code = attach(r.w, r.id, r.token, r.w->client, &d);
+	assert_int_equal(code, 4503);
+	assert_non_null(strstr(d.text, "too many attaches"));
+	assert_int_equal(attach(r.w, r.id, r.target_token, r.w->link, &d), 0);
+	struct answer other = start_tcp(r.w, "web-1", "'127.0.0.1:22'");
+	const char *id = text_at(other.json, "session.id"), *token = text_at(other.json, "token");
+	assert_int_equal(attach(r.w, id, token, r.w->client, &d), 0);
+	answer_free(&other);
+	down(&r);
+}
+
 	static const int64_t off_ms[] = { -63000, 63000, -3600000 };
 	struct attach_decision d;
 	struct running r = up_with_session();
@@ -717,3 +737,4 @@ int main(int argc, char **argv)
 	};
 	return RUN_CASES(tests);
 }
+		cmocka_unit_test(test_attaches_of_one_end_are_bounded),
