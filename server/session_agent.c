@@ -117,24 +117,36 @@ static bool find_token(struct server *server, const json_t *doc, bool older, cha
 	return true;
 }
 
+/* The grant of a session that it runs, the offer of one that it does not. */
+static void tell_agent(struct server *server, const char *target, const char *id, const struct agent_view *view)
+{
+	json_auto_t *doc = NULL;
+	char token[SECRET_TOKEN_TEXT];
+	struct err e;
+	pthread_mutex_t *lock = session_judging(server->sessions, id);
+	pthread_mutex_lock(lock);
+	int rc = record_get_blocking(server, id, &doc, NULL, &e);
+	if (rc == 0 && !record_ended(doc)) {
+		if (view->runs)
+			session_send_grant(server, target, id, json_object_get(doc, "grant"));
+		else if (find_token(server, doc, view->older, token))
+			session_send_offer(server, doc, token);
+	}
+	pthread_mutex_unlock(lock);
+	secret_wipe(token, sizeof token);
+}
+
 void sessions_on_agent_blocking(struct server *server, const char *target, const json_t *running)
 {
 	struct sessions *s = server->sessions;
-	char token[SECRET_TOKEN_TEXT];
 	struct agent_view view = { .running = running, .mono_ms = clock_mono_ms() };
 	size_t n;
 	struct session_live *rows = session_table_copy(s->live, target, &n);
 	for (size_t i = 0; i < n; i++) {
-		json_auto_t *doc = NULL;
-		struct err e;
 		view.runs = view.older = false;
 		session_table_change(s->live, rows[i].id, mark_agent_view, &view);
-		if (rows[i].end_code || record_get_blocking(server, rows[i].id, &doc, NULL, &e) || record_ended(doc))
-			continue;
-		if (view.runs)
-			session_send_grant(server, target, rows[i].id, json_object_get(doc, "grant"));
-		else if (find_token(server, doc, view.older, token))
-			session_send_offer(server, doc, token);
+		if (rows[i].end_code == 0)
+			tell_agent(server, target, rows[i].id, &view);
 	}
 	for (size_t i = 0; i < json_array_size(running); i++) {
 		const char *id = record_text(json_array_get(running, i), "id");
@@ -142,7 +154,6 @@ void sessions_on_agent_blocking(struct server *server, const char *target, const
 		if (!session_table_get(s->live, id, &row) || strcmp(row.target, target) != 0 || row.end_code)
 			answer_stray(server, target, id);
 	}
-	secret_wipe(token, sizeof token);
 	free(rows);
 }
 

@@ -150,7 +150,9 @@ static void release(struct resume *r, bool resumed)
 
 static void renew_row(struct session_live *row, void *arg)
 {
-	row->generation = *(const int64_t *)arg;
+	const struct resume *r = arg;
+	row->generation = r->generation;
+	snprintf(row->client_address, sizeof row->client_address, "%s", r->remote_address);
 	row->accepted = false;
 	row->missing_mono_ms = 0;
 	row->here_mono_ms = row->active_mono_ms = clock_mono_ms();
@@ -220,7 +222,7 @@ static int write_record(struct resume *r, struct session_started *out, struct er
 static int hand_over(struct resume *r, struct err *e)
 {
 	struct sessions *s = r->server->sessions;
-	session_table_change(s->live, r->session, renew_row, &r->generation);
+	session_table_change(s->live, r->session, renew_row, r);
 	relay_renew_anythread(r->server->relay, r->session, r->generation);
 	if (session_settle_blocking(r->server, r->session, true, NULL, e))
 		return err_set(e, ERR_UNAVAILABLE, "the resumption could not be recorded, try again");

@@ -22,6 +22,9 @@ struct sessions {
 
 	/* Whoever pays what a record owes to the audit log holds the session's; so it is paid once. */
 	pthread_mutex_t settling[SESSION_SETTLERS];
+	/* Whoever judges a session and tells its agent what it may holds the session's; so the last word is that of the
+	 * newest policies. */
+	pthread_mutex_t judging[SESSION_SETTLERS];
 
 	pthread_t sweeper;
 	bool sweeping;
@@ -49,6 +52,7 @@ int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, 
 
 /* False when the agent is not connected here. The offer has the record's generation. */
 bool session_send_offer(struct server *server, const json_t *record, const char *token);
+pthread_mutex_t *session_judging(struct sessions *s, const char *id);
 void session_send_grant(struct server *server, const char *target, const char *session, json_t *grant);
 /* Right after the offer: policies may have changed since the start was judged, and what was then sent about the session
  * reached an agent that did not know it. ERR_DENIED: it is ended again. */

@@ -31,6 +31,7 @@ struct session_live {
 	unsigned held_code; /* such an end */
 	unsigned end_code;  /* not 0: it is to end with this; the store has not taken it yet */
 	char end_text[SESSION_END_TEXT], end_by[SESSION_END_BY];
+	char client_address[64]; /* of the client that was let in last; "": none was since this process knows it */
 };
 
 uint32_t session_table_hash(const char *id);

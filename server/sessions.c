@@ -36,8 +36,10 @@ int sessions_new(struct server *server, struct sessions **out_sessions, struct e
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	for (size_t i = 0; i < SESSION_SETTLERS; i++)
+	for (size_t i = 0; i < SESSION_SETTLERS; i++) {
 		pthread_mutex_init(&s->settling[i], NULL);
+		pthread_mutex_init(&s->judging[i], NULL);
+	}
 	s->live = session_table_new();
 	s->proofs = replay_new(LIMIT_REPLAY, LIMIT_REPLAY_SHARE);
 	if (!s->live || !s->proofs) {
@@ -61,8 +63,10 @@ void sessions_stop(struct sessions **sessions)
 		pthread_join(s->sweeper, NULL);
 	session_table_free(&s->live);
 	replay_free(&s->proofs);
-	for (size_t i = 0; i < SESSION_SETTLERS; i++)
+	for (size_t i = 0; i < SESSION_SETTLERS; i++) {
 		pthread_mutex_destroy(&s->settling[i]);
+		pthread_mutex_destroy(&s->judging[i]);
+	}
 	pthread_cond_destroy(&s->wake);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -395,27 +399,45 @@ static int change_grant(void *arg, json_t *doc, struct err *e)
 	return 0;
 }
 
-/* told: the grant that the agent has; NULL: the record's. ERR_DENIED: it may not go on and is ended. */
-static int judge_live(struct server *server, const char *id, const json_t *told, struct err *e)
+pthread_mutex_t *session_judging(struct sessions *s, const char *id)
+{
+	return &s->judging[session_table_hash(id) % SESSION_SETTLERS];
+}
+
+/* told: the grant that the agent has; NULL: the record's. With the session's lock of judging held. */
+static int judge_locked(struct server *server, const char *id, const json_t *told, struct err *e)
 {
 	json_auto_t *doc = NULL;
 	json_auto_t *grant = NULL;
+	struct session_live row = { .client_address = "" };
 	int rc = record_get_blocking(server, id, &doc, NULL, e);
 	if (rc || record_ended(doc))
 		return rc == ERR_NOT_FOUND ? 0 : rc;
-	rc = session_judge_again_blocking(server, doc, NULL, NULL, &grant, e);
-	if (rc == ERR_DENIED) {
-		char text[sizeof e->text];
-		struct err why;
-		text_print(text, sizeof text, "policy no longer allows the session: %.200s", e->text);
-		sessions_end_blocking(server, id, 4007, text, "policy", &why); /* what fails there, the sweep repeats */
-	}
+	session_table_get(server->sessions->live, id, &row);
+	rc = session_judge_again_blocking(server, doc, NULL, *row.client_address ? row.client_address : NULL, &grant,
+					  e);
 	if (rc)
 		return rc;
 	const json_t *recorded = json_object_get(doc, "grant");
 	if (!json_equal(grant, told ? told : recorded))
 		session_send_grant(server, record_text(doc, "target"), id, grant); /* first: it may allow less */
 	return json_equal(grant, recorded) ? 0 : record_change_blocking(server, id, change_grant, grant, NULL, e);
+}
+
+/* ERR_DENIED: it may not go on and is ended. */
+static int judge_live(struct server *server, const char *id, const json_t *told, struct err *e)
+{
+	pthread_mutex_t *lock = session_judging(server->sessions, id);
+	pthread_mutex_lock(lock);
+	int rc = judge_locked(server, id, told, e);
+	pthread_mutex_unlock(lock);
+	if (rc == ERR_DENIED) {
+		char text[sizeof e->text];
+		struct err why;
+		text_print(text, sizeof text, "policy no longer allows the session: %.200s", e->text);
+		sessions_end_blocking(server, id, 4007, text, "policy", &why); /* what fails there, the sweep repeats */
+	}
+	return rc;
 }
 
 int session_judge_started_blocking(struct server *server, const char *id, const json_t *offered, struct err *e)

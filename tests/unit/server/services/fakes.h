@@ -21,6 +21,9 @@ void fake_store_heal(void);
 /* Once, after the next write to that collection. */
 void fake_store_then(const char *collection, void (*then)(void *arg), void *arg);
 
+/* Once, when the auth provider is next asked about an endpoint. */
+void fake_auth_then(void (*then)(void *arg), void *arg);
+
 void fake_io_reset(void);
 /* The relay's last end of that session: 0 none. */
 unsigned fake_relay_ended(const char *session);

@@ -7,6 +7,10 @@
 #include "server/session_record.h"
 #include "server/store.h"
 
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
 #define TCP "'127.0.0.1:5432'"
 
 /* web-1 connected as connection 7, one tcp session of alice's. */
@@ -622,6 +626,99 @@ static void shrink_tcp(void *arg)
 	sessions_rejudge_blocking(&w->server);
 }
 
+static unsigned attach_from(struct running *r, const char *address)
+{
+	char url[512], proof[PROOF_TEXT_MAX];
+	struct attach_decision d;
+	snprintf(url, sizeof url, "https://" HOST "/v1/sessions/%s/leg", r->id);
+	make_proof(r->w->client, "GET", url, r->token, clock_wall_ms(), proof);
+	const struct attach_request request = {
+		.session = r->id, .token = r->token, .dpop = proof, .host = HOST, .remote_address = address
+	};
+	sessions_attach_blocking(&r->w->server, &request, &d);
+	return d.close_code;
+}
+
+static void deny_from(struct running *r, const char *net)
+{
+	char text[256];
+	snprintf(text, sizeof text,
+		 "{'Sid':'net','Effect':'Deny','Principal':'*','Action':['*'],'Resource':['*'],"
+		 "'Condition':{'IpAddress':{'tunnel:SourceIp':'%s'}}}",
+		 net);
+	put_policy(r->w, "net", text);
+	sessions_rejudge_blocking(&r->w->server);
+}
+
+/* Started from 192.0.2.7. */
+static void test_policies_are_about_where_the_client_is(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	assert_int_equal(attach_from(&r, "198.51.100.9"), 0);
+	deny_from(&r, "192.0.2.0/24"); /* he is not there any more */
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	assert_int_equal(attach_from(&r, "192.0.2.7"), 4403); /* and one who is not let in is not the client */
+	sessions_rejudge_blocking(&r.w->server);
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	deny_from(&r, "198.51.100.0/24");
+	assert_ended(&r, 4007);
+	down(&r);
+}
+
+struct rival {
+	struct world *w;
+	pthread_t thread;
+	atomic_bool done;
+};
+
+static void *judge_by_new_policies(void *arg)
+{
+	struct rival *rival = arg;
+	sessions_rejudge_blocking(&rival->w->server);
+	atomic_store(&rival->done, true);
+	return NULL;
+}
+
+static void forbid(struct world *w, const char *host)
+{
+	char text[256];
+	snprintf(text, sizeof text,
+		 "{'Sid':'late','Effect':'Deny','Principal':'*','Action':['tunnel:OpenTcp'],'Resource':['*'],"
+		 "'Condition':{'StringEquals':{'tunnel:Host':'%s'}}}",
+		 host);
+	put_policy(w, "late", text);
+}
+
+/* In the middle of a judgement by the old ones. Gives the new one time to overtake, as far as it can. */
+static void change_policies(void *arg)
+{
+	struct rival *rival = arg;
+	forbid(rival->w, "127.0.0.1");
+	assert_int_equal(pthread_create(&rival->thread, NULL, judge_by_new_policies, rival), 0);
+	for (int i = 0; i < 300 && !atomic_load(&rival->done); i++)
+		poll(NULL, 0, 1);
+}
+
+static void test_the_last_word_is_that_of_the_newest_policies(void **state)
+{
+	(void)state;
+	struct running r = up_with_session();
+	struct rival rival = { .w = r.w };
+	forbid(r.w, "127.0.0.1");
+	sessions_rejudge_blocking(&r.w->server);
+	forbid(r.w, "nowhere"); /* both again, but for a moment */
+	fake_auth_then(change_policies, &rival);
+	sessions_rejudge_blocking(&r.w->server);
+	pthread_join(rival.thread, NULL);
+	json_t *doc = record_of(r.w, r.id), *grant = fake_ws_last(7, "grant");
+	assert_int_equal(json_array_size(json_object_get(json_object_get(doc, "grant"), "tcp")), 1);
+	assert_int_equal(json_array_size(json_object_get(json_object_get(grant, "grant"), "tcp")), 1);
+	json_decref(doc);
+	json_decref(grant);
+	down(&r);
+}
+
 static void test_a_policy_that_changes_during_the_start_counts(void **state)
 {
 	(void)state;
@@ -731,6 +828,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_unanswered_judgement_is_repeated),
 		cmocka_unit_test(test_a_deleted_target_takes_its_sessions_along),
 		cmocka_unit_test(test_a_policy_that_changes_during_the_start_counts),
+		cmocka_unit_test(test_policies_are_about_where_the_client_is),
+		cmocka_unit_test(test_the_last_word_is_that_of_the_newest_policies),
 		cmocka_unit_test(test_a_lost_offer_is_made_again),
 		cmocka_unit_test(test_a_refused_attach_is_in_the_audit_log),
 		cmocka_unit_test(test_a_leg_of_an_ended_session_does_not_stay),
