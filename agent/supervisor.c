@@ -53,7 +53,8 @@ struct supervisor {
 	json_t *host_keys, *urls; /* urls: configured ones first, then those of the last welcome */
 	size_t url_at, configured_urls;
 	int64_t up_since_ms;
-	uint64_t sent; /* highest seq sent on this connection */
+	int64_t clock_ahead_ms; /* the server's clock, of ours: for the next assertion and nothing else */
+	uint64_t sent;          /* highest seq sent on this connection */
 	bool started, draining, stopping, sync_failed;
 	char last_problem[256]; /* so that an outage is logged once */
 };
@@ -242,6 +243,19 @@ static int on_ack(struct supervisor *s, json_t *message, struct err *e)
 	return rc;
 }
 
+static int on_clock(struct supervisor *s, json_t *message, struct err *e)
+{
+	int64_t now_ms = 0;
+	const struct json_field fields[] = {
+		{ "now_ms", JSON_FIELD_INT, true, 0, CLOCK_WALL_MAX_MS, &now_ms },
+		{ .name = NULL },
+	};
+	int rc = json_read(message, "clock", false, fields, e);
+	if (!rc)
+		s->clock_ahead_ms = now_ms - clock_wall_ms();
+	return rc;
+}
+
 static const struct {
 	const char *type;
 	bool before_welcome, after_welcome;
@@ -250,6 +264,7 @@ static const struct {
 	{ "welcome", true, false, on_welcome }, { "offer", false, true, on_offer },
 	{ "grant", false, true, on_grant },     { "terminate", false, true, on_terminate },
 	{ "drain", true, true, on_drain },      { "ack", false, true, on_ack },
+	{ "clock", true, false, on_clock },
 };
 
 static int judge_message(struct supervisor *s, const char *text, size_t len, struct err *e)
@@ -304,8 +319,8 @@ static void dial(struct supervisor *s)
 	}
 	int rc = url_join(url_now(s), "/v1/agent", url, sizeof url, &e);
 	if (!rc)
-		rc = proof_make_assertion(s->state.identity, s->state.target, "tunnel-server", clock_wall_ms(),
-					  assertion, &e);
+		rc = proof_make_assertion(s->state.identity, s->state.target, "tunnel-server",
+					  clock_wall_ms() + s->clock_ahead_ms, assertion, &e);
 	if (!rc) {
 		snprintf(bearer, sizeof bearer, "Bearer %s", assertion);
 		const struct ws_header headers[] = { { "Authorization", bearer }, { NULL, NULL } };

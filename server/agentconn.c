@@ -95,12 +95,21 @@ static void judge(void *arg)
 	control_authorize_blocking(j->server, j->assertion, j->remote, &j->decision);
 }
 
+static void tell_time(struct conn *c)
+{
+	char text[64];
+	int len = snprintf(text, sizeof text, "{\"type\":\"clock\",\"now_ms\":%lld}", (long long)clock_wall_ms());
+	agentconn_send(c, text, (size_t)len);
+}
+
 static void judged(void *arg)
 {
 	struct job *j = arg;
 	struct conn *c = NULL;
 	struct agentconn *a = agent_of(j->server, j->conn, &c);
 	if (a && !c->closing) {
+		if (j->decision.close_code == 4402)
+			tell_time(c);
 		if (j->decision.close_code) {
 			conn_close(c, j->decision.close_code, j->decision.text);
 		} else {

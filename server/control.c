@@ -83,7 +83,11 @@ static void check_assertion(struct server *server, const char *assertion, const 
 		rc = key_pin(key, pin, &e);
 	EVP_PKEY_free(key);
 	if (rc) {
-		refuse(out, rc == ERR_DENIED || rc == ERR_INVALID ? 4401 : 4503, "%.250s", e.text);
+		refuse(out,
+		       rc == ERR_TIMEOUT                       ? 4402
+		       : rc == ERR_DENIED || rc == ERR_INVALID ? 4401
+							       : 4503,
+		       "%.250s", e.text);
 		return;
 	}
 	key_pin_text(pin, out->identity);

@@ -304,10 +304,10 @@ static int read_assertion_claims(const json_t *claims, const char *target, const
 	if (*out_exp_ms <= iat_ms || *out_exp_ms - iat_ms > life_ms)
 		return err_set(e, ERR_DENIED, "its exp is not within 60 s after its iat");
 	if (now_ms >= *out_exp_ms + skew_ms)
-		return err_set(e, ERR_DENIED, "it expired %lld s ago; is the clock right?",
+		return err_set(e, ERR_TIMEOUT, "it expired %lld s ago; is the clock right?",
 			       (long long)((now_ms - *out_exp_ms) / 1000));
 	if (iat_ms > now_ms + skew_ms)
-		return err_set(e, ERR_DENIED, "its iat is %lld s ahead; is the clock right?",
+		return err_set(e, ERR_TIMEOUT, "its iat is %lld s ahead; is the clock right?",
 			       (long long)((iat_ms - now_ms) / 1000));
 	return 0;
 }

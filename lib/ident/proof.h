@@ -33,7 +33,7 @@ int proof_make_assertion(EVP_PKEY *key, const char *target, const char *audience
 /* The target id an assertion claims to be from, unverified: to find the key. */
 int proof_assertion_target(const char *assertion, char out_target[65], struct err *e);
 /* Signature by key, iss = sub = target, aud, iat/exp (exp - iat <= 60 s, 60 s of clock skew). ERR_DENIED with the
- * reason. */
+ * reason; ERR_TIMEOUT when nothing is wrong but its time. */
 int proof_check_assertion(const char *assertion, EVP_PKEY *key, const char *target, const char *audience,
 			  int64_t now_wall_ms, char out_jti[PROOF_JTI_MAX], int64_t *out_exp_ms, struct err *e);
 

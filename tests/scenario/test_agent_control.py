@@ -40,6 +40,19 @@ def test_credential_and_hello(world):
     assert again.ws.request_headers["Authorization"] != c.ws.request_headers["Authorization"]
 
 
+def test_the_time_it_is_told_goes_into_its_next_assertion(world):
+    world.start()
+    for ahead in (7200, 0):
+        c = world.control.accept()
+        c.recv("hello")
+        c.send({"type": "clock", "now_ms": int((time.time() + ahead) * 1000)})
+        c.close(4402, "assertion: it expired 7140 s ago; is the clock right?")
+        again, _ = connect(world)
+        claims = json.loads(unb64(again.ws.request_headers["Authorization"].split(".")[1]))
+        assert abs(claims["iat"] - ahead - time.time()) < LIMIT and claims["exp"] - claims["iat"] <= 60
+        again.close(4002)
+
+
 def test_sigterm_leaves_cleanly(world):
     p = world.start()
     connect(world)

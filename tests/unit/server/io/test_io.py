@@ -312,8 +312,11 @@ def test_agent_messages():
 
 
 async def case_agent_refused(s):
-    for code in (4401, 4403, 4503):
+    for code in (4401, 4402, 4403, 4503):
         a = await s.agent(f"refuse-{code}")
+        if code == 4402:
+            m = json.loads(await asyncio.wait_for(a.recv(), LIMIT))
+            assert m == {"type": "clock", "now_ms": m["now_ms"]} and abs(m["now_ms"] / 1000 - time.time()) < LIMIT
         assert await closed(a) == (code, "refused by the test")
     a = await s.agent("web-1")
     await a.send(b"binary")

@@ -61,6 +61,21 @@ static void test_an_assertion_is_taken_once_and_by_its_key(void **state)
 	world_down(w);
 }
 
+static void test_an_assertion_of_another_time_is_not_a_wrong_one(void **state)
+{
+	(void)state;
+	static const int64_t off_ms[] = { -3600000, 63000 };
+	char proof[PROOF_TEXT_MAX];
+	struct world *w = up();
+	struct err e;
+	for (size_t i = 0; i < sizeof off_ms / sizeof *off_ms; i++) {
+		int64_t at_ms = clock_wall_ms() + off_ms[i];
+		assert_int_equal(proof_make_assertion(w->identity, "web-1", "tunnel-server", at_ms, proof, &e), 0);
+		assert_int_equal(authorize(w, NULL, "web-1", proof), 4402);
+	}
+	world_down(w);
+}
+
 static void test_hello_is_answered_by_welcome_with_certified_host_keys(void **state)
 {
 	(void)state;
@@ -335,6 +350,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_an_assertion_is_taken_once_and_by_its_key),
+		cmocka_unit_test(test_an_assertion_of_another_time_is_not_a_wrong_one),
 		cmocka_unit_test(test_hello_is_answered_by_welcome_with_certified_host_keys),
 		cmocka_unit_test(test_the_newer_connection_wins),
 		cmocka_unit_test(test_illegal_messages_close_with_4008),
