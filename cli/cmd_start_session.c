@@ -24,7 +24,8 @@ static const struct arg_row rows[] = {
 	  "carry connections of a local port; may be repeated" },
 	{ "stdio", 0, ARG_FLAG, AT(stdio), NULL, "SSH's bytes on standard input and output, for ssh's ProxyCommand" },
 	{ "to", 0, ARG_TEXT, AT(to), "HOST:PORT", "one TCP connection on standard input and output" },
-	{ "ssh-dir", 0, ARG_TEXT, AT(ssh_dir), "DIR", "with --stdio: where key, key-cert.pub and known_hosts go" },
+	{ "ssh-dir", 0, ARG_TEXT, AT(ssh_dir), "DIR",
+	  "with --stdio: where ssh finds agent (IdentityAgent) and known_hosts" },
 	{ "ssh-arg", 0, ARG_LIST, AT(ssh_args), "ARG",
 	  "a further argument for ssh, such as --ssh-arg=-t; may be repeated" },
 	{ "give-up", 0, ARG_TEXT, AT(give_up), "DURATION", "how long to try to come back in an outage; default 15m" },
@@ -135,7 +136,7 @@ static int run_ssh_mode(const struct start_options *o, struct session *s, const 
 			int argc, char **argv)
 {
 	if (o->stdio) {
-		struct mode_stdio m = { .dest = { .kind = LINK_KIND_SSH } };
+		struct mode_stdio m = { .dest = { .kind = LINK_KIND_SSH }, .dir = dir };
 		mode_stdio_init(&m);
 		return session_run(s, &m.mode);
 	}

@@ -4,6 +4,7 @@
 #define CLI_MODE_H
 
 #include "cli/escape.h"
+#include "cli/keyholder.h"
 #include "cli/listener.h"
 #include "cli/session.h"
 #include "cli/sshdir.h"
@@ -37,6 +38,9 @@ void mode_ssh_free(struct mode_ssh *m); /* the terminal is as it was before */
 struct mode_stdio {
 	struct session_mode mode;
 	struct link_dest dest;
+	const struct sshdir *dir; /* of an SSH session: the ssh on the other side of us finds an agent in it */
+	/* private */
+	struct keyholder keyholder;
 	uint32_t stream;
 };
 void mode_stdio_init(struct mode_stdio *m);

@@ -7,13 +7,10 @@
  * session. */
 #include "cli/mode.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define SSH_ARGS_MAX 256
@@ -89,6 +86,7 @@ static void build_argv(const struct mode_ssh *m, const struct session *s, struct
 	add_option(a, "IdentityFile=\"%s/key\"", m->dir->path);
 	add_option(a, "CertificateFile=\"%s/key-cert.pub\"", m->dir->path);
 	add_option(a, "IdentitiesOnly=yes");
+	add_option(a, "AddKeysToAgent=no"); /* the key would outlive the session there */
 	add_option(a, "PreferredAuthentications=publickey");
 	add_option(a, "ControlMaster=no");
 	add_option(a, "ControlPath=none");
@@ -157,23 +155,6 @@ static int spawn_ssh(struct mode_ssh *m, struct session *s)
 	return EXIT_CODE_FAILED;
 }
 
-static int listen_unix(const char *path, struct err *e)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	if (strlen(path) >= sizeof a.sun_path)
-		return err_set(e, ERR_INVALID, "%s: too long for a socket", path);
-	memcpy(a.sun_path, path, strlen(path) + 1);
-	unlink(path);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) != 0 || listen(fd, 16) != 0) {
-		err_set_errno(e, ERR_IO, errno, "%s", path);
-		if (fd >= 0)
-			close(fd);
-		return e->code;
-	}
-	return fd;
-}
-
 static int begin(struct session_mode *mode, struct session *s)
 {
 	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
@@ -185,7 +166,7 @@ static int begin(struct session_mode *mode, struct session *s)
 	snprintf(m->socket, sizeof m->socket, "%s/socket", m->dir->path);
 	m->listener.dest.kind = LINK_KIND_SSH;
 	snprintf(m->listener.label, sizeof m->listener.label, "ssh");
-	int fd = listen_unix(m->socket, &e);
+	int fd = sshdir_write_key(m->dir, &e) == 0 ? sshdir_listen(m->dir, "socket", &e) : e.code;
 	if (fd < 0 || listener_start(&m->listener, s, fd, &e) != 0) {
 		complain("%s", e.text);
 		return EXIT_CODE_FAILED;

@@ -4,10 +4,20 @@
 #include <string.h>
 #include <unistd.h>
 
+static int offer_key(struct mode_stdio *m, struct session *s, struct err *e)
+{
+	int fd = sshdir_listen(m->dir, "agent", e);
+	return fd < 0 ? fd : keyholder_start(&m->keyholder, &s->loop, fd, &m->dir->identity, e);
+}
+
 static int begin(struct session_mode *mode, struct session *s)
 {
 	struct mode_stdio *m = (struct mode_stdio *)(void *)mode;
 	struct err e = { 0 };
+	if (m->dir && offer_key(m, s, &e) != 0) {
+		complain("%s", e.text);
+		return EXIT_CODE_FAILED;
+	}
 	/* The endpoint owns what it gets: give it copies, and let go of ours so that an EOF written there is one. */
 	int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3), out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -44,7 +54,9 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 
 static void over(struct session_mode *mode, struct session *s)
 {
-	(void)mode, (void)s;
+	struct mode_stdio *m = (struct mode_stdio *)(void *)mode;
+	(void)s;
+	keyholder_stop(&m->keyholder);
 }
 
 void mode_stdio_init(struct mode_stdio *m)

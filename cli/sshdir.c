@@ -3,15 +3,19 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/secret.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-static const char *const file_names[] = { "key", "key-cert.pub", "known_hosts", "socket" };
+#define BACKLOG 16
+
+static const char *const file_names[] = { "key", "key-cert.pub", "known_hosts", "socket", "agent" };
 
 static void file_in(const struct sshdir *d, const char *name, char out[PATH_MAX])
 {
@@ -29,18 +33,15 @@ static int make_temporary(struct sshdir *d, struct err *e)
 		base = "/tmp";
 	snprintf(d->path, sizeof d->path, "%s/tunnel-XXXXXX", base);
 	if (!mkdtemp(d->path)) {
-		d->path[0] = '\0';
 		return err_set(e, ERR_IO, "no temporary folder below %s", base);
 	}
-	d->temporary = 1;
+	d->temporary = true;
 	return 0;
 }
 
 static int use_given(struct sshdir *d, const char *path, struct err *e)
 {
 	struct stat st;
-	if (strlen(path) >= sizeof d->path)
-		return err_set(e, ERR_INVALID, "--ssh-dir: path too long");
 	int rc = file_mkdir(path, 0700, e);
 	if (rc != 0)
 		return rc;
@@ -48,7 +49,8 @@ static int use_given(struct sshdir *d, const char *path, struct err *e)
 		return err_set(e, ERR_DENIED, "%s: must be yours alone; run: chmod 700 %s", path, path);
 	char full[PATH_MAX];
 	if (!realpath(path, full) || strlen(full) >= sizeof d->path)
-		return err_set(e, ERR_INVALID, "%s: path too long", path);
+		return err_set(e, ERR_INVALID, "%s: path too long; at most %zu bytes, for a socket goes there", path,
+			       sizeof d->path - 1);
 	memcpy(d->path, full, strlen(full) + 1);
 	return 0;
 }
@@ -59,19 +61,8 @@ int sshdir_open(struct sshdir *d, const char *path, struct err *e)
 	int rc = path ? use_given(d, path, e) : make_temporary(d, e);
 	if (rc != 0)
 		return rc;
-	char file[PATH_MAX];
-	file_in(d, "key", file);
-	EVP_PKEY *key = NULL;
-	if (access(file, F_OK) == 0) {
-		rc = sshkey_load(file, &key, e);
-	} else {
-		key = sshkey_generate(e);
-		rc = key ? sshkey_save(file, key, "tunnel", e) : e->code;
-	}
-	if (rc == 0)
-		rc = sshkey_public_text(key, d->public_key, e);
-	EVP_PKEY_free(key);
-	return rc;
+	d->key = sshkey_generate(e);
+	return d->key ? sshkey_public_text(d->key, d->public_key, e) : e->code;
 }
 
 static int write_known_hosts(const struct sshdir *d, const char *alias, const char *host_ca, const json_t *host_keys,
@@ -94,12 +85,12 @@ static int write_known_hosts(const struct sshdir *d, const char *alias, const ch
 	return rc;
 }
 
-int sshdir_fill(const struct sshdir *d, const json_t *ssh, struct err *e)
+int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e)
 {
 	const char *certificate = NULL, *host_ca = NULL, *alias = NULL;
 	json_t *host_keys = NULL;
 	const struct json_field fields[] = {
-		{ "certificate", JSON_FIELD_STRING, true, 1, SSHCERT_TEXT, &certificate },
+		{ "certificate", JSON_FIELD_STRING, true, 1, SSHCERT_TEXT - 1, &certificate },
 		{ "host_ca", JSON_FIELD_STRING, false, 1, SSHCERT_KEY_TEXT, &host_ca },
 		{ "host_alias", JSON_FIELD_STRING, true, 1, 64, &alias },
 		{ "host_keys", JSON_FIELD_STRINGS, false, 0, 16, &host_keys },
@@ -108,22 +99,55 @@ int sshdir_fill(const struct sshdir *d, const json_t *ssh, struct err *e)
 	int rc = json_read((json_t *)(size_t)ssh, "answer.ssh", false, fields, e);
 	if (rc != 0)
 		return rc;
-	char file[PATH_MAX], line[SSHCERT_TEXT + 2];
-	file_in(d, "key-cert.pub", file);
-	int n = snprintf(line, sizeof line, "%s\n", certificate);
-	rc = file_write(file, line, (size_t)n, 0600, e);
+	memcpy(d->certificate, certificate, strlen(certificate) + 1);
+	rc = sshagent_identity_init(&d->identity, d->key, certificate, e);
 	return rc == 0 ? write_known_hosts(d, alias, host_ca, host_keys, e) : rc;
+}
+
+int sshdir_write_key(const struct sshdir *d, struct err *e)
+{
+	char file[PATH_MAX], line[SSHCERT_TEXT + 1];
+	file_in(d, "key", file);
+	int rc = sshkey_save(file, d->key, "tunnel", e);
+	if (rc != 0)
+		return rc;
+	file_in(d, "key-cert.pub", file);
+	int n = snprintf(line, sizeof line, "%s\n", d->certificate);
+	return file_write(file, line, (size_t)n, 0600, e);
+}
+
+/* Renamed into its place, so that there is no moment without one; the process's number keeps two apart that do so. */
+int sshdir_listen(const struct sshdir *d, const char *name, struct err *e)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	char path[PATH_MAX];
+	file_in(d, name, path);
+	int n = snprintf(a.sun_path, sizeof a.sun_path, "%s.%ld", path, (long)getpid());
+	if (n < 0 || (size_t)n >= sizeof a.sun_path)
+		return err_set(e, ERR_INVALID, "%s: too long for a socket", path);
+	unlink(a.sun_path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && fchmod(fd, 0600) == 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
+	    listen(fd, BACKLOG) == 0 && rename(a.sun_path, path) == 0)
+		return fd;
+	err_set_errno(e, ERR_IO, errno, "%s", path);
+	unlink(a.sun_path);
+	if (fd >= 0)
+		close(fd);
+	return e->code;
 }
 
 void sshdir_close(struct sshdir *d)
 {
-	if (!d->temporary || !d->path[0])
-		return;
-	for (size_t i = 0; i < sizeof file_names / sizeof *file_names; i++) {
+	for (size_t i = 0; d->temporary && i < sizeof file_names / sizeof *file_names; i++) {
 		char file[PATH_MAX];
 		file_in(d, file_names[i], file);
 		unlink(file);
 	}
-	rmdir(d->path);
-	d->path[0] = '\0';
+	if (d->temporary)
+		rmdir(d->path);
+	d->temporary = false;
+	sshagent_identity_free(&d->identity);
+	EVP_PKEY_free(d->key);
+	d->key = NULL;
 }

@@ -1,25 +1,35 @@
-/* The files that OpenSSH's client needs for one session: a key, its certificate, what to trust. In a folder of mode
- * 0700. */
+/* What OpenSSH's client needs for one session: a key with its certificate, and what to trust. The key is made for the
+ * session and stays in memory unless sshdir_write_key is called; what is written goes to a folder of mode 0700. */
 #ifndef CLI_SSHDIR_H
 #define CLI_SSHDIR_H
 
 #include "base/err.h"
+#include "ident/sshagent.h"
 #include "ident/sshcert.h"
 
 #include <jansson.h>
 #include <limits.h>
+#include <stdbool.h>
+
+#define SSHDIR_PATH 92 /* bytes: the sockets in it fit sun_path */
 
 struct sshdir {
-	char path[PATH_MAX - 64];
+	char path[SSHDIR_PATH];
 	char public_key[SSHCERT_KEY_TEXT];
-	int temporary;
+	char certificate[SSHCERT_TEXT]; /* with identity: set by sshdir_fill */
+	struct sshagent_identity identity;
+	EVP_PKEY *key;
+	bool temporary;
 };
 
-/* path NULL: a new folder below XDG_RUNTIME_DIR or TMPDIR, removed by sshdir_close. A key is made (or found in a given
- * folder). */
+/* path NULL: a new folder below XDG_RUNTIME_DIR or TMPDIR, removed by sshdir_close. d must be closed either way. */
 int sshdir_open(struct sshdir *d, const char *path, struct err *e);
-/* key-cert.pub and known_hosts, from the "ssh" member of StartSession's answer. */
-int sshdir_fill(const struct sshdir *d, const json_t *ssh, struct err *e);
+/* From the "ssh" member of StartSession's answer; writes known_hosts. */
+int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e);
+/* key and key-cert.pub, for an ssh that is told of them. */
+int sshdir_write_key(const struct sshdir *d, struct err *e);
+/* A listening socket of that name, mode 0600, in place of one that is there. Returns it, or an error. */
+int sshdir_listen(const struct sshdir *d, const char *name, struct err *e);
 void sshdir_close(struct sshdir *d);
 
 #endif

@@ -115,22 +115,6 @@ static int add_statement(struct buf *b, const struct sshcert *c, const char *typ
 	return bad | sshwire_add_text(b, "") | sshwire_add(b, buf_data(ca_blob), ca_blob->len);
 }
 
-static int add_signature(struct buf *b, EVP_PKEY *ca)
-{
-	uint8_t sig[64];
-	size_t len = sizeof sig;
-	struct buf blob = BUF_INIT(256);
-	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	int bad = !ctx || EVP_DigestSignInit(ctx, NULL, NULL, NULL, ca) != 1 ||
-		  EVP_DigestSign(ctx, sig, &len, buf_data(b), b->len) != 1 || len != sizeof sig;
-	if (!bad)
-		bad = sshwire_add_text(&blob, SSHWIRE_ED25519) | sshwire_add(&blob, sig, len) |
-		      sshwire_add(b, buf_data(&blob), blob.len);
-	EVP_MD_CTX_free(ctx);
-	buf_free(&blob);
-	return bad;
-}
-
 int sshcert_sign(EVP_PKEY *ca, const struct sshcert *cert, const char *public_text, char out[SSHCERT_TEXT],
 		 struct err *e)
 {
@@ -147,7 +131,7 @@ int sshcert_sign(EVP_PKEY *ca, const struct sshcert *cert, const char *public_te
 		rc = err_set(e, ERR_LIMIT, "certificate: it would be larger than %u bytes", CERT_MAX);
 		goto out;
 	}
-	if (add_signature(&b, ca)) {
+	if (sshwire_ed25519_sign(ca, buf_data(&b), b.len, &b)) {
 		rc = err_set_openssl(e, ERR_INTERNAL, "certificate: cannot sign");
 		goto out;
 	}

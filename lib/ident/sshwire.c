@@ -143,3 +143,19 @@ int sshwire_ed25519_blob(const uint8_t public_key[32], struct buf *to)
 	int rc = sshwire_add_text(to, SSHWIRE_ED25519);
 	return rc ? rc : sshwire_add(to, public_key, 32);
 }
+
+int sshwire_ed25519_sign(EVP_PKEY *key, const uint8_t *data, size_t len, struct buf *to)
+{
+	uint8_t sig[64];
+	size_t sig_len = sizeof sig;
+	struct buf blob = BUF_INIT(256);
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	int bad = !ctx || EVP_DigestSignInit(ctx, NULL, NULL, NULL, key) != 1 ||
+		  EVP_DigestSign(ctx, sig, &sig_len, data, len) != 1 || sig_len != sizeof sig;
+	if (!bad)
+		bad = sshwire_add_text(&blob, SSHWIRE_ED25519) | sshwire_add(&blob, sig, sig_len) |
+		      sshwire_add(to, buf_data(&blob), blob.len);
+	EVP_MD_CTX_free(ctx);
+	buf_free(&blob);
+	return bad;
+}

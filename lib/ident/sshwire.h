@@ -5,11 +5,13 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <openssl/evp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define SSHWIRE_ED25519 "ssh-ed25519"
+#define SSHWIRE_ED25519_CERT "ssh-ed25519-cert-v01@openssh.com"
 #define SSHWIRE_ECDSA "ecdsa-sha2-nistp256"
 #define SSHWIRE_RSA "ssh-rsa"
 
@@ -29,5 +31,8 @@ bool sshwire_string_is(struct sshwire_reader *r, const char *text);
 int sshwire_public_blob(const char *text, const char **out_type, struct buf *out, struct err *e);
 /* The blob of an Ed25519 key. */
 int sshwire_ed25519_blob(const uint8_t public_key[32], struct buf *to);
+/* Adds the signature of data by an Ed25519 key, as a string; data may be what to holds. Not 0: not signed, or no room.
+ */
+int sshwire_ed25519_sign(EVP_PKEY *key, const uint8_t *data, size_t len, struct buf *to);
 
 #endif

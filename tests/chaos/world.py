@@ -242,13 +242,13 @@ class SshSession(Session):
     def __init__(self, world, name, port):
         super().__init__(world, name)
         folder = world.folder / name
+        folder.mkdir(mode=0o700)
         start = ["start-session", "--target", TARGET, "--login", USER, "--stdio", "--ssh-dir", folder]
-        world.cli(*start, input="", check=False)  # ssh reads key and certificate before it runs a ProxyCommand
         self.control = folder / "mux"
         self.options = [
             "-F", "/dev/null", "-S", str(self.control),
             "-o", "ProxyCommand=" + " ".join(map(str, [CLI, *start])),
-            "-o", f"IdentityFile={folder}/key", "-o", f"CertificateFile={folder}/key-cert.pub", "-o", "IdentitiesOnly=yes",
+            "-o", f"IdentityAgent={folder}/agent",
             "-o", f"UserKnownHostsFile={folder}/known_hosts", "-o", "GlobalKnownHostsFile=/dev/null",
             "-o", "StrictHostKeyChecking=yes", "-o", f"HostKeyAlias={TARGET}", "-o", "BatchMode=yes", "-T",
         ]
