@@ -44,7 +44,7 @@ struct tunnel_identity {
 						   names */
 	char groups[TUNNEL_GROUPS_MAX];         /* JSON array of strings; "" means none */
 	char claims[TUNNEL_CLAIMS_MAX];         /* JSON object for policy conditions; "" means {} */
-	int64_t expires_ms;                     /* Unix ms when the credential ends; 0: it does not */
+	int64_t expires_ms;                     /* Unix ms from which it is refused; 0: it has no end */
 };
 
 struct tunnel_auth_ops {

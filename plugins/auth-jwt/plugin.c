@@ -39,7 +39,7 @@ static const struct tunnel_option_spec options[] = {
 	OPTION("jwks", TUNNEL_OPTION_PATH, 0, NULL, 0, 0,
 	       "a JWKS file, or a folder of them (*.json, *.jwks); read again within a second of a change"),
 	OPTION("leeway", TUNNEL_OPTION_DURATION, 0, "30s", 0, 300000,
-	       "how far the clocks may differ, for exp, nbf and iat"),
+	       "how far the clocks may differ, for exp, and for nbf and iat where a token has them"),
 	OPTION("subject_claim", TUNNEL_OPTION_STRING, 0, "sub", 1, 256,
 	       "the claim that names the caller; not empty, unique for each"),
 	OPTION("groups_claim", TUNNEL_OPTION_STRING, 0, "groups", 1, 256,
@@ -193,7 +193,7 @@ static int give(void *arg, const struct verdict *v)
 	snprintf(out->credential, sizeof out->credential, "%s", v->credential);
 	snprintf(out->groups, sizeof out->groups, "%s", v->groups);
 	snprintf(out->claims, sizeof out->claims, "%s", v->claims);
-	out->expires_ms = v->expires_ms;
+	out->expires_ms = v->expires_ms + to->a->rules.leeway_ms; /* as long as it is taken here */
 	return 0;
 }
 

@@ -14,7 +14,8 @@ static void test_accepts_and_fills_the_identity(void **state)
 		assert_string_equal(id.credential, "t-17");
 		assert_string_equal(id.groups, "[\"dev\",\"ops\"]");
 		assert_non_null(strstr(id.claims, "\"team\":\"blå\""));
-		assert_true(id.expires_ms == INT64_C(1700000600000));
+		/* With the leeway, or the host would refuse what we took. */
+		assert_true(id.expires_ms == INT64_C(1700000630000));
 	}
 	assert_int_equal(fake_host_count(&f.p.host, "cache_hits"), 1);
 	free(token);
@@ -191,6 +192,7 @@ static void test_claims_are_judged(void **state)
 		{ "{" NO_EXP ",\"exp\":1699999000}", "token expired 1000 s ago" },
 		{ "{" CLAIMS ",\"nbf\":1700000030}", NULL },
 		{ "{" CLAIMS ",\"nbf\":1700000040}", "token is not valid before 40 s from now" },
+		{ "{" CLAIMS ",\"nbf\":1699999999}", NULL }, /* may be missing, as above */
 		{ "{" CLAIMS ",\"nbf\":\"1\"}", "claim nbf is not a number" },
 		{ "{" CLAIMS ",\"iat\":1700000100}", "token was issued 100 s from now" },
 		{ "{" CLAIMS ",\"iat\":1699999999}", NULL },
