@@ -1,7 +1,7 @@
 /* auth-hmac: requests signed with a shared secret the way AWS's clients sign (Signature Version 4), so that curl
  * --aws-sigv4 and every SDK can call. Steps: what does the request claim (sigv4_read) → whose key (credentials) →
- * is the signature right (sigv4_check). A captured request can be repeated within the clock window: TLS keeps it from
- * being captured, and the scheme has no nonce. */
+ * is the signature right (sigv4_check). A captured request can be repeated within the clock window, a presigned URL
+ * until it expires: TLS keeps them from being captured, and the scheme has no nonce. */
 #include "credentials.h"
 #include "sigv4.h"
 #include "text.h"
@@ -36,6 +36,9 @@ static const struct tunnel_option_spec options[] = {
 	OPTION("clock_window", TUNNEL_OPTION_DURATION, 0, "5m", 1000, 900000,
 	       "how far a request's time may be from the server's, either way; a captured request can be repeated that "
 	       "long"),
+	OPTION("presigned_max", TUNNEL_OPTION_DURATION, 0, "5m", 0, SIGV4_EXPIRES_MAX_S * 1000LL,
+	       "the longest X-Amz-Expires of a presigned URL that is taken, which can be used again for that long; 0: "
+	       "no presigned URLs"),
 	{ .key = NULL },
 };
 
@@ -69,6 +72,8 @@ static int take_option(struct auth_hmac *a, const struct tunnel_option *o, char 
 		return take_scope_part(o, &a->rules.region, err, err_len);
 	if (strcmp(o->key, "clock_window") == 0)
 		a->rules.clock_window_ms = strtoll(o->value, NULL, 10);
+	if (strcmp(o->key, "presigned_max") == 0)
+		a->rules.presigned_max_ms = strtoll(o->value, NULL, 10);
 	if (strcmp(o->key, "credentials") == 0 && !a->store) {
 		char why[512];
 		int rc = credential_store_open(a->host, o->value, &a->store, why, sizeof why);

@@ -23,6 +23,7 @@ struct sigv4 {
 struct sigv4_rules {
 	char *service, *region;
 	int64_t clock_window_ms;
+	int64_t presigned_max_ms; /* how long a presigned URL may be good for */
 };
 
 /* TUNNEL_OK; TUNNEL_NOT_MINE: carries no such signature; TUNNEL_DENIED with a sentence: malformed, for another

@@ -287,6 +287,10 @@ static int judge_time(const struct sigv4 *s, const struct sigv4_rules *rules, in
 		return say(TUNNEL_DENIED, err, err_len,
 			   "signed %lld s in the future; allowed: %lld s (check the clocks)",
 			   (long long)(s->time_ms - now_ms) / 1000, window);
+	if (s->presigned && s->expires_ms - s->time_ms > rules->presigned_max_ms)
+		return say(TUNNEL_DENIED, err, err_len,
+			   "X-Amz-Expires is %lld; this server allows up to %lld s (presigned_max)",
+			   (long long)(s->expires_ms - s->time_ms) / 1000, (long long)rules->presigned_max_ms / 1000);
 	if (s->presigned && now_ms >= s->expires_ms)
 		return say(TUNNEL_DENIED, err, err_len, "presigned URL expired %lld s ago",
 			   (long long)(now_ms - s->expires_ms) / 1000);

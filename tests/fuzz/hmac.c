@@ -19,6 +19,7 @@ static const struct sigv4_rules rules = {
 	.service = (char *)(uintptr_t) "service",
 	.region = (char *)(uintptr_t) "us-east-1",
 	.clock_window_ms = 300000,
+	.presigned_max_ms = SIGV4_EXPIRES_MAX_S * 1000LL,
 };
 
 struct call {

@@ -21,12 +21,17 @@ void begin(struct fixture *f)
 	write_credentials(f, EXAMPLE_FILE, 0600);
 }
 
+void open_with(struct fixture *f, const char *key, const char *value)
+{
+	const char *pairs[] = { "credentials", f->file, "service", "service", "region", "us-east-1", key, value, NULL };
+	if (fake_plugin_open(&f->p, pairs) != 0)
+		fail_msg("open: %s", f->p.err);
+}
+
 void begin_open(struct fixture *f)
 {
 	begin(f);
-	const char *pairs[] = { "credentials", f->file, "service", "service", "region", "us-east-1", NULL };
-	if (fake_plugin_open(&f->p, pairs) != 0)
-		fail_msg("open: %s", f->p.err);
+	open_with(f, NULL, NULL);
 }
 
 void end(struct fixture *f)

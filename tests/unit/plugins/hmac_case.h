@@ -55,7 +55,8 @@ struct call {
 
 /* The plugin loaded, its clock at EXAMPLE_MS, EXAMPLE_FILE written; not opened. */
 void begin(struct fixture *f);
-void begin_open(struct fixture *f); /* for us-east-1/service */
+void open_with(struct fixture *f, const char *key, const char *value); /* for us-east-1/service, and one option */
+void begin_open(struct fixture *f);
 void end(struct fixture *f);
 void write_credentials(struct fixture *f, const char *text, mode_t mode);
 int send_call(struct fixture *f, const struct call *c, struct tunnel_identity *out, char *err);

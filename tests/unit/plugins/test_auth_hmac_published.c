@@ -173,7 +173,8 @@ static void test_published_presigned_urls_verify(void **state)
 	(void)state;
 	struct fixture f;
 	struct tunnel_identity id;
-	begin_open(&f);
+	begin(&f);
+	open_with(&f, "presigned_max", "3600000");
 	struct call c = { "GET", "/", VANILLA_PRESIGNED, "", { HOST } };
 	assert_call(&f, &c, NULL, "get-vanilla");
 	assert_int_equal(send_call(&f, &c, &id, NULL), 0);
@@ -215,11 +216,26 @@ static void test_published_presigned_urls_verify(void **state)
 	end(&f);
 }
 
+static void test_a_presigned_url_is_not_good_for_long(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct call c = { "GET", "/", VANILLA_PRESIGNED, "", { HOST } };
+	begin_open(&f);
+	assert_call(&f, &c, "X-Amz-Expires is 3600; this server allows up to 300 s (presigned_max)", "by default");
+	end(&f);
+	begin(&f);
+	open_with(&f, "presigned_max", "3599000");
+	assert_call(&f, &c, "X-Amz-Expires is 3600; this server allows up to 3599 s", "a second too long");
+	end(&f);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_published_signatures_verify),
 		cmocka_unit_test(test_published_presigned_urls_verify),
+		cmocka_unit_test(test_a_presigned_url_is_not_good_for_long),
 	};
 	return RUN_CASES(tests);
 }
