@@ -2,12 +2,13 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "base/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define FRAME_MAX (64u * 1024) /* bytes of a record beside its reports, and the last of them */
 
 int exits_path(const char *runtime_dir, const char *name, const char *suffix, char out[EXITS_PATH], struct err *e)
 {
@@ -43,7 +44,7 @@ int exits_read(const char *runtime_dir, const char *name, json_t **out_reports, 
 	};
 	int rc = exits_path(runtime_dir, name, "exit", path, e);
 	if (!rc)
-		rc = file_read(path, LIMIT_AGENT_SPOOL, &text, e);
+		rc = file_read(path, EXITS_REPORTS + FRAME_MAX, &text, e);
 	if (rc)
 		return rc;
 	rc = json_parse((const char *)buf_data(&text), text.len, &json, e);

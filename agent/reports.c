@@ -1,15 +1,15 @@
 #include "agent/reports.h"
 
-#include "base/limits.h"
+#include "agent/exits.h"
 #include "base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define WAITING_MAX 65536u /* reports: about as many as the spool takes */
-
 struct reports {
 	json_t *waiting;
+	size_t sent;  /* of those that wait, from the first one on; the channel takes no more at once */
+	size_t bytes; /* of those that wait, as text */
 	uint64_t next;
 	struct channel *channel;
 	bool full;
@@ -36,14 +36,27 @@ void reports_free(struct reports **reports)
 	*reports = NULL;
 }
 
+static size_t text_size(const json_t *report)
+{
+	return json_dumpb(report, NULL, 0, JSON_COMPACT) + 1;
+}
+
+/* In order and without a gap: who knows a report's number is taken to know all before it. */
+static void send_waiting(struct reports *r)
+{
+	while (r->channel && r->sent < json_array_size(r->waiting) &&
+	       channel_send(r->channel, json_array_get(r->waiting, r->sent)) == 0)
+		r->sent++;
+}
+
 void reports_add(struct reports *r, json_t *body)
 {
 	const char *type = json_string_value(json_object_get(body, "type"));
 	bool last = type && strcmp(type, "session-closed") == 0;
-	if (json_array_size(r->waiting) >= WAITING_MAX && !last) {
+	if (r->bytes >= EXITS_REPORTS && !last) {
 		if (!r->full)
-			log_error("%u reports wait for a supervisor; streams are not reported until one comes",
-				  WAITING_MAX);
+			log_error("%zu reports wait for a supervisor; streams are not reported until one comes",
+				  json_array_size(r->waiting));
 		r->full = true;
 		json_decref(body);
 		return;
@@ -55,27 +68,30 @@ void reports_add(struct reports *r, json_t *body)
 		return;
 	}
 	r->next++;
-	if (r->channel)
-		channel_send(r->channel, wrapped); /* on failure the next supervisor gets it */
+	r->bytes += text_size(wrapped);
+	send_waiting(r);
 }
 
 void reports_ack(struct reports *r, uint64_t number)
 {
 	while (json_array_size(r->waiting)) {
-		json_int_t n = json_integer_value(json_object_get(json_array_get(r->waiting, 0), "n"));
+		const json_t *first = json_array_get(r->waiting, 0);
+		json_int_t n = json_integer_value(json_object_get(first, "n"));
 		if ((uint64_t)n > number)
 			break;
+		r->bytes -= text_size(first);
+		r->sent -= r->sent > 0;
 		json_array_remove(r->waiting, 0);
 	}
 	r->full = false;
+	send_waiting(r);
 }
 
 void reports_attach(struct reports *r, struct channel *channel)
 {
 	r->channel = channel;
-	for (size_t i = 0; channel && i < json_array_size(r->waiting); i++)
-		if (channel_send(channel, json_array_get(r->waiting, i)))
-			break;
+	r->sent = 0;
+	send_waiting(r);
 }
 
 bool reports_empty(const struct reports *r)

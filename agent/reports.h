@@ -15,7 +15,8 @@ struct reports *reports_new(void); /* NULL: out of memory */
 void reports_free(struct reports **reports);
 void reports_add(struct reports *r, json_t *body); /* takes the reference; NULL is ignored */
 void reports_ack(struct reports *r, uint64_t number);
-/* Sends all that wait, and from now on each new one, to this channel; NULL: to nobody. */
+/* All that wait, and from now on each new one, go to this channel, as far as it takes them; the rest follows when some
+ * were acknowledged. NULL: to nobody. */
 void reports_attach(struct reports *r, struct channel *channel);
 bool reports_empty(const struct reports *r);
 const json_t *reports_waiting(const struct reports *r); /* array of {"type", "n", "body"} */

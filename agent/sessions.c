@@ -4,6 +4,9 @@
  * forget them and before its files are removed: when the spool does not take one, nothing behind it is taken either,
  * and the worker is asked again later.
  *
+ * The server says a grant or an end once for each of our connections to it. So they are kept here, and said to the
+ * worker on each channel anew: what an order takes away must not stay because a channel was down, or broke behind it.
+ *
  * A session that another client resumed has two workers for a moment: the one of the earlier generation is superseded.
  * It is told so, reports its streams and leaves; it is the session's to nobody any more. */
 #include "agent/sessions.h"
@@ -35,17 +38,21 @@
 #define CLOSE_INTERNAL 4010 /* PROTOCOL.md, section 3 */
 #define AGAIN_MS 2000       /* until a worker or a spool that could not be reached is tried again */
 
+/* What the worker was last told to do, of each kind. */
+enum order { ORDER_GRANT, ORDER_TERMINATE, ORDERS };
+
 struct session {
 	struct list node;
 	struct sessions *owner;
 	char id[LIMIT_ID + 1], name[WORKER_NAME];
 	int64_t generation;
 	struct channel *channel;
-	bool greeted;    /* its worker has said hello on this channel */
-	bool offered;    /* an offer waits for the worker's hello */
-	bool ended;      /* its session-closed is in the spool */
-	bool superseded; /* there is a higher generation */
-	bool troubled;   /* it was logged that its reports cannot be kept */
+	bool greeted;           /* its worker has said hello on this channel */
+	bool offered;           /* an offer waits for the worker's hello */
+	bool ended;             /* its session-closed is in the spool */
+	bool superseded;        /* there is a higher generation */
+	bool troubled;          /* it was logged that its reports cannot be kept */
+	json_t *orders[ORDERS]; /* NULL: none yet */
 	uint64_t acked;
 	char problem[256]; /* why the worker could not start, in its own words */
 };
@@ -102,6 +109,8 @@ static struct session *add(struct sessions *s, const char *id, int64_t generatio
 static void drop(struct session *one)
 {
 	channel_free(&one->channel);
+	for (size_t i = 0; i < ORDERS; i++)
+		json_decref(one->orders[i]);
 	list_remove(&one->node);
 	one->owner->count--;
 	free(one);
@@ -165,6 +174,12 @@ static void try_again_later(struct session *one, const struct err *e)
 		uv_timer_start(one->owner->again, on_again, AGAIN_MS, 0);
 }
 
+static void give_channel_up(struct session *one, const struct err *e)
+{
+	channel_free(&one->channel);
+	try_again_later(one, e);
+}
+
 static void on_dead(struct session *one)
 {
 	struct sessions *s = one->owner;
@@ -174,6 +189,8 @@ static void on_dead(struct session *one)
 	if (rc == 0) {
 		rc = take_exit_record(one, reports, &e);
 		json_decref(reports);
+	} else if (rc != ERR_NOT_FOUND) {
+		err_wrap(&e, "its exit record");
 	} else if (one->offered && !one->superseded) {
 		one->offered = false;
 		one->ended = true;
@@ -250,8 +267,7 @@ static void on_message(void *user, json_t *message)
 			log_error("session %s: report not kept: %s", one->id, e.text);
 		} else if (rc) {
 			/* What follows it must not be acknowledged before it. The worker repeats them all. */
-			channel_free(&one->channel);
-			try_again_later(one, &e);
+			give_channel_up(one, &e);
 		} else {
 			one->troubled = false;
 		}
@@ -273,6 +289,16 @@ static void tell_superseded(struct session *one)
 	json_auto_t *message = json_pack("{s:s}", "type", "superseded");
 	if (message)
 		channel_send(one->channel, message); /* a lost one is repeated when its channel is made anew */
+}
+
+/* Without a channel they wait for the next one. */
+static void tell_order(struct session *one, enum order order)
+{
+	struct err e = { 0 };
+	if (!one->channel || !one->orders[order] || channel_send(one->channel, one->orders[order]) == 0)
+		return;
+	err_set(&e, ERR_CLOSED, "its worker does not take what the server ordered");
+	give_channel_up(one, &e);
 }
 
 /* To the worker's socket, or its end, or another try later. */
@@ -327,6 +353,8 @@ static int attach(struct session *one, int fd, struct err *e)
 		tell_superseded(one);
 	else if (!rc && !one->offered) /* they may have changed while there was no supervisor */
 		tell_settings(one);
+	for (enum order order = 0; !rc && order < ORDERS; order++)
+		tell_order(one, order);
 	return rc;
 }
 
@@ -566,24 +594,29 @@ int sessions_reload(struct sessions *s, struct err *e)
 	return 0;
 }
 
-static void order(struct sessions *s, const char *session, json_t *message)
+/* Takes the reference. */
+static void give_order(struct sessions *s, const char *session, enum order order, json_t *message)
 {
 	struct session *one = find(s, session);
-	if (!one || !message)
+	if (!one || !message) {
 		log_debug("session %s: an order for it came, it does not run here", session);
-	else if (channel_send(one->channel, message))
-		log_error("session %s: cannot reach its worker", session);
-	json_decref(message);
+		json_decref(message);
+		return;
+	}
+	json_decref(one->orders[order]);
+	one->orders[order] = message;
+	tell_order(one, order);
 }
 
 void sessions_grant(struct sessions *s, const char *session, json_t *grant)
 {
-	order(s, session, json_pack("{s:s, s:O}", "type", "grant", "grant", grant));
+	give_order(s, session, ORDER_GRANT, json_pack("{s:s, s:O}", "type", "grant", "grant", grant));
 }
 
 void sessions_terminate(struct sessions *s, const char *session, int64_t code, const char *text)
 {
-	order(s, session, json_pack("{s:s, s:I, s:s}", "type", "terminate", "code", (json_int_t)code, "text", text));
+	give_order(s, session, ORDER_TERMINATE,
+		   json_pack("{s:s, s:I, s:s}", "type", "terminate", "code", (json_int_t)code, "text", text));
 }
 
 json_t *sessions_running(const struct sessions *s)

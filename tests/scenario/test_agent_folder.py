@@ -85,6 +85,21 @@ def test_an_exit_record_beside_a_dead_socket_speaks_once(world):
     assert sorted(seen) == [("s-1", 4003), ("s-2", 4003), ("s-3", 4003)]
 
 
+def test_an_exit_record_that_cannot_be_read_is_kept(world):
+    run = world.folder / "run"
+    run.mkdir(mode=0o700)
+    body = {"type": "session-closed", "session": "s-1", "generation": 1, "code": 4003, "text": "operator"}
+    whole = json.dumps({"worker": "s-1", "reports": [{"type": "report", "n": 1, "body": body}]})
+    (run / "s-1.exit").write_text(whole[:-5])
+    p = world.start()
+    c, _ = connect(world)
+    p.wait_log("s-1: its exit record")
+    assert (run / "s-1.exit").read_text() == whole[:-5]
+    (run / "whole").write_text(whole)
+    (run / "whole").rename(run / "s-1.exit")
+    assert closed(c, "s-1")["code"] == 4003
+
+
 def test_a_socket_that_speaks_for_another(world):
     run = world.folder / "run"
     run.mkdir(mode=0o700)

@@ -1,5 +1,6 @@
 """The agent's disk is full, a worker stands still: what was to be reported is reported later, and nobody waits for it."""
 
+import json
 import os
 import resource
 import signal
@@ -46,6 +47,35 @@ def test_reports_survive_a_full_disk(stack):
 
     resource.prlimit(agent.proc.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     wait_for(lambda: streams_reported(stack) == (3, 3), "all streams to be reported", every=0.1)
+    p.send_signal(signal.SIGINT)
+    assert p.wait(LIMIT) == 0
+
+
+def test_what_is_taken_away_while_reports_cannot_be_kept(stack):
+    """A worker whose reports are not taken has no channel for most of the time; what it is told is told all the same."""
+    agent = stack.agents["web-1"]
+    start_limited(agent)
+    a, b = TcpServer(echo_until_eof), TcpServer(echo_until_eof)
+    p, (port_a, port_b) = stack.forward("web-1", f"127.0.0.1:{a.port}", f"127.0.0.1:{b.port}")
+    on_a = socket.create_connection(("127.0.0.1", port_a), LIMIT)
+    on_a.settimeout(LIMIT)
+    on_a.sendall(b"a")
+    assert on_a.recv(1) == b"a"
+    wait_for(lambda: streams_reported(stack) == (1, 0), "the first stream to be reported", every=0.1)
+
+    room = (agent.folder / "state" / "reports").stat().st_size + 100
+    resource.prlimit(agent.proc.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    assert talk(port_b, b"two") == b"two"
+    agent.proc.wait_log("supervisor gone")
+    deny = {"Sid": "Less", "Effect": "Deny", "Principal": {"User": ["dev"]}, "Action": ["tunnel:OpenTcp"], "Resource": ["*"]}
+    deny["Condition"] = {"NumericEquals": {"tunnel:Port": [a.port]}}
+    stack.cli("put-policy", "less", "-", input=json.dumps({"Version": "2026-01-01", "Statement": [deny]}))
+    try:
+        assert on_a.recv(1) == b""
+    except ConnectionError:
+        pass
+    assert talk(port_b, b"still") == b"still"
+    assert streams_reported(stack) == (1, 0)
     p.send_signal(signal.SIGINT)
     assert p.wait(LIMIT) == 0
 
