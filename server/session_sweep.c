@@ -132,6 +132,36 @@ static int scan_all(struct sessions *s, const char *index, const char *value, js
 	return 0;
 }
 
+/* A node's URL leads to it alone. So what was to be found under ours is of this node, whatever it was called then: by
+ * default it has the name of its host. */
+static bool is_ours(const struct sessions *s, const json_t *doc)
+{
+	return strcmp(record_text(doc, "node"), s->server->node) == 0 ||
+	       strcmp(record_text(doc, "relay_url"), s->server->public_url) == 0;
+}
+
+static int change_home(void *arg, json_t *doc, struct err *e)
+{
+	(void)e;
+	if (record_ended(doc) || strcmp(record_text(doc, "node"), arg) == 0)
+		return 1;
+	json_object_set_new(doc, "node", json_string(arg));
+	return 0;
+}
+
+static void adopt(struct sessions *s, const json_t *doc, int64_t mono_ms)
+{
+	const char *id = record_text(doc, "id");
+	json_auto_t *now = NULL;
+	struct err e;
+	int rc = record_change_blocking(s->server, id, change_home, (void *)(uintptr_t)s->server->node, &now, &e);
+	if (rc)
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e.text }),
+			 "a session of this node could not be taken in, trying again");
+	else if (!record_ended(now))
+		session_adopt(s, now, mono_ms);
+}
+
 /* A session that the table lacks: of this node, so it was running when the process died; of another one, so it is only
  * looked after when it has long expired. */
 static void take_in(struct sessions *s, const json_t *doc, int64_t mono_ms, int64_t wall_ms)
@@ -140,8 +170,8 @@ static void take_in(struct sessions *s, const json_t *doc, int64_t mono_ms, int6
 	const char *id = record_text(doc, "id");
 	if (session_table_get(s->live, id, &row))
 		return;
-	if (strcmp(record_text(doc, "node"), s->server->node) == 0)
-		session_adopt(s, doc, mono_ms);
+	if (is_ours(s, doc))
+		adopt(s, doc, mono_ms);
 	else if (record_int(doc, "expires_ms") + FOREIGN_GRACE_MS < wall_ms)
 		end_by_server(s->server, id, 4004, "the session reached its maximum duration");
 }
@@ -152,7 +182,7 @@ static void settle(struct sessions *s, const json_t *doc, bool starting, int64_t
 	struct session_live row;
 	struct err e;
 	const char *id = record_text(doc, "id");
-	bool ours = strcmp(record_text(doc, "node"), s->server->node) == 0;
+	bool ours = is_ours(s, doc);
 	int64_t since_ms = record_ended(doc) ? record_int(doc, "ended_ms") : record_int(doc, "created_ms");
 	bool resumed = json_object_get(doc, "resume_owed") != NULL;
 	bool at_once = ours && (starting || (resumed && !record_ended(doc)));

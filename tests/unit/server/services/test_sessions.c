@@ -201,6 +201,34 @@ static void test_two_starts_with_one_key_run_once(void **state)
 	world_down(k.w);
 }
 
+/* The node's name is by default that of its host, which may get another one. */
+static void test_a_renamed_node_keeps_its_sessions(void **state)
+{
+	(void)state;
+	struct attach_decision d;
+	char name[70];
+	struct running r = up_with_session();
+	r.w->server.node = "node-2";
+	world_restart(r.w);
+	assert_int_equal(sessions_count_anythread(r.w->server.sessions, NULL), 1);
+	snprintf(name, sizeof name, "'%s'", r.id);
+	hello(r.w, "web-1", 8, name);
+	assert_int_equal(fake_ws_count(8, "grant"), 1);
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 0);
+	assert_int_equal(attach(r.w, r.id, r.target_token, r.w->link, &d), 0);
+	json_t *doc = record_of(r.w, r.id);
+	assert_string_equal(text_at(doc, "node"), "node-2");
+	json_decref(doc);
+	/* Under another name and another URL it is another node. */
+	r.w->server.node = "node-3";
+	r.w->server.public_url = "https://node-3:8443";
+	world_restart(r.w);
+	assert_int_equal(sessions_count_anythread(r.w->server.sessions, NULL), 0);
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4009);
+	assert_string_equal(d.relay_url, "https://" HOST);
+	down(&r);
+}
+
 static void test_both_ends_attach_with_their_own_keys(void **state)
 {
 	(void)state;
@@ -809,6 +837,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_start_without_an_answer_of_the_store_can_be_repeated),
 		cmocka_unit_test(test_a_start_whose_target_just_left_can_be_repeated),
 		cmocka_unit_test(test_two_starts_with_one_key_run_once),
+		cmocka_unit_test(test_a_renamed_node_keeps_its_sessions),
 		cmocka_unit_test(test_both_ends_attach_with_their_own_keys),
 		cmocka_unit_test(test_an_end_whose_reason_is_cut_is_an_end),
 		cmocka_unit_test(test_an_end_without_a_code_refuses),
