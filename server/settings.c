@@ -20,7 +20,9 @@ const struct conf_row settings_rows[] = {
 	  "and port" },
 	{ "server_urls", CONF_STRINGS, AT(server_urls), 0, NULL, 0, 0, NULL,
 	  "how they reach any node of the cluster; default: advertise_url" },
-	{ "node", CONF_STRING, AT(node), 0, "", 0, LIMIT_ID, NULL, "this node's name; default: the host name" },
+	{ "node", CONF_STRING, AT(node), 0, "", 0, LIMIT_ID, NULL,
+	  "this node's name; default: the host name; under another one it keeps its sessions while advertise_url "
+	  "stays" },
 	{ "state_dir", CONF_PATH, AT(state_dir), 0, "/var/lib/tunnel", 0, 4000, NULL,
 	  "folder for what the server itself writes; created with mode 0700" },
 	{ "plugin_dir", CONF_PATH, AT(plugin_dir), 0, TUNNEL_PLUGIN_DIR, 0, 4000, NULL, "folder of the plugins" },
