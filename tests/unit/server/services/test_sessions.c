@@ -347,10 +347,6 @@ static void test_attach_refuses_a_proof_that_is_replayed_or_for_elsewhere(void *
 	down(&r);
 }
 
-/* Not as one that is wrong: its maker may have slept. */
-static void test_a_proof_of_another_time_is_told_the_time(void **state)
-{
-	(void)state;
 /* One end that asks for ever takes the place of none but itself. */
 static void test_attaches_of_one_end_are_bounded(void **state)
 {
@@ -370,6 +366,10 @@ static void test_attaches_of_one_end_are_bounded(void **state)
 	down(&r);
 }
 
+/* Not as one that is wrong: its maker may have slept. */
+static void test_a_proof_of_another_time_is_told_the_time(void **state)
+{
+	(void)state;
 	static const int64_t off_ms[] = { -63000, 63000, -3600000 };
 	struct attach_decision d;
 	struct running r = up_with_session();
@@ -843,6 +843,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_end_without_a_code_refuses),
 		cmocka_unit_test(test_attach_refuses_a_stolen_token),
 		cmocka_unit_test(test_attach_refuses_a_proof_that_is_replayed_or_for_elsewhere),
+		cmocka_unit_test(test_attaches_of_one_end_are_bounded),
 		cmocka_unit_test(test_a_proof_of_another_time_is_told_the_time),
 		cmocka_unit_test(test_attach_fails_closed),
 		cmocka_unit_test(test_client_bye_ends_it_once),
@@ -856,13 +857,12 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_policy_change_shrinks_the_grant_and_then_ends_the_session),
 		cmocka_unit_test(test_an_unanswered_judgement_is_repeated),
 		cmocka_unit_test(test_a_deleted_target_takes_its_sessions_along),
-		cmocka_unit_test(test_a_policy_that_changes_during_the_start_counts),
 		cmocka_unit_test(test_policies_are_about_where_the_client_is),
 		cmocka_unit_test(test_the_last_word_is_that_of_the_newest_policies),
+		cmocka_unit_test(test_a_policy_that_changes_during_the_start_counts),
 		cmocka_unit_test(test_a_lost_offer_is_made_again),
 		cmocka_unit_test(test_a_refused_attach_is_in_the_audit_log),
 		cmocka_unit_test(test_a_leg_of_an_ended_session_does_not_stay),
 	};
 	return RUN_CASES(tests);
 }
-		cmocka_unit_test(test_attaches_of_one_end_are_bounded),
