@@ -1,11 +1,12 @@
 #include "agent/reach.h"
 
+#include "agent/lookup.h"
 #include "base/text.h"
 #include "link/link.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,14 +14,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define ADDRESSES 16u /* that are tried */
+
+struct address {
+	struct sockaddr_storage at;
+	socklen_t len;
+};
+
 struct reach {
 	uv_loop_t *loop;
-	uv_getaddrinfo_t lookup;
+	struct lookup *lookup; /* NULL: done, or not needed */
 	uv_timer_t timer;
 	uv_poll_t *poll; /* of the present attempt, or NULL */
 	int fd;
-	bool looking_up, timer_closed;
-	struct addrinfo *list, *next;
+	struct address addresses[ADDRESSES];
+	size_t count, next;
 	const struct allow *allow;
 	reach_done *done; /* NULL once told or cancelled */
 	void *user;
@@ -31,20 +39,9 @@ struct reach {
 	char text[200];
 };
 
-static void free_when_idle(struct reach *d)
-{
-	if (d->done || d->looking_up || !d->timer_closed)
-		return;
-	if (d->list)
-		uv_freeaddrinfo(d->list);
-	free(d);
-}
-
 static void on_timer_closed(uv_handle_t *handle)
 {
-	struct reach *d = handle->data;
-	d->timer_closed = true;
-	free_when_idle(d);
+	free(handle->data);
 }
 
 static void on_poll_closed(uv_handle_t *handle)
@@ -73,7 +70,7 @@ static void retire(struct reach *d)
 {
 	d->done = NULL;
 	drop_attempt(d);
-	uv_cancel((uv_req_t *)&d->lookup); /* no effect when it runs already */
+	lookup_cancel(&d->lookup);
 	uv_close((uv_handle_t *)&d->timer, on_timer_closed);
 }
 
@@ -142,7 +139,7 @@ static void on_attempt_timeout(uv_timer_t *timer)
 {
 	struct reach *d = timer->data;
 	failed(d, ETIMEDOUT);
-	if (d->looking_up) {
+	if (d->lookup) {
 		d->code = LINK_TIMEOUT;
 		snprintf(d->text, sizeof d->text, "look up %.150s: no answer in time", d->where);
 		finish(d, -1);
@@ -153,15 +150,15 @@ static void on_attempt_timeout(uv_timer_t *timer)
 }
 
 /* 0: under way. An errno: not even that. */
-static int attempt(struct reach *d, const struct addrinfo *a)
+static int attempt(struct reach *d, const struct address *a)
 {
 	int on = 1;
-	d->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	d->fd = socket(a->at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (d->fd < 0)
 		return errno;
 	setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	setsockopt(d->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-	if (connect(d->fd, a->ai_addr, a->ai_addrlen) != 0 && errno != EINPROGRESS)
+	if (connect(d->fd, (const struct sockaddr *)&a->at, a->len) != 0 && errno != EINPROGRESS)
 		return errno;
 	d->poll = malloc(sizeof *d->poll);
 	if (!d->poll)
@@ -176,14 +173,15 @@ static int attempt(struct reach *d, const struct addrinfo *a)
 	return -uv_poll_start(d->poll, UV_WRITABLE, on_writable);
 }
 
-static bool may_try(struct reach *d, const struct addrinfo *a)
+static bool may_try(struct reach *d, const struct address *a)
 {
+	const struct sockaddr *at = (const struct sockaddr *)&a->at;
 	char address[64];
-	if (!d->allow || allow_address(d->allow, a->ai_addr, d->port))
+	if (!d->allow || allow_address(d->allow, at, d->port))
 		return true;
 	if (d->code == LINK_UNREACHABLE || d->code == LINK_NOT_ALLOWED) {
 		d->code = LINK_NOT_ALLOWED;
-		if (getnameinfo(a->ai_addr, a->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST) != 0)
+		if (getnameinfo(at, a->len, address, sizeof address, NULL, 0, NI_NUMERICHOST) != 0)
 			strcpy(address, "?");
 		snprintf(d->text, sizeof d->text, "%.64s resolves to %s, which the agent's allow list does not hold",
 			 d->where, address);
@@ -193,18 +191,16 @@ static bool may_try(struct reach *d, const struct addrinfo *a)
 
 static void try_next(struct reach *d)
 {
-	while (d->next) {
-		const struct addrinfo *a = d->next;
-		d->next = a->ai_next;
+	while (d->next < d->count) {
+		const struct address *a = &d->addresses[d->next++];
 		if (!may_try(d, a))
 			continue;
 		int error = attempt(d, a);
 		if (!error) {
 			/* What is left is shared with those that come after, so one black hole does not take it all. */
-			int64_t left = d->deadline - (int64_t)uv_now(d->loop), others = 1;
-			for (const struct addrinfo *b = d->next; b; b = b->ai_next)
-				others++;
-			uv_timer_start(&d->timer, on_attempt_timeout, left > 0 ? (uint64_t)(left / others) : 0, 0);
+			int64_t left = d->deadline - (int64_t)uv_now(d->loop),
+				shares = (int64_t)(d->count - d->next) + 1;
+			uv_timer_start(&d->timer, on_attempt_timeout, left > 0 ? (uint64_t)(left / shares) : 0, 0);
 			return;
 		}
 		failed(d, error);
@@ -213,44 +209,68 @@ static void try_next(struct reach *d)
 	finish(d, -1);
 }
 
-static void on_lookup(uv_getaddrinfo_t *lookup, int status, struct addrinfo *list)
+static void add_address(struct reach *d, const struct sockaddr *at, socklen_t len)
 {
-	struct reach *d = lookup->data;
-	d->looking_up = false;
-	d->list = d->next = list;
-	if (!d->done) {
-		free_when_idle(d);
+	struct address *a = &d->addresses[d->count];
+	if (d->count == ADDRESSES || len > sizeof a->at)
 		return;
-	}
-	d->code = LINK_UNREACHABLE;
+	memcpy(&a->at, at, len);
+	a->len = len;
+	if (at->sa_family == AF_INET)
+		((struct sockaddr_in *)(void *)&a->at)->sin_port = htons(d->port);
+	else
+		((struct sockaddr_in6 *)(void *)&a->at)->sin6_port = htons(d->port);
+	d->count++;
+}
+
+static void on_lookup(void *user, int status, const struct addrinfo *list)
+{
+	struct reach *d = user;
+	d->lookup = NULL;
+	for (const struct addrinfo *a = list; a; a = a->ai_next)
+		add_address(d, a->ai_addr, a->ai_addrlen);
 	if (status)
-		snprintf(d->text, sizeof d->text, "look up %.150s: %s", d->where, uv_strerror(status));
+		snprintf(d->text, sizeof d->text, "look up %.150s: %s", d->where, gai_strerror(status));
 	try_next(d);
+}
+
+static bool add_literal(struct reach *d, const char *host)
+{
+	struct sockaddr_in a4 = { .sin_family = AF_INET };
+	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6 };
+	if (inet_pton(AF_INET, host, &a4.sin_addr) == 1)
+		add_address(d, (const struct sockaddr *)&a4, sizeof a4);
+	else if (inet_pton(AF_INET6, host, &a6.sin6_addr) == 1)
+		add_address(d, (const struct sockaddr *)&a6, sizeof a6);
+	return d->count > 0;
+}
+
+static void on_literal(uv_timer_t *timer)
+{
+	try_next(timer->data);
 }
 
 int reach_start(uv_loop_t *loop, const struct dial_options *options, reach_done *done, void *user,
 		struct reach **out_dial, struct err *e)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-	char port[8];
 	struct reach *d = calloc(1, sizeof *d);
 	if (!d)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	d->loop = loop, d->fd = -1, d->allow = options->allow, d->port = options->port;
 	d->deadline = (int64_t)uv_now(loop) + options->timeout_ms;
+	d->code = LINK_UNREACHABLE;
 	text_host_port(options->host, options->port, d->where, sizeof d->where);
-	snprintf(port, sizeof port, "%u", options->port);
-	d->lookup.data = d;
-	int rc = uv_getaddrinfo(loop, &d->lookup, on_lookup, options->host, port, &hints);
+	bool literal = add_literal(d, options->host);
+	int rc = literal ? 0 : lookup_start(loop, options->host, on_lookup, d, &d->lookup, e);
 	if (rc) {
 		free(d);
-		return err_set(e, ERR_IO, "look up %.150s: %s", options->host, uv_strerror(rc));
+		return rc;
 	}
-	d->looking_up = true;
 	d->done = done, d->user = user;
 	uv_timer_init(loop, &d->timer);
 	d->timer.data = d;
-	uv_timer_start(&d->timer, on_attempt_timeout, (uint64_t)options->timeout_ms, 0);
+	uv_timer_start(&d->timer, literal ? on_literal : on_attempt_timeout,
+		       literal ? 0 : (uint64_t)options->timeout_ms, 0);
 	*out_dial = d;
 	return 0;
 }

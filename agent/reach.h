@@ -1,5 +1,5 @@
-/* Connects a stream's socket: lookup on libuv's pool, then the addresses one after the other, each asked of the allow
- * list first. On a loop, one thread. */
+/* Connects a stream's socket: a lookup unless the host is an address, then the addresses one after the other, each
+ * asked of the allow list first. On a loop, one thread. */
 #ifndef AGENT_REACH_H
 #define AGENT_REACH_H
 

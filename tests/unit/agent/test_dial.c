@@ -4,7 +4,10 @@
 #include "agent/sockpair.h"
 #include "link/link.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,7 +32,7 @@ static uint16_t listen_on(int *out_fd)
 	socklen_t len = sizeof a;
 	*out_fd = socket(AF_INET, SOCK_STREAM, 0);
 	assert_int_equal(bind(*out_fd, (struct sockaddr *)&a, sizeof a), 0);
-	assert_int_equal(listen(*out_fd, 4), 0);
+	assert_int_equal(listen(*out_fd, 16), 0);
 	getsockname(*out_fd, (struct sockaddr *)&a, &len);
 	return ntohs(a.sin_port);
 }
@@ -140,6 +143,145 @@ static void test_cancel(void **state)
 	assert_int_equal(r.calls, 0);
 }
 
+/* The resolver: names with "hang" in them have no answer before it comes back. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool back;
+	unsigned asked, now, most;
+} resolver = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+static void hang(void)
+{
+	pthread_mutex_lock(&resolver.lock);
+	resolver.asked++;
+	if (++resolver.now > resolver.most)
+		resolver.most = resolver.now;
+	pthread_cond_broadcast(&resolver.changed);
+	while (!resolver.back)
+		pthread_cond_wait(&resolver.changed, &resolver.lock);
+	resolver.now--;
+	pthread_mutex_unlock(&resolver.lock);
+}
+
+__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
+						       const struct addrinfo *hints, struct addrinfo **out)
+{
+	typedef int resolve(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+	bool hangs = name && strstr(name, "hang");
+	resolve *real;
+	*(void **)(void *)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+	if (hangs)
+		hang();
+	return real(hangs ? "127.0.0.1" : name, service, hints, out);
+}
+
+static void resolver_hangs(void)
+{
+	resolver.back = false;
+	resolver.asked = resolver.most = 0;
+}
+
+static void resolver_is_back(void)
+{
+	pthread_mutex_lock(&resolver.lock);
+	resolver.back = true;
+	pthread_cond_broadcast(&resolver.changed);
+	pthread_mutex_unlock(&resolver.lock);
+}
+
+static void wait_for_question(unsigned count)
+{
+	pthread_mutex_lock(&resolver.lock);
+	while (resolver.asked < count)
+		pthread_cond_wait(&resolver.changed, &resolver.lock);
+	pthread_mutex_unlock(&resolver.lock);
+}
+
+static struct reach *reach_for(uv_loop_t *loop, const char *host, uint16_t port, struct result *r)
+{
+	struct reach *d = NULL;
+	const struct dial_options options = { .host = host, .port = port, .timeout_ms = 60000 };
+	*r = (struct result){ .fd = -1 };
+	assert_int_equal(reach_start(loop, &options, on_done, r, &d, NULL), 0);
+	return d;
+}
+
+static void on_real_name(uv_getaddrinfo_t *request, int status, struct addrinfo *list)
+{
+	assert_int_equal(status, 0);
+	uv_freeaddrinfo(list);
+	*(bool *)request->data = true;
+}
+
+/* Neither addresses nor the session's own lookups wait for names that hang, however many they are. */
+static void test_a_resolver_that_hangs(void **state)
+{
+	(void)state;
+	char names[8][32];
+	struct result hanging[8], literal;
+	uv_getaddrinfo_t own;
+	bool own_done = false;
+	int listener;
+	uint16_t port = listen_on(&listener);
+	uv_loop_t loop;
+	uv_loop_init(&loop);
+	resolver_hangs();
+	for (size_t i = 0; i < 8; i++) {
+		snprintf(names[i], sizeof names[i], "hang-%zu.test", i);
+		reach_for(&loop, names[i], port, &hanging[i]);
+	}
+	reach_for(&loop, "127.0.0.1", port, &literal);
+	own.data = &own_done;
+	assert_int_equal(uv_getaddrinfo(&loop, &own, on_real_name, "localhost", NULL, NULL), 0);
+	while (!literal.calls || !own_done)
+		uv_run(&loop, UV_RUN_ONCE);
+	assert_true(literal.fd >= 0);
+	close(literal.fd);
+	resolver_is_back();
+	uv_run(&loop, UV_RUN_DEFAULT);
+	for (size_t i = 0; i < 8; i++) {
+		assert_int_equal(hanging[i].calls, 1);
+		assert_true(hanging[i].fd >= 0);
+		close(hanging[i].fd);
+	}
+	assert_int_equal(resolver.asked, 8);
+	assert_in_range(resolver.most, 1, 2);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	close(listener);
+}
+
+static void test_a_lookup_is_shared(void **state)
+{
+	(void)state;
+	struct result r[6], gone, waiting;
+	int listener;
+	uint16_t port = listen_on(&listener);
+	uv_loop_t loop;
+	uv_loop_init(&loop);
+	resolver_hangs();
+	struct reach *first = reach_for(&loop, "hang-a.test", port, &gone);
+	wait_for_question(1);
+	reach_cancel(&first); /* its lookup goes on, for the next */
+	for (size_t i = 0; i < 6; i++)
+		reach_for(&loop, i % 2 ? "hang-a.test" : "HANG-A.test", port, &r[i]);
+	reach_for(&loop, "hang-b.test", port, &waiting);
+	struct reach *never = reach_for(&loop, "hang-c.test", port, &gone);
+	reach_cancel(&never); /* before its turn */
+	resolver_is_back();
+	uv_run(&loop, UV_RUN_DEFAULT);
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(r[i].calls, 1);
+		assert_true(r[i].fd >= 0);
+		close(r[i].fd);
+	}
+	close(waiting.fd);
+	assert_int_equal(gone.calls, 0);
+	assert_int_equal(resolver.asked, 2);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	close(listener);
+}
+
 static void test_loopback_pair(void **state)
 {
 	(void)state;
@@ -171,6 +313,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_failures_have_their_codes),
 		cmocka_unit_test(test_timeout),
 		cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_a_resolver_that_hangs),
+		cmocka_unit_test(test_a_lookup_is_shared),
 		cmocka_unit_test(test_loopback_pair),
 	};
 	return RUN_CASES(tests);
