@@ -3,10 +3,10 @@
 #include "agent/settings.h"
 #include "agent/supervisor.h"
 #include "agent/worker.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/secret.h"
 
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -149,17 +149,6 @@ static int run(const struct arguments *a, struct settings *s)
 	return EXIT_FAILURE;
 }
 
-/* A closed standard descriptor would be taken by the next socket. */
-static void fill_standard_descriptors(void)
-{
-	int fd;
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= 2);
-	if (fd > 2)
-		close(fd);
-}
-
 int main(int argc, char **argv)
 {
 	struct arguments a = { .mode = MODE_WORK };
@@ -167,7 +156,7 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	bool enrolling = argc > 1 && strcmp(argv[1], "enroll") == 0;
 	int code;
-	fill_standard_descriptors();
+	file_fill_standard_descriptors();
 	if (argc > 1 && strcmp(argv[1], "worker") == 0)
 		return worker_main();
 	if (enrolling || (argc > 1 && strcmp(argv[1], "run") == 0))

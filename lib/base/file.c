@@ -116,3 +116,13 @@ int file_mkdir(const char *path, mode_t mode, struct err *e)
 	}
 	return 0;
 }
+
+void file_fill_standard_descriptors(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}

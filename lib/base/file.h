@@ -14,5 +14,8 @@ int file_read_fd(int fd, const char *name, size_t max, struct buf *out, struct e
 int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e);
 /* Creates path with its missing parents; what exists is left as it is. */
 int file_mkdir(const char *path, mode_t mode, struct err *e);
+/* Of 0, 1 and 2 each that is closed becomes /dev/null: the next socket would take its place, be written to by whoever
+ * means a standard descriptor, and libuv aborts when it is to close one. First of all in main. */
+void file_fill_standard_descriptors(void);
 
 #endif
