@@ -73,3 +73,18 @@ void ending_of_record(unsigned code, const char *reason, struct session_ending *
 {
 	look_up(code, reason, out);
 }
+
+int exit_of_stream(unsigned link_code)
+{
+	switch (link_code) {
+	case LINK_OK:
+		return EXIT_CODE_OK;
+	case LINK_IO:
+	case LINK_UNKNOWN_STREAM:
+	case LINK_PROTOCOL:
+	case LINK_INTERNAL:
+		return EXIT_CODE_FAILED;
+	default:
+		return EXIT_CODE_REFUSED;
+	}
+}

@@ -15,6 +15,8 @@ struct session_ending {
 
 /* out->text is the server's reason where there is one; it may point into end. */
 void ending_of_endpoint(const struct endpoint_end *end, struct session_ending *out);
+/* Of a stream that is all there is to its session. What broke at either end was refused by nobody. */
+int exit_of_stream(unsigned link_code);
 /* The "end" of a session record. reason may be NULL. */
 void ending_of_record(unsigned code, const char *reason, struct session_ending *out);
 

@@ -65,16 +65,31 @@ static void quote_for_command(const char *path, char *out, size_t size)
 	out[n] = '\0';
 }
 
+/* Signals that our caller ignores and we left so; SIGPIPE is our own affair. */
+static unsigned long ignored_signals(void)
+{
+	unsigned long mask = 0;
+	struct sigaction now;
+	for (int signum = 1; signum < 32; signum++)
+		if (signum != SIGPIPE && sigaction(signum, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+			mask |= 1ul << (signum - 1);
+	return mask;
+}
+
 static void build_argv(const struct mode_ssh *m, const struct session *s, struct ssh_argv *a)
 {
-	char self[PATH_MAX], self_quoted[600], socket_quoted[300];
+	char self[PATH_MAX], self_quoted[600], socket_quoted[300], mask[20];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 	self[n > 0 ? n : 0] = '\0';
 	quote_for_command(self, self_quoted, sizeof self_quoted);
 	quote_for_command(m->socket, socket_quoted, sizeof socket_quoted);
 
-	/* What stands first wins over the user's own ssh config. */
+	snprintf(mask, sizeof mask, "%lx", ignored_signals());
+	add(a, "tunnel-cli");
+	add(a, "exec-ignoring");
+	add(a, mask);
 	add(a, "ssh");
+	/* What stands first wins over the user's own ssh config. */
 	add_option(a, "ProxyCommand=%s pass-fd %s", self_quoted, socket_quoted);
 	add_option(a, "ProxyUseFdpass=yes");
 	add_option(a, "HostKeyAlias=%s", s->target);
@@ -139,7 +154,7 @@ static int spawn_ssh(struct mode_ssh *m, struct session *s)
 			stdio[i].data.fd = i;
 		}
 		uv_process_options_t options = {
-			.exit_cb = on_ssh_exit, .file = "ssh", .args = a.at, .stdio_count = 3, .stdio = stdio
+			.exit_cb = on_ssh_exit, .file = "/proc/self/exe", .args = a.at, .stdio_count = 3, .stdio = stdio
 		};
 		m->process.data = m;
 		rc = uv_spawn(&s->loop, &m->process, &options);
@@ -210,7 +225,7 @@ static void over(struct session_mode *mode, struct session *s)
 	if (!m->session) /* it never began */
 		return;
 	if (m->running) {
-		uv_process_kill(&m->process, SIGHUP); /* it puts the terminal back in order */
+		uv_process_kill(&m->process, SIGTERM); /* it puts the terminal back in order */
 		uv_process_kill(&m->process, SIGCONT);
 		uv_timer_start(&m->patience, on_patience, SSH_END_MS, 0);
 	} else {

@@ -1,6 +1,10 @@
 #include "cli/mode.h"
 
+#include "cli/ends.h"
+
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,7 +26,7 @@ static int begin(struct session_mode *mode, struct session *s)
 	int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3), out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (in < 0 || out < 0 || null < 0) {
-		complain("standard input or output is closed");
+		complain("standard input and output: %s", strerror(errno));
 		return EXIT_CODE_FAILED;
 	}
 	dup2(null, STDIN_FILENO);
@@ -39,17 +43,18 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 {
 	(void)mode, (void)stream;
 	char complaint[320];
-	if (code == LINK_OK) {
-		session_stop(s, EXIT_CODE_OK);
-		return;
-	}
+	int exit_code = exit_of_stream(code);
+	if (code == LINK_IO && s->local_error == EPIPE)
+		exit_code =
+			128 + SIGPIPE; /* who reads our output has enough: ended as a pipe's writer is, in silence */
 	snprintf(complaint, sizeof complaint, "%s: %s (%s)", s->target, text, link_code_name(code));
 	if (session_code_ends_streams(code)) {
-		session_stop_unless_over(s, EXIT_CODE_REFUSED, complaint);
-	} else {
-		complain("%s", complaint);
-		session_stop(s, EXIT_CODE_REFUSED);
+		session_stop_unless_over(s, exit_code, complaint);
+		return;
 	}
+	if (exit_code == EXIT_CODE_FAILED || exit_code == EXIT_CODE_REFUSED)
+		complain("%s", complaint);
+	session_stop(s, exit_code);
 }
 
 static void over(struct session_mode *mode, struct session *s)

@@ -36,7 +36,8 @@ struct session {
 	struct session_mode *mode;
 	char complaint[320]; /* of session_stop_unless_over */
 	int later_code;
-	int exit_code; /* of the program, once over */
+	int local_error; /* errno of the stream that failed last at this end */
+	int exit_code;   /* of the program, once over */
 	bool over, stopping, detaching, loop_ready;
 	bool gone; /* once over: nobody can come back to the session */
 	bool rest; /* work of the loop's is left behind: it is not waited for */

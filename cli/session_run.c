@@ -101,6 +101,13 @@ static void on_opened(void *user, uint32_t stream)
 		s->mode->opened(s->mode, s, stream);
 }
 
+static void on_local_error(void *user, uint32_t stream, int error)
+{
+	struct session *s = user;
+	(void)stream;
+	s->local_error = error;
+}
+
 static void on_stream_closed(void *user, uint32_t stream, unsigned code, const char *text, uint64_t in, uint64_t out)
 {
 	struct session *s = user;
@@ -259,6 +266,7 @@ static int start_endpoint(struct session *s, struct err *e)
 {
 	static const struct endpoint_callbacks callbacks = { .state = on_state,
 							     .opened = on_opened,
+							     .local_error = on_local_error,
 							     .stream_closed = on_stream_closed,
 							     .notice = on_notice,
 							     .over = on_over };

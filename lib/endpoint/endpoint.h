@@ -50,6 +50,9 @@ struct endpoint_callbacks {
 	void (*open)(void *user, uint32_t stream, const struct link_dest *dest);
 	/* A stream of this end's was accepted. May be NULL. */
 	void (*opened)(void *user, uint32_t stream);
+	/* Reading or writing a stream's descriptor failed with that errno; stream_closed follows, with LINK_IO. May be
+	 * NULL. */
+	void (*local_error)(void *user, uint32_t stream, int error);
 	/* A stream is done; its descriptors are closed. code LINK_OK after a clean end. Once for each stream that was
 	 * opened here or told by open, also after endpoint_reset_stream and before over; not after endpoint_refuse or
 	 * a failed attach. bytes_in were written to the descriptor, bytes_out read from it. */

@@ -359,6 +359,8 @@ static void fail(struct pump *p)
 	snprintf(text, sizeof text, "%s: %s", p->broken_at, strerror(p->broken));
 	p->failed = true;
 	close_both(p, true);
+	if (p->ep->callbacks.local_error && !p->ep->freed)
+		p->ep->callbacks.local_error(p->ep->user, p->id, p->broken);
 	link_stream_fail(p->ep->link, p->id, LINK_IO, text);
 }
 

@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -152,6 +153,21 @@ def test_the_key_of_a_session_stays_out_of_the_agent_of_its_user(stack):
     assert r.stdout == "up\n"
     listed = subprocess.run(["ssh-add", "-l"], env=stack.env(SSH_AUTH_SOCK=str(sock)), capture_output=True, text=True)
     assert "no identities" in listed.stdout, listed
+
+
+def test_a_command_under_nohup_outlives_its_terminal(stack):
+    """ssh ignores what its caller ignores."""
+    p = stack.cli_popen(
+        *start(), "--", "echo up; read line; echo went on", stdin=subprocess.PIPE,
+        preexec_fn=lambda: (os.setsid(), signal.signal(signal.SIGHUP, signal.SIG_IGN)),
+    )
+    lines = LineReader(p.stdout)
+    lines.wait("up")
+    os.killpg(p.pid, signal.SIGHUP)
+    p.stdin.write(b"go\n")
+    p.stdin.flush()
+    lines.wait("went on")
+    assert p.wait(LIMIT) == 0, p.stderr.read()
 
 
 def test_target_chosen_by_tag(bare):

@@ -4,14 +4,16 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from harness import CLI, LIMIT, LineReader, TcpServer, echo_until_eof, wait_for
+from harness import CLI, LIMIT, LineReader, TcpServer, echo_until_eof, free_port, wait_for
 
 
 @pytest.fixture
@@ -97,3 +99,53 @@ def test_a_forward_without_descriptors_waits(stack):
         c.shutdown(socket.SHUT_WR)
         assert b"".join(iter(lambda: c.recv(100), b"")) == b"%d" % i
         c.close()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_descriptors_that_are_closed(stack, closed):
+    """They are as /dev/null."""
+    server = TcpServer(echo_until_eof)
+    command = f"exec {CLI} start-session --target web-1 --to 127.0.0.1:{server.port} {closed}"
+    r = subprocess.run(["bash", "-c", command], env=stack.env(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
+    assert r.returncode == 0, r
+
+
+def test_a_server_whose_standard_descriptors_are_closed(bare):
+    bare.place = lambda role, args: ["bash", "-c", 'exec "$0" "$@" <&- >&- 2>&-', *map(str, args)] if role == "server" else args
+    bare.start_server()
+    assert {os.readlink(f"/proc/{bare.server.pid}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
+
+
+def test_a_reader_that_has_enough(stack):
+    """As in any pipe: the writer ends by it, and says nothing."""
+
+    def endless(c):
+        try:
+            while True:
+                c.sendall(b"x" * 65536)
+        except OSError:
+            pass
+
+    p = stack.cli_popen("start-session", "--target", "web-1", "--to", f"127.0.0.1:{TcpServer(endless).port}", stdin=subprocess.PIPE)
+    assert p.stdout.read(1) == b"x"
+    p.stdout.close()
+    assert p.wait(LIMIT) == 128 + signal.SIGPIPE
+    assert p.stderr.read() == b""
+
+
+def test_a_service_that_breaks_off_has_refused_nothing(stack):
+    def reset(c):
+        c.recv(1)
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        c.close()
+
+    p = stack.cli_popen("start-session", "--target", "web-1", "--to", f"127.0.0.1:{TcpServer(reset).port}", stdin=subprocess.PIPE)
+    p.stdin.write(b"x")
+    p.stdin.flush()
+    assert p.wait(LIMIT) == 1
+    assert b"Connection reset by peer (io)" in p.stderr.read()
+
+
+def test_a_port_where_nobody_listens(stack):
+    r = stack.cli("start-session", "--target", "web-1", "--to", f"127.0.0.1:{free_port()}", check=False)
+    assert (r.returncode, "(refused)" in r.stderr) == (237, True), r.stderr
