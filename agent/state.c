@@ -1,6 +1,6 @@
 /* identity.pem signs the control connection, link.pem is the target's end of every session. Enrolment writes *.new
  * before it asks, and renames when the server has accepted: the one-time token is never spent on keys that were lost.
- */
+ * When the answer does not come, the next attempt asks with the same keys, for which the token still counts. */
 #include "agent/state.h"
 
 #include "base/file.h"
@@ -113,17 +113,7 @@ static int new_key(const char *folder, const char *name, EVP_PKEY **out_key, str
 {
 	char path[STATE_PATH];
 	int rc = state_path(folder, name, path, e);
-	if (rc)
-		return rc;
-	EVP_PKEY *key = key_generate(e);
-	if (!key)
-		return ERR_NOMEM;
-	rc = key_save(path, key, e);
-	if (rc)
-		EVP_PKEY_free(key);
-	else
-		*out_key = key;
-	return rc;
+	return rc ? rc : key_load_or_create(path, out_key, e);
 }
 
 int state_prepare_keys(const char *folder, EVP_PKEY **out_identity, EVP_PKEY **out_link, struct err *e)

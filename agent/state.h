@@ -24,7 +24,7 @@ void state_free(struct state *s);
 /* The key that workers prove themselves with. */
 int state_load_link_key(const char *folder, EVP_PKEY **out_key, struct err *e);
 
-/* New keys, kept beside the present ones until the server took them. */
+/* New keys, kept beside the present ones until the server took them; those of an attempt before that had no answer. */
 int state_prepare_keys(const char *folder, EVP_PKEY **out_identity, EVP_PKEY **out_link, struct err *e);
 int state_commit(const char *folder, const char *target, const char *server, struct err *e);
 

@@ -1,6 +1,7 @@
 /* A target exists from its enrolment on: a one-time token, made by somebody whom policy lets, is exchanged for the
- * agent's two public keys. Only the token's hash is stored, and taking the token up is a compare-and-delete, so of two
- * that try the same token one succeeds. New keys or tags mean another machine: sessions of the old one end. */
+ * agent's two public keys. Only the token's hash is stored, and taking the token up is a compare-and-set, so of two
+ * that try the same token one succeeds. An agent that did not get its answer asks again with the same keys. New keys or
+ * tags mean another machine: sessions of the old one end. */
 #include "server/targets.h"
 
 #include "base/clock.h"
@@ -21,6 +22,7 @@
 #include <string.h>
 
 #define TRIES 32
+#define NO_TOKEN "the enrolment token is unknown, was used, or has expired"
 
 int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e)
 {
@@ -98,8 +100,9 @@ int targets_enrollment_blocking(struct server *server, const struct enrollment_a
 	return rc;
 }
 
-/* Checks and uses it up. */
-static int take_token(struct server *server, const char *token, json_t **out_doc, struct err *e)
+/* Checks it and uses it up for these keys. *out_again: it was used for them before. */
+static int take_token(struct server *server, const char *token, json_t *keys, json_t **out_doc, bool *out_again,
+		      struct err *e)
 {
 	char key[65];
 	uint64_t version = 0;
@@ -108,12 +111,21 @@ static int take_token(struct server *server, const char *token, json_t **out_doc
 	int rc = store_get_blocking(server->store, "enrollments", key, &doc, &version, e);
 	if (rc == 0 && record_int(doc, "expires_ms") <= clock_wall_ms())
 		rc = ERR_NOT_FOUND;
-	if (rc == 0)
-		rc = store_del_blocking(server->store, "enrollments", key, version, e);
+	const json_t *used_for = json_object_get(doc, "used_for");
+	if (rc == 0 && !used_for) {
+		rc = json_object_set(doc, "used_for", keys) == 0
+			     ? store_put_blocking(server->store, "enrollments", key, doc, version,
+						  record_int(doc, "expires_ms"), NULL, NULL, e)
+			     : err_set(e, ERR_NOMEM, "out of memory");
+	} else if (rc == 0 && !json_equal(used_for, keys)) {
+		rc = ERR_NOT_FOUND;
+	}
 	if (rc == ERR_NOT_FOUND || rc == ERR_CONFLICT)
-		return err_set(e, ERR_DENIED, "the enrolment token is unknown, was used, or has expired");
-	if (rc == 0)
+		return err_set(e, ERR_DENIED, NO_TOKEN);
+	if (rc == 0) {
+		*out_again = used_for != NULL;
 		*out_doc = json_incref(doc);
+	}
 	return rc;
 }
 
@@ -132,6 +144,20 @@ static bool same_machine(const json_t *a, const json_t *b)
 		if (!json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i])))
 			return false;
 	return true;
+}
+
+/* Nothing is done again: a used token brings back nobody who was replaced or deregistered since. */
+static int find_enrolled(struct server *server, const json_t *enrollment, json_t *keys, json_t **out_doc, struct err *e)
+{
+	json_auto_t *asked = json_pack("{s:O}", "tags", json_object_get(enrollment, "tags"));
+	json_auto_t *doc = NULL;
+	int rc = store_get_blocking(server->store, "targets", record_text(enrollment, "target"), &doc, NULL, e);
+	json_object_update(asked, keys);
+	if (rc == ERR_NOT_FOUND || (rc == 0 && !same_machine(asked, doc)))
+		return err_set(e, ERR_DENIED, NO_TOKEN);
+	if (rc == 0)
+		*out_doc = json_incref(doc);
+	return rc;
 }
 
 /* The report numbers of the agent that was there before mean nothing to the new one. */
@@ -195,17 +221,21 @@ static int replace(struct server *server, const json_t *enrollment, const json_t
 int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
 			    const char *version, json_t **out_doc, struct err *e)
 {
+	json_auto_t *keys = json_pack("{s:s, s:s}", "identity_key", identity_key, "link_key", link_key);
 	json_auto_t *enrollment = NULL;
 	json_auto_t *old = NULL;
+	bool again = false;
 	int rc = check_key("identity_key", identity_key, e);
 	if (rc == 0)
 		rc = check_key("link_key", link_key, e);
 	if (rc == 0)
 		rc = targets_check_version(version, e);
 	if (rc == 0)
-		rc = take_token(server, token, &enrollment, e);
+		rc = take_token(server, token, keys, &enrollment, &again, e);
 	if (rc)
 		return rc;
+	if (again)
+		return find_enrolled(server, enrollment, keys, out_doc, e);
 	const char *id = record_text(enrollment, "target");
 	json_auto_t *doc = json_pack("{s:s, s:O, s:s, s:s, s:[], s:s, s:i, s:i, s:s, s:I}", "id", id, "tags",
 				     json_object_get(enrollment, "tags"), "identity_key", identity_key, "link_key",

@@ -2,6 +2,7 @@
 #include "world.h"
 
 #include "base/clock.h"
+#include "ident/key.h"
 
 static struct world *up(void)
 {
@@ -388,7 +389,7 @@ static void test_an_enrolment_token_works_once(void **state)
 {
 	(void)state;
 	struct world *w = world_up();
-	char body[600], bearer[100];
+	char body[600], other[600], bearer[100], link[KEY_TEXT_MAX];
 	struct answer a = call(w, "POST", "/v1/enrollments", "", "alice", "{'target':'web-9','tags':{'a':'b'}}");
 	assert_int_equal(a.status, 201);
 	snprintf(bearer, sizeof bearer, "Bearer %s", text_at(a.json, "token"));
@@ -398,8 +399,15 @@ static void test_an_enrolment_token_works_once(void **state)
 	       "link_key"); /* not used up by that */
 	snprintf(body, sizeof body, "{'identity_key':'%s','link_key':'%s','version':'1'}", w->client_key,
 		 w->client_key);
+	assert_int_equal(key_public_text(w->link, link, NULL), 0);
+	snprintf(other, sizeof other, "{'identity_key':'%s','link_key':'%s','version':'1'}", w->client_key, link);
 	expect(w, "POST", "/v1/targets", "", bearer, body, 201, "", "");
-	expect(w, "POST", "/v1/targets", "", bearer, body, 401, "unauthenticated", "used");
+	expect(w, "POST", "/v1/targets", "", bearer, other, 401, "unauthenticated", "used");
+	a = call(w, "POST", "/v1/targets", "", bearer, body); /* its answer was lost */
+	assert_int_equal(a.status, 201);
+	assert_string_equal(text_at(a.json, "id"), "web-9");
+	assert_string_equal(text_at(a.json, "tags.a"), "b");
+	answer_free(&a);
 	expect(w, "POST", "/v1/targets", "", NULL, body, 401, "unauthenticated", "enrolment token");
 	a = call(w, "GET", "/v1/targets/web-9", "", "alice", NULL);
 	assert_string_equal(text_at(a.json, "tags.a"), "b");
@@ -408,6 +416,8 @@ static void test_an_enrolment_token_works_once(void **state)
 	expect(w, "POST", "/v1/enrollments", "", "alice", "{'target':'x','tags':{'a':5}}", 400, "invalid-request",
 	       "tags.a");
 	assert_int_equal(audited(w, "target.enrolled", "target", "web-9"), 1);
+	expect(w, "DELETE", "/v1/targets/web-9", "", "alice", NULL, 204, "", "");
+	expect(w, "POST", "/v1/targets", "", bearer, body, 401, "unauthenticated", "used"); /* for ever */
 	world_down(w);
 }
 
