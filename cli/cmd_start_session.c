@@ -203,7 +203,7 @@ const struct command command_start_session = {
 		   "  tunnel-cli start-session --target web-1 --login root\n"
 		   "  tunnel-cli start-session --target web-1 --login root -- systemctl status nginx\n"
 		   "  tunnel-cli start-session --target tag:role=db --port-forward 5432:127.0.0.1:5432\n"
-		   "  rsync -e 'tunnel-cli start-session --login root --target' site/ web-1:/srv/site/\n"
+		   "  rsync -a -e 'tunnel-cli start-session --login root --target' site/ web-1:/srv/site/\n"
 		   "  echo ping | tunnel-cli start-session --target web-1 --to 127.0.0.1:7\n",
 	.takes_command = true,
 };
