@@ -5,9 +5,9 @@
  * configured the store, the machine, dies. What they answered TUNNEL_TIMEOUT or TUNNEL_UNAVAILABLE takes effect before
  * any change is answered that was asked for later (and is then seen by every read asked for after that), or never: the
  * host writes something to learn what became of it. A store behind a network keeps to this by one ordered connection
- * for changes, or by a number that the other side checks and that grows with each new connection. Collection, index, log and channel names are [a-z][a-z0-9_]*, at most 64
- * bytes; keys are 1 to 256 bytes of printable ASCII without blanks; values are JSON texts of at most 1 MiB. Others:
- * TUNNEL_INVALID. */
+ * for changes, or by a number that the other side checks and that grows with each new connection. Collection, index,
+ * log and channel names are [a-z][a-z0-9_]*, at most 64 bytes; keys are 1 to 256 bytes of printable ASCII without
+ * blanks; values are JSON texts of at most 1 MiB. Others: TUNNEL_INVALID. */
 #ifndef TUNNEL_STORE_H
 #define TUNNEL_STORE_H
 
