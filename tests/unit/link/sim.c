@@ -289,8 +289,11 @@ const char *sim_run(uint64_t seed, const struct sim_options *options)
 	static struct sim sim;
 	set_up(&sim, seed, options);
 	unsigned steps_left = 1 + sim_below(&sim, options->steps);
+	unsigned cut_from = options->surely_cut ? sim_below(&sim, steps_left) : 0;
 	while (steps_left-- && !*sim.wrong) {
 		step(&sim);
+		if (options->surely_cut && !sim.cuts && steps_left <= cut_from)
+			step_cut(&sim, (int)sim_below(&sim, 2));
 		for (int at = 0; at < 2; at++) {
 			app_take_events(&sim, at);
 			app_check_memory(&sim, at);
@@ -302,6 +305,7 @@ const char *sim_run(uint64_t seed, const struct sim_options *options)
 	for (int at = 0; at < 2; at++)
 		link_free(&sim.end[at].link);
 	net_death(&sim);
+	sim_totals.cut_runs += sim.cuts > 0;
 	return *sim.wrong ? sim.wrong : NULL;
 }
 
@@ -330,10 +334,12 @@ void sim_run_many(const char *name, uint64_t first_seed, unsigned runs, const st
 			tell_failure(name, seed, bad);
 	}
 	const struct sim_totals *t = &sim_totals;
+	if (!only && !more && t->cut_runs < options->cut_runs)
+		fail_msg("a leg was cut in %u of %u runs; expected %u or more", t->cut_runs, runs, options->cut_runs);
 	if (more)
-		print_message("%u runs: %llu epochs, %llu stalls, %llu MB in streams (%llu closed, %llu reset, %llu "
-			      "refused, %llu failed), %llu kB of old epochs\n",
-			      runs, (unsigned long long)t->epochs, (unsigned long long)t->stalls,
+		print_message("%u runs (%u with a cut): %llu epochs, %llu stalls, %llu MB in streams (%llu closed, "
+			      "%llu reset, %llu refused, %llu failed), %llu kB of old epochs\n",
+			      runs, t->cut_runs, (unsigned long long)t->epochs, (unsigned long long)t->stalls,
 			      (unsigned long long)t->bytes / 1000000, (unsigned long long)t->clean,
 			      (unsigned long long)t->reset, (unsigned long long)t->refused,
 			      (unsigned long long)t->failed, (unsigned long long)t->gated / 1000);

@@ -20,6 +20,8 @@ struct sim_options {
 	unsigned steps, streams, faults; /* at most */
 	unsigned kinds;                  /* of faults, enum sim_fault */
 	bool tamper;                     /* flip bytes on the wire; needs real TLS */
+	bool surely_cut;                 /* once at least, at a random step, if there is a leg to cut */
+	unsigned cut_runs;               /* of the runs, so many at least must have had a leg in use cut */
 };
 
 /* NULL, or what went wrong (static storage). */

@@ -360,6 +360,7 @@ static struct leg *any_leg(struct sim *sim, int at)
 static void cut_leg(struct sim *sim, int at, struct leg *leg)
 {
 	sim_trace(sim, "leg %d of end %d is cut", (int)(leg - sim->end[at].legs), at);
+	sim->cuts += leg == leg_in_use(sim, at);
 	leg->cut = true;
 	for (int way = 0; way < 2; way++) {
 		lose_tail(sim, &leg->pipe[way]);

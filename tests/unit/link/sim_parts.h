@@ -83,6 +83,7 @@ struct sim_relay {
 /* What all runs together went through, so that one sees that they did. */
 struct sim_totals {
 	uint64_t epochs, stalls, clean, reset, refused, failed, bytes, gated;
+	unsigned cut_runs;
 };
 
 struct sim {
@@ -91,6 +92,7 @@ struct sim {
 	int64_t now, draining_since;
 	bool draining, trace;
 	unsigned faults, calm; /* had; one in so many that may come does */
+	unsigned cuts;         /* of legs in use */
 	unsigned pace;         /* ms that pass at once, at most */
 	bool moved;            /* something, in this round of draining */
 	struct sim_end end[2];

@@ -5,13 +5,14 @@
 static void test_sessions(void **state)
 {
 	(void)state;
-	SIM_RUN_MANY(1, 4000, .steps = 600, .streams = 6, .faults = 10, .kinds = SIM_ALL);
+	SIM_RUN_MANY(1, 6000, .steps = 600, .streams = 6, .faults = 10, .kinds = SIM_ALL, .cut_runs = 2500);
 }
 
 static void test_cuts(void **state)
 {
 	(void)state;
-	SIM_RUN_MANY(1000001, 2500, .steps = 800, .streams = 8, .faults = 20, .kinds = SIM_CUT | SIM_RESTART);
+	SIM_RUN_MANY(1000001, 8000, .steps = 800, .streams = 8, .faults = 20, .kinds = SIM_CUT | SIM_RESTART,
+		     .surely_cut = true, .cut_runs = 7500);
 }
 
 static void test_black_holes(void **state)
