@@ -178,6 +178,16 @@ static int gate_leave(struct gate *g, int rc, unsigned nos)
 	return rc;
 }
 
+/* An auth provider's answer, yes or no, is worth nothing after the deadline: who asked may have been given up. (What a
+ * store answers late is still so: what is durable is done, and saying otherwise would have it done twice.) */
+static int gate_in_time(struct gate *g, int rc)
+{
+	if (rc < 0 || !g->call.deadline_ms || clock_mono_ms() < g->call.deadline_ms)
+		return rc;
+	say(g, "the answer came after the deadline");
+	return TUNNEL_TIMEOUT;
+}
+
 static int broken(struct gate *g, const char *text)
 {
 	say(g, text);
@@ -202,7 +212,7 @@ int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call
 	if (rc != 0)
 		return rc;
 	rc = p->ops.auth.verify(p->instance, &g.call, request, out);
-	rc = gate_leave(&g, rc, NO(TUNNEL_DENIED) | NO(TUNNEL_NOT_MINE));
+	rc = gate_in_time(&g, gate_leave(&g, rc, NO(TUNNEL_DENIED) | NO(TUNNEL_NOT_MINE)));
 	if (rc == TUNNEL_OK && (!out->subject[0] || !ends_and_is_utf8(out->subject, sizeof out->subject)))
 		rc = broken(&g, "accepted a credential without a usable subject");
 	if (rc == TUNNEL_OK &&
@@ -226,7 +236,7 @@ int plugin_auth_authorize_blocking(struct plugin *p, const struct tunnel_call *c
 	if (rc != 0)
 		return rc;
 	rc = p->ops.auth.authorize(p->instance, &g.call, identity, action, resource, context);
-	return gate_leave(&g, rc, NO(TUNNEL_DENIED) | NO(TUNNEL_NOT_MINE));
+	return gate_in_time(&g, gate_leave(&g, rc, NO(TUNNEL_DENIED) | NO(TUNNEL_NOT_MINE)));
 }
 
 /* store */

@@ -11,7 +11,8 @@
  * call returns; copy what you keep. No memory changes its owner.
  *  - Results: 0 yes; positive a definite no; negative "could not find out". Whatever is not 0 refuses.
  *  - Calls are synchronous, on a worker thread of the server, never on one that moves bytes. A plugin may block, but
- * should give up at call->deadline_ms; a later answer is thrown away.
+ * should give up at call->deadline_ms. A later answer of an auth plugin is thrown away: it becomes TUNNEL_TIMEOUT,
+ * which refuses. A later answer of a store counts: what it wrote is written.
  *
  * ABI history: 1.0 first.
  */

@@ -11,9 +11,9 @@
 
 struct moody {
 	const struct tunnel_host *host;
-	int answer, fail_every, calls;
+	int answer, opinion, fail_every, calls;
 	long delay_ms;
-	int bad_text;
+	int bad_text, late;
 	char hold[256];
 	atomic_int inside;
 	int overlaps;
@@ -30,6 +30,8 @@ static const struct tunnel_option_spec options[] = {
 	ROW("delay", TUNNEL_OPTION_DURATION, .def = "0ms", .max = 60000, .help = "how long a call takes"),
 	ROW("hold", TUNNEL_OPTION_PATH,
 	    .help = "a call does not come back while this file is there; it makes FILE.held"),
+	ROW("late", TUNNEL_OPTION_BOOL, .def = "false", .help = "a call takes until its deadline is over"),
+	ROW("opinion", TUNNEL_OPTION_INT, .def = "4", .min = -1000, .max = 1000, .help = "what authorize answers"),
 	ROW("bad_text", TUNNEL_OPTION_BOOL, .def = "false", .help = "texts that do not end"),
 	ROW("text", TUNNEL_OPTION_STRING, .min = 2, .max = 8, .help = "a short text"),
 	ROW("bytes", TUNNEL_OPTION_SIZE, .min = 1, .max = 1048576, .help = "a size"),
@@ -62,6 +64,10 @@ static int moody_open(const struct tunnel_host *host, const struct tunnel_option
 			m->delay_ms = atol(o[i].value);
 		else if (strcmp(o[i].key, "hold") == 0)
 			snprintf(m->hold, sizeof m->hold, "%s", o[i].value);
+		else if (strcmp(o[i].key, "late") == 0)
+			m->late = strcmp(o[i].value, "true") == 0;
+		else if (strcmp(o[i].key, "opinion") == 0)
+			m->opinion = atoi(o[i].value);
 		else if (strcmp(o[i].key, "bad_text") == 0)
 			m->bad_text = strcmp(o[i].value, "true") == 0;
 	}
@@ -84,6 +90,14 @@ static void hold(const char *file)
 		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
 }
 
+static void take_time(const struct moody *m, const struct tunnel_call *call)
+{
+	if (m->delay_ms)
+		nanosleep(&(struct timespec){ m->delay_ms / 1000, m->delay_ms % 1000 * 1000000 }, NULL);
+	while (m->late && m->host->mono_ms(m->host->ctx) < call->deadline_ms)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
 static int moody_verify(void *instance, const struct tunnel_call *call, const struct tunnel_auth_request *request,
 			struct tunnel_identity *out)
 {
@@ -93,8 +107,7 @@ static int moody_verify(void *instance, const struct tunnel_call *call, const st
 		m->overlaps++;
 	m->calls++;
 	hold(m->hold);
-	if (m->delay_ms)
-		nanosleep(&(struct timespec){ m->delay_ms / 1000, m->delay_ms % 1000 * 1000000 }, NULL);
+	take_time(m, call);
 	int rc = m->fail_every && m->calls % m->fail_every == 0 ? TUNNEL_UNAVAILABLE : m->answer;
 	snprintf(out->subject, sizeof out->subject, "calls=%d overlaps=%d", m->calls, m->overlaps);
 	snprintf(out->claims, sizeof out->claims, "%s", m->echo);
@@ -106,6 +119,15 @@ static int moody_verify(void *instance, const struct tunnel_call *call, const st
 	return rc;
 }
 
+static int moody_authorize(void *instance, const struct tunnel_call *call, const struct tunnel_identity *identity,
+			   const char *action, const char *resource, const char *context)
+{
+	struct moody *m = instance;
+	(void)identity, (void)action, (void)resource, (void)context;
+	take_time(m, call);
+	return m->opinion;
+}
+
 static int moody_reload(void *instance, char *err, size_t err_len)
 {
 	(void)instance;
@@ -113,7 +135,7 @@ static int moody_reload(void *instance, char *err, size_t err_len)
 	return TUNNEL_CONFIG;
 }
 
-static const struct tunnel_auth_ops ops = { .size = sizeof ops, .verify = moody_verify };
+static const struct tunnel_auth_ops ops = { .size = sizeof ops, .verify = moody_verify, .authorize = moody_authorize };
 
 static const struct tunnel_plugin descriptor = {
 	.size = sizeof descriptor,

@@ -1,9 +1,27 @@
-/* A store that answers OK and does not do what OK means: no row, too many rows, no version, an endless cursor. */
+/* A store that answers OK and does not do what OK means: no row, too many rows, no version, an endless cursor. Only
+ * what is named "late" it does, but after the deadline. */
 #include "double.h"
 
+#include <time.h>
 #include <tunnel/store.h>
 
 static const struct tunnel_row row = { .size = sizeof row, .key = "k", .value = "{}", .value_len = 2, .version = 1 };
+
+static int liar_open(const struct tunnel_host *host, const struct tunnel_option *options, size_t n, void **out_instance,
+		     char *err, size_t err_len)
+{
+	(void)options, (void)n, (void)err, (void)err_len;
+	*out_instance = (void *)(uintptr_t)host;
+	return TUNNEL_OK;
+}
+
+static int be_late(const struct tunnel_host *host, const struct tunnel_call *call, uint64_t *out)
+{
+	while (host->mono_ms(host->ctx) < call->deadline_ms)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	*out = 11;
+	return TUNNEL_OK;
+}
 
 static int liar_get(void *instance, const struct tunnel_call *call, const char *collection, const char *key,
 		    tunnel_row_fn *fn, void *arg)
@@ -25,8 +43,7 @@ static int liar_get(void *instance, const struct tunnel_call *call, const char *
 
 static int liar_put(void *instance, const struct tunnel_call *call, const struct tunnel_put *put, uint64_t *out_version)
 {
-	(void)instance, (void)call, (void)put, (void)out_version;
-	return TUNNEL_OK;
+	return strcmp(put->key, "late") == 0 ? be_late(instance, call, out_version) : TUNNEL_OK;
 }
 
 static int liar_del(void *instance, const struct tunnel_call *call, const char *collection, const char *key,
@@ -52,8 +69,8 @@ static int liar_scan(void *instance, const struct tunnel_call *call, const struc
 static int liar_append(void *instance, const struct tunnel_call *call, const char *log, const char *record, size_t len,
 		       uint64_t *out_seq)
 {
-	(void)instance, (void)call, (void)log, (void)record, (void)len, (void)out_seq;
-	return TUNNEL_OK;
+	(void)record, (void)len;
+	return strcmp(log, "late") == 0 ? be_late(instance, call, out_seq) : TUNNEL_OK;
 }
 
 static int liar_read(void *instance, const struct tunnel_call *call, const char *log, uint64_t from, uint32_t limit,
@@ -103,7 +120,7 @@ static const struct tunnel_plugin descriptor = {
 	.kind = TUNNEL_KIND_STORE,
 	.threads = TUNNEL_THREADS_PARALLEL,
 	.name = "store-liar",
-	.open = double_open,
+	.open = liar_open,
 	.close = double_close,
 	.ops = &ops,
 };

@@ -145,7 +145,7 @@ static void test_deadline_ends_the_wait_for_a_turn(void **state)
 	       clock_mono_ms() < until) { /* the other thread may have no turn yet, this one sleep too long */
 		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
 		int rc = verify(p, 20, words, &id);
-		assert_true(rc == TUNNEL_OK || rc == TUNNEL_TIMEOUT);
+		assert_int_equal(rc, TUNNEL_TIMEOUT); /* a call alone takes longer */
 		in_queue = rc == TUNNEL_TIMEOUT && strstr(words, "the deadline passed in the queue");
 	}
 	assert_true(in_queue);
@@ -235,6 +235,96 @@ static void test_a_reload_does_not_wait_for_ever(void **state)
 	hang_end(&h);
 }
 
+/* Calls until one gets in before its deadline; what becomes of an answer after it. */
+static int late_answer(struct plugin *p, int (*ask)(struct plugin *, int64_t, char *, struct tunnel_identity *),
+		       char words[128], struct tunnel_identity *id)
+{
+	for (int64_t within_ms = 50; within_ms < 60000; within_ms *= 2) {
+		int rc = ask(p, within_ms, words, id);
+		if (rc != TUNNEL_TIMEOUT || !strstr(words, "the deadline had passed before the call"))
+			return rc;
+	}
+	fail_msg("no call got in");
+	return 0;
+}
+
+static int authorize(struct plugin *p, int64_t within_ms, char words[128], struct tunnel_identity *id)
+{
+	struct tunnel_call call = { .size = sizeof call, .err = words, .err_len = 128 };
+	call.deadline_ms = within_ms ? clock_mono_ms() + within_ms : 0;
+	return plugin_auth_authorize_blocking(p, &call, id, "tunnel:StartSession", "target/web-1", "{}");
+}
+
+static void test_a_late_decision_refuses(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *verify, *authorize;
+		int want;
+	} answers[] = {
+		{ "answer=0", "opinion=0", TUNNEL_TIMEOUT },
+		{ "answer=1", "opinion=1", TUNNEL_TIMEOUT },
+		{ "answer=4", "opinion=4", TUNNEL_TIMEOUT },
+		{ "answer=-1", "opinion=-1", TUNNEL_UNAVAILABLE }, /* no answer, and it says why */
+	};
+	for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+		struct plugin *p = moody(NULL, LINES("needed=1", "late=true", answers[i].verify, answers[i].authorize));
+		struct tunnel_identity id;
+		char words[128];
+		const char *said = answers[i].want == TUNNEL_TIMEOUT ? "auth-moody: the answer came after the deadline"
+								     : "auth-moody: unavailable";
+		assert_int_equal(late_answer(p, verify, words, &id), answers[i].want);
+		assert_string_equal(words, said);
+		assert_string_equal(id.subject, "");
+		assert_int_equal(late_answer(p, authorize, words, &id), answers[i].want);
+		assert_string_equal(words, said);
+		plugin_close(&p);
+	}
+}
+
+static void test_a_call_without_deadline_is_never_late(void **state)
+{
+	(void)state;
+	struct tunnel_identity id;
+	char words[128];
+	struct plugin *p = moody(NULL, LINES("needed=1", "late=true", "opinion=0"));
+	assert_int_equal(verify(p, 0, words, &id), TUNNEL_OK);
+	assert_int_equal(authorize(p, 0, words, &id), TUNNEL_OK);
+	plugin_close(&p);
+}
+
+/* What a store wrote is written, whenever it says so. */
+static void test_a_late_store_has_done_it(void **state)
+{
+	(void)state;
+	struct section_case s;
+	struct plugin *p = NULL;
+	struct err e = { 0 };
+	uint64_t n = 0;
+	char words[128] = "";
+	struct tunnel_put put = { .size = sizeof put, .collection = "c", .key = "late", .value = "1", .value_len = 1 };
+	struct tunnel_call call = { .size = sizeof call, .err = words, .err_len = sizeof words };
+	assert_int_equal(plugin_open(DOUBLES_DIR, section_of(&s, "store-liar", NULL), TUNNEL_KIND_STORE, NULL, &p, &e),
+			 0);
+	int rc = TUNNEL_TIMEOUT;
+	for (int64_t within_ms = 50; rc == TUNNEL_TIMEOUT && within_ms < 60000; within_ms *= 2) {
+		call.deadline_ms = clock_mono_ms() + within_ms; /* it may have passed before the call */
+		rc = plugin_store_put_blocking(p, &call, &put, &n);
+	}
+	assert_int_equal(rc, TUNNEL_OK);
+	assert_true(clock_mono_ms() >= call.deadline_ms);
+	assert_int_equal(n, 11);
+	n = 0, rc = TUNNEL_TIMEOUT;
+	for (int64_t within_ms = 50; rc == TUNNEL_TIMEOUT && within_ms < 60000; within_ms *= 2) {
+		call.deadline_ms = clock_mono_ms() + within_ms;
+		rc = plugin_store_append_blocking(p, &call, "late", "1", 1, &n);
+	}
+	assert_int_equal(rc, TUNNEL_OK);
+	assert_true(clock_mono_ms() >= call.deadline_ms);
+	assert_int_equal(n, 11);
+	plugin_close(&p);
+}
+
 static void test_counts_and_reloads(void **state)
 {
 	(void)state;
@@ -314,6 +404,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_deadline_ends_the_wait_for_a_turn),
 		cmocka_unit_test(test_a_hanging_plugin_gets_no_more_callers_than_it_may_have),
 		cmocka_unit_test(test_a_reload_does_not_wait_for_ever),
+		cmocka_unit_test(test_a_late_decision_refuses),
+		cmocka_unit_test(test_a_call_without_deadline_is_never_late),
+		cmocka_unit_test(test_a_late_store_has_done_it),
 		cmocka_unit_test(test_counts_and_reloads),
 		cmocka_unit_test(test_a_lying_store_is_found_out),
 	};

@@ -28,7 +28,8 @@ static void test_hands_over_checked_values(void **state)
 					  "many=y", "delay=7ms", "colour=dark-blue", "fail_every=007"),
 				    "/etc/tunnel", echo),
 			    "answer=0@default fail_every=7@server.conf:19 delay=7@server.conf:17 "
-			    "bad_text=false@default text=caf\xc3\xa9@server.conf:15 bytes=65536@server.conf:13 "
+			    "late=false@default opinion=4@default bad_text=false@default "
+			    "text=caf\xc3\xa9@server.conf:15 bytes=65536@server.conf:13 "
 			    "file=/etc/tunnel/keys/a.pem@server.conf:14 colour=dark-blue@server.conf:18 "
 			    "many=x@server.conf:11 many=y@server.conf:16 needed=yes@server.conf:12 ");
 	assert_non_null(strstr(echo_of(LINES("needed=", "file=/abs"), "/etc/tunnel", echo), "file=/abs@"));
