@@ -70,6 +70,10 @@ class Server:
         self.tell(command)
         return self.wait_line(start, n + 1)
 
+    def reactors(self, session="s-1"):
+        """Those that the session's legs were ever on."""
+        return {int(line.split(" ")[3]) for line in self.lines if line.startswith(f"reactor {session} ")}
+
     def rss(self):
         with open(f"/proc/{self.p.pid}/status") as f:
             return next(int(x.split()[1]) * 1024 for x in f if x.startswith("VmRSS"))

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "server/api.h"
 #include "server/control.h"
+#include "server/leg.h"
 #include "server/relay.h"
 #include "server/server.h"
 #include "server/sessions.h"
@@ -163,6 +164,15 @@ void sessions_attach_blocking(struct server *server, const struct attach_request
 static const char *role_name(enum leg_role role)
 {
 	return role == LEG_CLIENT ? "client" : "target";
+}
+
+struct leg *__real_leg_attach(struct relay *relay, const struct leg_init *init);
+struct leg *__wrap_leg_attach(struct relay *relay, const struct leg_init *init);
+
+struct leg *__wrap_leg_attach(struct relay *relay, const struct leg_init *init)
+{
+	say("reactor %s %s %d", init->session, role_name(init->role), conn_reactor_of(init->id));
+	return __real_leg_attach(relay, init);
 }
 
 void sessions_on_attached_blocking(struct server *server, const char *session, enum leg_role role, int64_t generation,

@@ -60,6 +60,7 @@ async def case_storm(s):
         assert s.ask("info s-1", "info").startswith("info 1 client=0 target=0")
     s.tell("forget s-1")
     assert s.ask("info s-1", "info").startswith("info 0")
+    assert s.reactors() == {0, 1}
 
 
 def test_storm():

@@ -10,8 +10,9 @@ from websockets.exceptions import ConnectionClosed
 from harness import LIMIT, Server, attached, closed, main, mute_leg, pair, ready, run, take, text
 
 
-async def case_pairing(s):
+async def case_pairing(s, reactors):
     c, t = await pair(s)
+    assert s.reactors() == reactors
     await c.send(b"up")
     assert await take(t, 2) == b"up"
     await t.send(b"down")
@@ -50,12 +51,12 @@ async def case_pairing(s):
 
 def test_pairing_across_reactors():
     with Server(reactors=2) as s:
-        run(case_pairing(s))
+        run(case_pairing(s, {0, 1}))
 
 
 def test_pairing_on_one_reactor():
     with Server(reactors=1) as s:
-        run(case_pairing(s))
+        run(case_pairing(s, {0}))
 
 
 async def case_replaced(s):
@@ -252,8 +253,9 @@ def test_drain():
         run(case_drain(s))
 
 
-async def case_bulk(s):
+async def case_bulk(s, reactors):
     c, t = await pair(s)
+    assert s.reactors() == reactors
     size, block = 100 * 1024 * 1024, os.urandom(1024 * 1024)
 
     async def send(ws):
@@ -280,12 +282,12 @@ async def case_bulk(s):
 
 def test_bulk_across_reactors():
     with Server(reactors=2) as s:
-        run(case_bulk(s))
+        run(case_bulk(s, {0, 1}))
 
 
 def test_bulk_on_one_reactor():
     with Server(reactors=1) as s:
-        run(case_bulk(s))
+        run(case_bulk(s, {0}))
 
 
 async def case_back_pressure(s):
