@@ -32,7 +32,8 @@ class Dev:
         self.notify.bind(path)
         env = dict(os.environ, NOTIFY_SOCKET=path)
         self.log = open(os.path.join(folder, "log"), "w+")
-        self.p = subprocess.Popen([SERVER, "--dev", "--state-dir", self.state], env=env, stdout=subprocess.DEVNULL, stderr=self.log)
+        self.said = open(os.path.join(folder, "said"), "w+")
+        self.p = subprocess.Popen([SERVER, "--dev", "--state-dir", self.state], env=env, stdout=self.said, stderr=self.log)
         self.expect("READY=1")
         self.url = self.read("ready").strip()
 
@@ -65,6 +66,7 @@ class Dev:
         assert code == want, (code, said)
         self.notify.close()
         self.log.close()
+        self.said.close()
         return said
 
     def stop(self):
@@ -93,6 +95,19 @@ def test_dev_keeps_everything(folder):
     d.stop()
 
 
+def test_dev_says_where_everything_is(folder):
+    d = Dev(folder)
+    d.said.seek(0)
+    said = d.said.read()
+    state = os.path.realpath(d.state)
+    assert f"tunnel-server {d.url}, for development, all in {state}\n" in said, said
+    config = re.search(r"(?m)^  use it:  export TUNNEL_CONFIG=(\S+)$", said)[1]
+    assert config == f"{state}/cli.conf" and f'server = "{d.url}"' in d.read("cli.conf"), said
+    assert f'agents:  server = [ "{d.url}" ]; ca_file = "{state}/ca.pem";' in said, said
+    assert os.path.exists(f"{state}/ca.pem") and os.path.exists(f"{state}/server.conf")
+    d.stop()
+
+
 def test_reload(folder):
     d = Dev(folder)
     assert '"Statement"' in d.signed("/v1/policies/dev")
@@ -111,6 +126,29 @@ def test_reload(folder):
     d.log.seek(0)
     assert "nonsense" in d.log.read()
     assert d.curl("/healthz")
+    d.stop()
+
+
+def test_reload_takes_the_log_level(folder):
+    d = Dev(folder)
+
+    def reload(level):
+        """What is logged by a reload that comes upon this level."""
+        conf = re.sub(r"(?m)^log: .*\n", "", d.read("server.conf"))
+        with open(os.path.join(d.state, "server.conf"), "w") as f:
+            f.write(conf + f'log: {{ level = "{level}"; }};\n')
+        before = os.path.getsize(d.log.name)
+        d.p.send_signal(signal.SIGHUP)
+        d.expect("RELOADING=1")
+        d.expect("READY=1")
+        with open(d.log.name) as f:
+            f.seek(before)
+            return f.read()
+
+    assert "reloaded" in reload("info")
+    assert "reloaded" not in reload("warn")
+    assert "reloaded" not in reload("error")
+    assert "reloaded" in reload("debug")
     d.stop()
 
 
@@ -202,6 +240,30 @@ def test_command_line(folder):
         assert run(*wrong).returncode == 2, wrong
 
 
+def plugin_folder():
+    """Where the build has its plugins."""
+    return os.path.join(os.path.dirname(os.path.dirname(SERVER)), "plugins")
+
+
+def test_plugins_are_described(folder):
+    plugins = {f.removesuffix(".so") for f in os.listdir(plugin_folder()) if f.endswith(".so")}
+    assert plugins >= {"auth-hmac", "auth-jwt", "store-sqlite"}, plugins
+    options = {"auth-hmac": "credentials", "auth-jwt": "issuer", "store-sqlite": "path"}
+    for name in sorted(plugins):
+        r = run("--describe-plugin", name, "--plugin-dir", plugin_folder())
+        assert r.returncode == 0 and not r.stderr, r
+        assert re.match(rf"{name} \d\S*\n", r.stdout), r.stdout
+        assert re.search(rf"(?m)^  kind +{name.split('-')[0]}$", r.stdout), r.stdout
+        assert re.search(r"(?m)^  abi +1\.\d+$", r.stdout) and f"{plugin_folder()}/{name}.so" in r.stdout, r.stdout
+        described = r.stdout.partition("\noptions:\n")[2]
+        assert re.search(rf"(?m)^ *{options.get(name, '[a-z]')}\S* .*required", described), r.stdout
+    for args in (("auth-nobody", plugin_folder()), ("auth-hmac", folder), ("../auth-hmac", plugin_folder())):
+        r = run("--describe-plugin", args[0], "--plugin-dir", args[1])
+        assert r.returncode == 1 and not r.stdout, r
+        assert r.stderr.startswith("tunnel-server: ") and args[0] in r.stderr and r.stderr.count("\n") == 1, r.stderr
+    assert run("--describe-plugin").returncode == 2
+
+
 def test_configuration(folder):
     path = os.path.join(folder, "server.conf")
 
@@ -216,7 +278,15 @@ def test_configuration(folder):
     write()
     r = run("--config", path, "--print-config")
     # The plugin cannot be asked which options are secret, so all are.
-    assert r.returncode == 0 and "hush" not in r.stdout and "***" in r.stdout, r
+    assert r.returncode == 0 and "hush" not in r.stdout and re.search(r'password = "\*\*\*";', r.stdout), r
+    doubles = os.path.join(os.path.dirname(os.path.dirname(SERVER)), "tests", "doubles", "plugins")
+    write(plugin_dir=f'"{doubles}"', auth='( { plugin = "auth-moody"; needed = "shown"; password = "hide"; text = "plain"; } )')
+    r = run("--config", path, "--print-config")
+    assert r.returncode == 0 and "hide" not in r.stdout + r.stderr, r
+    for line in ('plugin = "auth-moody";', 'needed = "shown";', 'password = "***";', 'text = "plain";'):
+        assert line in r.stdout, (line, r.stdout)
+    with open(path) as f:
+        assert "hide" in f.read()
     r = run("--config", path, "--check-config")
     assert r.returncode == 1 and "none.key" in r.stderr, r
     assert run("--config", path).returncode == 1
