@@ -38,10 +38,46 @@ def settings_of(program):
     return set(re.findall(r"(?m)^(\S+) \(", said(program, "--describe-config")))
 
 
+def told_of_values(program):
+    """Setting -> what must be, may be, or is if nothing is said, as the program tells it."""
+    told = {}
+    for name, kind, default, help in re.findall(r"(?m)^(\S+) \((.*)\)(?:, default (.*?))?(?:, reloaded on SIGHUP)?\n    (.*)$",
+                                                said(program, "--describe-config")):
+        words = re.search(r"\bdefault: ([^;]*)", help)
+        told[name] = ("required" if kind.endswith(", required") else "default " + words[1] if words
+                      else f"default {default}" if default not in ("", '""') else "no default")
+        if kind.startswith("one of "):
+            told[name] += " of " + kind.removeprefix("one of ").replace("|", ", ")
+    return told
+
+
+def written_of_values(text):
+    written = {}
+    settings = re.split(r"(?m)^\.S[hs] ", text.partition(".Sh SETTINGS")[2])[0]
+    for heads, words in re.findall(r"(?ms)^\.It (Ic [^\n]*)\n(.*?)(?=^\.It |^\.El)", settings):
+        words = words.replace("\n", " ").strip()
+        default, choices = re.search(r"Default: (.*?)\.(?= [A-Z]|$)", words), re.match(r"One of ([a-z, ]*);", words)
+        value = "required" if words.endswith("Required.") else f"default {default[1]}" if default else "no default"
+        for name in re.findall(r"Ic (\S+)", heads):
+            written[name] = value + (f" of {choices[1]}" if choices else "")
+    return written
+
+
+def compare_values(page, program, text):
+    told, written = told_of_values(program), written_of_values(text)
+    told.pop("plugin_dir", None)  # differs from one build to the next
+    if not told:
+        wrong.append(f"{page}: no setting is told")
+    for name, value in told.items():
+        if written.get(name, "") != value:
+            wrong.append(f"{page}: setting {name}: {written.get(name, 'nothing')}; the program says: {value}")
+
+
 def server():
     page = (FOLDER / "tunnel-server.8").read_text()
     compare("tunnel-server.8", "option --", set(re.findall(r"(?m)^  --([a-z-]+)", said(SERVER, "--help"))), options_of_page(page))
     compare("tunnel-server.8", "setting", settings_of(SERVER), settings_of_page(page))
+    compare_values("tunnel-server.8", SERVER, page)
     # A running server prints them all; their table says the same.
     rows = re.findall(r'(?m)^\s*\[METRIC_\w+\]\s*=\s*\{\s*"(\w+)",\s*(true|false)', (FOLDER / "../../server/metrics.c").read_text())
     told = {f"tunnel_{name}" + ("" if gauge == "true" else "_total") for name, gauge in rows}
@@ -54,6 +90,7 @@ def agent():
     told = {o for row in rows for o in re.findall(r"--([a-z-]+)", row.split("   ")[0])}
     compare("tunnel-agent.8", "option --", told, options_of_page(page))
     compare("tunnel-agent.8", "setting", settings_of(AGENT), settings_of_page(page))
+    compare_values("tunnel-agent.8", AGENT, page)
 
 
 def cli():
