@@ -53,7 +53,7 @@ def check_server(d):
     run(SERVER, "--config", conf, "--check-config")
     assert not (d / "state").exists(), "--check-config wrote something"
     shown = run(SERVER, "--config", conf, "--print-config")
-    assert "replace-this" not in shown and "issuer" in shown, shown
+    assert f"{d}/hmac-credentials" in shown and "https://id.example.com" in shown, shown
     # The check does look at what it was given.
     for path, content, word in (
         (d / "policies/bad.json", '{ "Version": "2026-01-01", "Statement": [ { "Effect": "Alow" } ] }', "Alow|Effect"),
@@ -75,7 +75,9 @@ def check_agent(d):
     conf = d / "agent.conf"
     conf.write_text(sample("agent.conf"))
     run(AGENT, "--config", conf, "--check-config")
-    run(AGENT, "--config", conf, "--print-config")
+    conf.write_text(conf.read_text() + 'proxy = "http://joe:hidden-word@127.0.0.1:3128";\n')
+    shown = run(AGENT, "--config", conf, "--print-config")
+    assert 'proxy = "***";' in shown and "hidden-word" not in shown and "joe" not in shown, shown
 
 
 def check_client(d):
