@@ -72,6 +72,8 @@ static int on_opened(struct link *link, const struct frame_head *head, const uin
 		return 0;
 	if (s->state != STREAM_OPENING)
 		return err_set(e, ERR_PROTOCOL, "OPENED twice for stream %u", head->stream);
+	if (!s->wired) /* its RESUME does not list it, and OPEN is still to be repeated */
+		return err_set(e, ERR_PROTOCOL, "OPENED for stream %u, which the peer does not know", head->stream);
 	stream_move(link, s, STREAM_OPEN);
 	s->established = true;
 	free(s->dest);

@@ -398,6 +398,20 @@ static void test_established_stream_that_the_peer_forgot(void **state)
 	peer_free(&p);
 }
 
+/* It cannot answer an OPEN that it forgot and that is not repeated yet. */
+static void test_opened_before_open_is_repeated(void **state)
+{
+	(void)state;
+	struct peer p = peer_up(LINK_CLIENT);
+	uint32_t id = open_at_link(&p);
+	peer_start(&p);
+	send_hello(&p);
+	send_resume(&p, NULL, 0, false);
+	send_opened(&p, id);
+	expect_over(&p, "forgotten", "OPENED for stream 1, which the peer does not know");
+	peer_free(&p);
+}
+
 static void test_frames_for_a_done_stream_are_ignored(void **state)
 {
 	(void)state;
@@ -621,6 +635,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_second_hello_differs),
 		cmocka_unit_test(test_resume_in_several_frames),
 		cmocka_unit_test(test_established_stream_that_the_peer_forgot),
+		cmocka_unit_test(test_opened_before_open_is_repeated),
 		cmocka_unit_test(test_frames_for_a_done_stream_are_ignored),
 		cmocka_unit_test(test_reset_in_the_middle_of_data),
 		cmocka_unit_test(test_pings_that_were_not_answered_yet),
