@@ -61,6 +61,7 @@ static void make_paths(const char *path, struct canonical *c)
 		add_encoded(&c->paths[0], resolved.at, resolved.len, 1);
 	c->paths[0].failed |= resolved.failed;
 	string_free(&resolved);
+	string_add(&c->paths[1], "");
 	add_encoded(&c->paths[1], path, strlen(path), 1);
 	c->path_count = 2;
 	if (!strstr(path, "%25")) {
