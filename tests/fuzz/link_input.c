@@ -7,7 +7,7 @@
  *   the peer says  h:n HELLO   r:k(id state n n n) RESUME, R: more follow   o:id OPEN   O:id OPENED   z:id RESET
  *                  Z:id REFUSED   d:id n len DATA   a:id n n fin ACK   f:id n FIN   p:n PING   q:n PONG   b BYE
  *                  x:hex… whatever it likes
- *   the link's end >  opens   w:id len writes   e:id finishes   k:id resets   y:id accepts   u:id refuses
+ *   the link's end >  opens   w:id len writes   e:id finishes   k:id resets   j:id fails   y:id accepts   u:id refuses
  *                  g:id len consumes   E:id has seen EOF   B ends the session
  *   the world      S new epoch   L leg lost   t:n time passes   l:n the link's output is taken, by n bytes at once
  *
@@ -351,6 +351,11 @@ static void reset_here(struct run *r)
 	link_stream_reset(r->link, take_id(r), LINK_IO, "killed");
 }
 
+static void fail_here(struct run *r)
+{
+	link_stream_fail(r->link, take_id(r), LINK_IO, "failed");
+}
+
 static void accept_here(struct run *r)
 {
 	link_stream_accept(r->link, take_id(r));
@@ -389,7 +394,7 @@ static void (*const steps[128])(struct run *) = {
 	['p'] = say_ping,     ['q'] = say_pong,      ['b'] = say_bye,         ['x'] = say_anything, ['>'] = open_here,
 	['w'] = write_here,   ['e'] = finish_here,   ['k'] = reset_here,      ['y'] = accept_here,  ['u'] = refuse_here,
 	['g'] = consume_here, ['E'] = eof_done_here, ['B'] = bye_here,        ['S'] = start_epoch,  ['L'] = lose_leg,
-	['t'] = pass_time,    ['l'] = hear_some,
+	['t'] = pass_time,    ['l'] = hear_some,     ['j'] = fail_here,
 };
 
 static void run_script(struct run *r, const uint8_t *data, size_t size, size_t piece)

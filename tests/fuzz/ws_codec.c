@@ -74,6 +74,7 @@ static void decode(struct seen *s, bool masked, const uint8_t *bytes, size_t len
 		while ((s->rc = ws_decode(&d, &in, &n, &p, &e)) == 1)
 			note(s, &p, masked);
 		FUZZ_CHECK(s->rc < 0 ? e.code == s->rc && e.text[0] : n == 0);
+		FUZZ_CHECK(s->rc != ERR_NOMEM); /* limits speak before memory does */
 		free(copy);
 	}
 	ws_decoder_free(&d);
