@@ -67,8 +67,8 @@ static void put_problem(struct api_response *r, const char *request_id, int stat
 	char detail[512];
 	text_vprint(detail, sizeof detail, fmt, ap);
 	json_auto_t *json =
-		json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", "about:blank", "title", http_status_text(status), "status",
-			  status, "code", code, "detail", detail, "request_id", request_id);
+		json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", "about:blank", "title", http_status_text(status),
+			  "status", status, "code", code, "detail", detail, "request_id", request_id);
 	if (json && members)
 		json_object_update(json, members);
 	json_decref(members);
@@ -318,7 +318,7 @@ enum pool_lane api_lane(const char *method, const char *path, bool proof)
 	char param[API_PARAM_TEXT];
 	for (const struct api_route *r = api_routes; r->method; r++)
 		if (strcmp(r->method, method) == 0 && match(r->pattern, path, param))
-			return r->credential == API_NOBODY                ? POOL_EVENTS
+			return r->credential == API_NOBODY             ? POOL_EVENTS
 			       : r->credential == API_HANDLER && proof ? POOL_ATTACHES
 								       : POOL_CALLS;
 	return POOL_EVENTS; /* nobody is asked for a 404 */

@@ -14,9 +14,9 @@ extern "C" {
 #define TUNNEL_CLAIMS_MAX 16384
 
 struct tunnel_header {
-	const char *name;  /* lower case */
-	/* Without surrounding blanks. A header that HTTP itself does not define and that is repeated may come once, with
-	 * its first value: build nothing on a repetition. */
+	const char *name; /* lower case */
+	/* Without surrounding blanks. A header that HTTP itself does not define and that is repeated may come once,
+	 * with its first value: build nothing on a repetition. */
 	const char *value;
 };
 
@@ -33,7 +33,7 @@ struct tunnel_auth_request {
 	size_t body_len;
 	const unsigned char *body_sha256; /* 32 bytes */
 	const char *remote_address;       /* "192.0.2.7" or "2001:db8::7" */
-	const char *tls_peer;             /* subject of the client's TLS certificate; NULL: none was asked for (always, in 1.0) */
+	const char *tls_peer; /* subject of the client's TLS certificate; NULL: none was asked for (always, in 1.0) */
 };
 
 /* Filled by verify. The host gives it zeroed, with size set; write only members inside size. */

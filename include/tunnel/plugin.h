@@ -132,8 +132,8 @@ struct tunnel_plugin {
 	/* After the last operation has returned. */
 	void (*close)(void *instance);
 	const void *ops; /* struct tunnel_auth_ops or struct tunnel_store_ops, by kind */
-	/* Re-reads files the options name (keys, credentials). Called on SIGHUP; of a PARALLEL plugin beside operations,
-	 * of a SERIAL one in its turn. May be NULL. On failure the old content stays in use. */
+	/* Re-reads files the options name (keys, credentials). Called on SIGHUP; of a PARALLEL plugin beside
+	 * operations, of a SERIAL one in its turn. May be NULL. On failure the old content stays in use. */
 	int (*reload)(void *instance, char *err, size_t err_len);
 };
 

@@ -36,9 +36,9 @@ int text_parse_host_port(const char *s, char *out_host, size_t host_size, uint16
 /* The reverse, with brackets where the host has a colon. */
 void text_host_port(const char *host, uint16_t port, char *out, size_t out_size);
 
-/* base64url without padding (RFC 4648, section 5). out_size >= TEXT_B64URL_SIZE(len), else out is "". Returns the length
- * written. */
-#define TEXT_B64URL_SIZE(len) (((len) * 4 + 2) / 3 + 1)
+/* base64url without padding (RFC 4648, section 5). out_size >= TEXT_B64URL_SIZE(len), else out is "". Returns the
+ * length written. */
+#define TEXT_B64URL_SIZE(len) ((4 * (len) + 2) / 3 + 1)
 size_t text_b64url(const void *data, size_t len, char *out, size_t out_size);
 /* Strict: no padding, no space, no stray bits. 0 and *out_len, or ERR_INVALID (also when out is too small). */
 int text_b64url_decode(const char *s, size_t s_len, uint8_t *out, size_t out_size, size_t *out_len);
