@@ -71,6 +71,9 @@ def demo(bare):
     (bare.folder / "tmp").mkdir()
     t = Terminal(bare, program=ROOT / "scripts" / "demo", TMPDIR=str(bare.folder / "tmp"), TUNNEL_BUILD=str(BUILD))
     yield t
+    if t.pid:
+        os.kill(t.pid, signal.SIGTERM)  # what it started ends with it
+        t.exit_code()
     t.close()
 
 
