@@ -500,14 +500,17 @@ static int judge(const struct sessions *s, const struct offer *offer, struct err
 	if (rc)
 		return rc;
 	if (strcmp(offer->kind, "ssh") == 0)
-		return allow_ssh(s->allow)
-			       ? 0
-			       : err_set(e, ERR_DENIED, "not-allowed: the agent's own allow list has no \"ssh\"");
+		return allow_ssh(s->allow) ? 0
+					   : err_set(e, ERR_DENIED,
+						     "not-allowed: the target's allow list (allow in its agent.conf) "
+						     "has no \"ssh\"");
 	for (size_t i = 0; i < grant.tcp_count; i++)
 		if (allow_host(s->allow, grant.tcp[i].host, grant.tcp[i].port) != ALLOW_NO)
 			return 0;
-	return err_set(e, ERR_DENIED, "not-allowed: the agent's own allow list holds none of the endpoints (%s:%u …)",
-		       grant.tcp_count ? grant.tcp[0].host : "none", grant.tcp_count ? grant.tcp[0].port : 0u);
+	return err_set(e, ERR_DENIED,
+		       "not-allowed: the target's allow list (allow in its agent.conf) has none of: tcp:%s:%u%s",
+		       grant.tcp_count ? grant.tcp[0].host : "none", grant.tcp_count ? grant.tcp[0].port : 0u,
+		       grant.tcp_count > 1 ? " …" : "");
 }
 
 static int start(struct sessions *s, const struct offer *offer, json_t *server_urls, struct err *e)

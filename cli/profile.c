@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define AT(member) offsetof(struct profile, member)
@@ -91,8 +92,10 @@ static int run_command(const char *command, char **out, struct err *e)
 	int status = pclose(f);
 	if (rc != 0)
 		rc = err_set(e, ERR_INVALID, "token_command printed more than %u bytes", LIMIT_TOKEN);
+	else if (status != 0 && WIFEXITED(status))
+		rc = err_set(e, ERR_INVALID, "token_command exited with %d", WEXITSTATUS(status));
 	else if (status != 0)
-		rc = err_set(e, ERR_INVALID, "token_command failed (status %d)", status);
+		rc = err_set(e, ERR_INVALID, "token_command did not end well");
 	else if (!(*out = buf_take_text(&b)))
 		rc = err_set(e, ERR_NOMEM, "out of memory");
 	buf_wipe_free(&b);

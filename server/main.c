@@ -141,6 +141,8 @@ static int check(const struct settings *s)
 	struct err e = { 0 };
 	struct policy_set *policies = NULL;
 	int rc = tls_check_files(s->tls_certificate, s->tls_key, &e);
+	if (rc == 0 && s->advertise_url[0])
+		tls_warn_of_name(s->tls_certificate, "advertise_url", s->advertise_url);
 	if (rc == 0)
 		rc = plugin_check(s->plugin_dir, &s->store, TUNNEL_KIND_STORE, &e);
 	if (rc == 0)

@@ -21,6 +21,7 @@
 #include "server/sessions.h"
 #include "server/sshca.h"
 #include "server/store.h"
+#include "server/tls_check.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -109,6 +110,7 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 	if (rc != 0)
 		return rc;
 	v->public_url = s->advertise_url;
+	tls_warn_of_name(s->tls_certificate, "advertise_url", s->advertise_url);
 	if ((rc = pool_start((size_t)s->workers, LIMIT_POOL_QUEUE, v->reactors, &v->pool, e)) != 0 ||
 	    (rc = store_open(s->plugin_dir, &s->store, v->metrics, &v->store, e)) != 0 ||
 	    (rc = auth_open(s->plugin_dir, &s->auth, v->metrics, &v->auth, e)) != 0 ||

@@ -6,5 +6,8 @@
 #include "base/err.h"
 
 int tls_check_files(const char *certificate, const char *key, struct err *e);
+/* A certificate that is not for the URL's host refuses every session, unless something in front of the server ends TLS:
+ * so it is a warning in the log. */
+void tls_warn_of_name(const char *certificate, const char *setting, const char *url);
 
 #endif

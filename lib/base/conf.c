@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <libconfig.h>
 #include <libgen.h>
@@ -382,7 +383,7 @@ static int read_file(config_t *cfg, const char *path, const char *folder, struct
 {
 	config_set_include_dir(cfg, folder);
 	if (access(path, R_OK) != 0)
-		return err_set(e, ERR_NOT_FOUND, "%s: cannot be read", path);
+		return err_set_errno(e, ERR_NOT_FOUND, errno, "%s: cannot be read", path);
 	if (config_read_file(cfg, path) == CONFIG_TRUE)
 		return 0;
 	const char *file = config_error_file(cfg);

@@ -32,7 +32,7 @@ def secret(path, text):
 
 
 def check_server(d):
-    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost",
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=tunnel.example.com",
         "-keyout", d / "server.key", "-out", d / "server.pem")
     (d / "server.key").chmod(0o600)
     # Keys of no use to anybody: the example of RFC 7517, appendix A.1.
@@ -47,10 +47,12 @@ def check_server(d):
     text = sample("server.conf").replace("/etc/tunnel", str(d)).replace("/var/lib/tunnel", f"{d}/state")
     conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text)
     run(SERVER, "--config", conf, "--check-config")
+    conf.write_text(conf.read_text().replace("https://tunnel.example.com", "https://tunnel.example.org"))
+    assert re.search("advertise_url: tunnel.example.org is not a name", run(SERVER, "--config", conf, "--check-config"))
     text, n = re.subn(r"(?ms)^/\*[^\n]*\n(.*?)^\*/\n", r"\1", text)  # and with what it has as a comment
     assert n == 1
     conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text)
-    run(SERVER, "--config", conf, "--check-config")
+    assert "not a name" not in run(SERVER, "--config", conf, "--check-config")
     assert not (d / "state").exists(), "--check-config wrote something"
     shown = run(SERVER, "--config", conf, "--print-config")
     assert f"{d}/hmac-credentials" in shown and "https://id.example.com" in shown, shown

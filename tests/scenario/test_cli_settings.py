@@ -57,7 +57,7 @@ def test_where_the_token_is_found(jwt_stack):  # noqa: F811
     assert who(by_file + by_command, TUNNEL_TOKEN=dev) == who("", TUNNEL_TOKEN=dev) == "dev"
     assert who(by_file + 'token_command = "false";') == "ann", "the file is before the command"
     code, words = who('token_command = "exit 3";')
-    assert code == 230 and "token_command failed" in words
+    assert code == 230 and "token_command exited with" in words
     code, words = who('token_command = "true";')
     assert code == 230 and "the token is empty" in words
 

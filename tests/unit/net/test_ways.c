@@ -257,7 +257,8 @@ static int live_in_a_network_of_our_own(void)
 	struct told t = { 0 };
 	int listener;
 	const char *here = "10.1.2.3", *there = "192.168.77.1";
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
+	/* The second for who is not root: a program with several threads (a sanitizer makes one) may not. */
+	if (unshare(CLONE_NEWNET) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
 		return 77;
 	setup((void **)&w);
 	if (watch_start(&w->loop, on_changed, &t, &t.watch, NULL) != 0)

@@ -38,7 +38,7 @@ static int load(void **state)
 		buf_free(&text);
 	}
 	closedir(dir);
-	assert_int_equal(s->n, 5);
+	assert_int_equal(s->n, 6);
 	*state = s;
 	return 0;
 }
@@ -101,6 +101,23 @@ static void test_developers(void **state)
 		{ "ann", "[\"developers\"]", "tunnel:TerminateSession", "session/s-1",
 		  "{\"session:Principal\":\"bob\"}", NULL, POLICY_NO_MATCH },
 		{ "ann", "[]", "tunnel:StartSession", "target/web-1", "{" TEAM "}", NULL, POLICY_NO_MATCH },
+	};
+	CHECK(rows);
+}
+
+static void test_operators(void **state)
+{
+	static const struct row rows[] = {
+		{ "oz", "[\"operators\"]", "tunnel:StartSession", "target/web-1", "{\"target:Tag/role\":\"web\"}",
+		  "WebTargets", POLICY_ALLOW },
+		{ "oz", "[\"operators\"]", "tunnel:StartSession", "target/db-1", "{\"target:Tag/role\":\"db\"}", NULL,
+		  POLICY_NO_MATCH },
+		{ "oz", "[\"operators\"]", "tunnel:OpenSsh", "target/web-1",
+		  "{\"target:Tag/role\":\"web\",\"tunnel:Login\":\"deploy\"}", "TheirLogins", POLICY_ALLOW },
+		{ "oz", "[\"operators\"]", "tunnel:OpenSsh", "target/web-1",
+		  "{\"target:Tag/role\":\"web\",\"tunnel:Login\":\"postgres\"}", NULL, POLICY_NO_MATCH },
+		{ "oz", "[\"staff\"]", "tunnel:OpenSsh", "target/web-1",
+		  "{\"target:Tag/role\":\"web\",\"tunnel:Login\":\"deploy\"}", NULL, POLICY_NO_MATCH },
 	};
 	CHECK(rows);
 }
@@ -172,6 +189,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_developers, load, unload),
+		cmocka_unit_test_setup_teardown(test_operators, load, unload),
 		cmocka_unit_test_setup_teardown(test_dba, load, unload),
 		cmocka_unit_test_setup_teardown(test_auditors, load, unload),
 		cmocka_unit_test_setup_teardown(test_break_glass, load, unload),
