@@ -46,7 +46,7 @@ static int post(const struct settings *s, const char *server, const char *token,
 	if (rc)
 		return rc;
 	for (const char *c = token; *c; c++)
-		if (*c <= ' ' || *c == 0x7f)
+		if (*c <= ' ' || *c >= 0x7f)
 			return err_set(e, ERR_INVALID, "enrolment token: it has spaces or control characters");
 	if (snprintf(header, sizeof header, "Authorization: Bearer %s", token) >= (int)sizeof header)
 		return err_set(e, ERR_LIMIT, "enrolment token: longer than %u bytes", LIMIT_TOKEN);

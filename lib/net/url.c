@@ -87,7 +87,7 @@ int url_parse(const char *text, struct url *out, struct err *e)
 		return err_set(e, ERR_INVALID, "URL \"%s\": must start with https:// (or wss://, http://, ws://)",
 			       text);
 	for (const char *p = text; *p; p++)
-		if (*p <= ' ' || *p == 0x7f || *p == '#' || *p == '\\')
+		if (*p <= ' ' || *p >= 0x7f || *p == '#' || *p == '\\')
 			return err_set(e, ERR_INVALID, "URL \"%s\": spaces, '#' and '\\' are not allowed", text);
 	const char *authority = text + strlen(scheme->prefix);
 	size_t authority_len = strcspn(authority, "/?");
