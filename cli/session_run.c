@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cli/ends.h"
 #include "ident/key.h"
+#include "net/timer.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -69,9 +70,7 @@ static void arm_story(struct session *s)
 		uv_timer_stop(&s->story_timer);
 		return;
 	}
-	int64_t in = s->story.next_ms - clock_mono_ms();
-	uv_update_time(&s->loop);
-	uv_timer_start(&s->story_timer, on_story_due, in > 0 ? (uint64_t)in : 1, 0);
+	timer_at(&s->story_timer, on_story_due, s->story.next_ms);
 }
 
 static void on_state(void *user, enum endpoint_state state, int64_t outage_ms, const char *text)

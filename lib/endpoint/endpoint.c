@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "net/timer.h"
 #include "net/url.h"
 
 #include <stdio.h>
@@ -145,9 +146,7 @@ static void arm_link_timer(struct endpoint *ep)
 		uv_timer_stop(&ep->link_timer);
 		return;
 	}
-	int64_t in = due - clock_mono_ms();
-	uv_update_time(ep->loop);
-	uv_timer_start(&ep->link_timer, on_link_due, in > 0 ? (uint64_t)in : 0, 0);
+	timer_at(&ep->link_timer, on_link_due, due);
 }
 
 static void on_turn(uv_idle_t *idle)
@@ -279,8 +278,7 @@ int endpoint_start(uv_loop_t *loop, const struct endpoint_config *config, const 
 		endpoint_free(&ep);
 		return rc;
 	}
-	uv_update_time(loop);
-	uv_timer_start(&ep->give_up_timer, on_give_up, (uint64_t)ep->give_up_ms, 0);
+	timer_in(&ep->give_up_timer, on_give_up, ep->give_up_ms);
 	if (watch_start(loop, path_watch_event, ep, &ep->watch, e) != 0)
 		ep->watch = NULL; /* then silence tells */
 	redial_start(ep);

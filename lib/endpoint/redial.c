@@ -7,6 +7,7 @@
 #include "endpoint/internal.h"
 
 #include "base/clock.h"
+#include "net/timer.h"
 #include "net/url.h"
 
 #include <stdio.h>
@@ -18,7 +19,8 @@
 #define ASK_AGAIN_MS 1000 /* after an answer that did not help */
 #define WAIT_MOST_MS 30000
 #define BUSY_FIRST_MS 500
-#define TLS_MS 1000
+#define TLS_FIRST_MS 1000 /* for the handshake, before another try is made beside it */
+#define TLS_MOST_MS 8000
 #define PATIENCE_FIRST_MS 1000 /* for the answer to an upgrade */
 #define PATIENCE_MOST_MS 8000
 #define STRAY_MS 60000 /* a request that was left without an answer may be granted so late */
@@ -38,9 +40,7 @@ static void arm(struct endpoint *ep)
 		uv_timer_stop(&ep->retry_timer);
 		return;
 	}
-	int64_t due = r->next_at > r->not_before ? r->next_at : r->not_before, in = due - clock_mono_ms();
-	uv_update_time(ep->loop);
-	uv_timer_start(&ep->retry_timer, on_due, in > 0 ? (uint64_t)in : 0, 0);
+	timer_at(&ep->retry_timer, on_due, r->next_at > r->not_before ? r->next_at : r->not_before);
 }
 
 static void drop(struct redial *r, size_t i)
@@ -77,6 +77,17 @@ static void give_time(struct redial *r, int64_t ms)
 		r->next_at = then;
 }
 
+/* A try has been connected for long, and its handshake is not done. The relay may have many before us: each further try
+ * that it has to look at puts everybody's back. */
+static void hold_back(struct redial *r)
+{
+	size_t at;
+	if (!find_phase(r, LEG_CONNECTED, &at))
+		return;
+	r->tls_ms = r->tls_ms * 2 < TLS_MOST_MS ? r->tls_ms * 2 : TLS_MOST_MS;
+	give_time(r, r->tls_ms);
+}
+
 /* Lets one of those that wait ask, unless another one's answer may still come. */
 static void choose(struct endpoint *ep)
 {
@@ -96,7 +107,7 @@ static void choose(struct endpoint *ep)
 void redial_progress(struct endpoint *ep, struct leg *leg)
 {
 	if (leg_phase(leg) == LEG_CONNECTED)
-		give_time(&ep->redial, TLS_MS);
+		give_time(&ep->redial, ep->redial.tls_ms);
 	choose(ep);
 	arm(ep);
 }
@@ -248,6 +259,7 @@ static void on_due(uv_timer_t *timer)
 	if (!is_wanted(ep))
 		return;
 	r->next_at = now + pace_hold_ms(&r->pace, now);
+	hold_back(r);
 	choose(ep);
 	attempt(ep);
 	if (is_wanted(ep))
@@ -257,8 +269,10 @@ static void on_due(uv_timer_t *timer)
 void redial_start(struct endpoint *ep)
 {
 	struct redial *r = &ep->redial;
-	if (r->patience_ms == 0)
+	if (r->patience_ms == 0) {
 		r->patience_ms = PATIENCE_FIRST_MS;
+		r->tls_ms = TLS_FIRST_MS;
+	}
 	if (is_wanted(ep) && r->count == 0 && !ep->call && !uv_is_active((uv_handle_t *)&ep->retry_timer)) {
 		int64_t now = clock_mono_ms();
 		r->next_at = now + pace_next_ms(&r->pace, now);
@@ -283,6 +297,7 @@ void redial_settle(struct endpoint *ep)
 	struct redial *r = &ep->redial;
 	pace_reset(&r->pace);
 	r->patience_ms = PATIENCE_FIRST_MS;
+	r->tls_ms = TLS_FIRST_MS;
 	r->not_before = r->ask_at = 0;
 	r->elsewhere = false;
 	r->busy = r->made = 0;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/text.h"
+#include "net/timer.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -297,9 +298,8 @@ int resolve_start(uv_loop_t *loop, const char *host, uint16_t port, resolve_done
 		resolve_cancel(&r);
 		return rc;
 	}
-	uv_update_time(loop);
 	if (wait_ms >= 0)
-		uv_timer_start(&r->timer, on_patience_over, (uint64_t)wait_ms, 0);
+		timer_in(&r->timer, on_patience_over, wait_ms);
 	*out_resolve = r;
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/text.h"
+#include "net/timer.h"
 #include "net/watch.h"
 
 #include <stdarg.h>
@@ -339,8 +340,7 @@ void ws_arm_timer(struct ws_client *ws)
 		uv_timer_stop(&ws->timer);
 		return;
 	}
-	int64_t in = due - clock_mono_ms();
-	uv_timer_start(&ws->timer, on_time, in > 0 ? (uint64_t)in : 0, 0);
+	timer_at(&ws->timer, on_time, due);
 }
 
 /* The public half. */
