@@ -3,7 +3,7 @@
 #include "cli/command.h"
 
 #define AGAIN "start a new one"
-#define COME_BACK "if it still goes on, resume-session comes back to it"
+static const char come_back[] = "if it still goes on, resume-session comes back to it";
 
 /* code: of a leg's close (PROTOCOL.md, section 3), or 4000 + the HTTP status of a refusal to attach. */
 static const struct ending_row {
@@ -21,7 +21,7 @@ static const struct ending_row {
 	{ 4008, { EXIT_CODE_FAILED, false, "the server calls a message of this client malformed", NULL }, false },
 	{ 4011, { EXIT_CODE_TARGET_GONE, true, "the target was deregistered", NULL }, false },
 	{ 4013, { EXIT_CODE_REFUSED, true, "the target's agent refused it", NULL }, false },
-	{ 4401, { EXIT_CODE_UNAUTHENTICATED, false, "the server no longer takes its token", COME_BACK }, false },
+	{ 4401, { EXIT_CODE_UNAUTHENTICATED, false, "the server no longer takes its token", come_back }, false },
 	{ 4403, { EXIT_CODE_FORBIDDEN, false, "policy says no", NULL }, false },
 	{ 4404, { EXIT_CODE_NOT_FOUND, true, "the server does not know it", AGAIN }, false },
 	{ 4410, { EXIT_CODE_SESSION_OVER, true, "it has ended", NULL }, false },
@@ -45,7 +45,7 @@ static void look_up_link_code(unsigned code, const char *reason, struct session_
 {
 	switch (code) {
 	case LINK_TIMEOUT: /* this end gave up; the session may go on without it */
-		*out = (struct session_ending){ EXIT_CODE_UNREACHABLE, false, reason, COME_BACK };
+		*out = (struct session_ending){ EXIT_CODE_UNREACHABLE, false, reason, come_back };
 		break;
 	case LINK_EXPIRED:
 		look_up(4004, reason, out);
@@ -59,7 +59,7 @@ static void look_up_link_code(unsigned code, const char *reason, struct session_
 	}
 }
 
-void ending_of_endpoint(const struct endpoint_end *end, struct session_ending *out)
+void ending_of_endpoint(const struct endpoint_end *end, bool resumable, struct session_ending *out)
 {
 	if (end->close_code)
 		look_up(end->close_code, end->text, out);
@@ -67,6 +67,8 @@ void ending_of_endpoint(const struct endpoint_end *end, struct session_ending *o
 		look_up(4000u + (unsigned)end->http_status, end->text, out);
 	else
 		look_up_link_code(end->link_code, end->text, out);
+	if (out->next == come_back && !resumable)
+		out->next = AGAIN;
 }
 
 void ending_of_record(unsigned code, const char *reason, struct session_ending *out)

@@ -13,8 +13,9 @@ struct session_ending {
 	const char *next; /* what to do about it; NULL: nothing */
 };
 
-/* out->text is the server's reason where there is one; it may point into end. */
-void ending_of_endpoint(const struct endpoint_end *end, struct session_ending *out);
+/* out->text is the server's reason where there is one; it may point into end. resumable: a new client can come back to
+ * what this one did. */
+void ending_of_endpoint(const struct endpoint_end *end, bool resumable, struct session_ending *out);
 /* Of a stream that is all there is to its session. What broke at either end was refused by nobody. */
 int exit_of_stream(unsigned link_code);
 /* The "end" of a session record. reason may be NULL. */

@@ -261,9 +261,11 @@ static void over(struct session_mode *mode, struct session *s)
 
 void mode_forward_init(struct mode_forward *m)
 {
-	m->mode = (struct session_mode){
-		.begin = begin, .stream_closed = stream_closed, .interrupted = interrupted, .over = over
-	};
+	m->mode = (struct session_mode){ .begin = begin,
+					 .stream_closed = stream_closed,
+					 .interrupted = interrupted,
+					 .over = over,
+					 .resumable = true };
 }
 
 void mode_forward_free(struct mode_forward *m)

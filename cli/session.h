@@ -53,6 +53,7 @@ struct session_mode {
 	void (*over)(struct session_mode *mode, struct session *s);  /* the session is over: close all handles */
 	void (*hurry)(struct session_mode *mode, struct session *s); /* what is left of the mode must not be waited for;
 									may be NULL */
+	bool resumable; /* resume-session can come back to it from another process */
 };
 
 /* Both complain and return the exit code, or EXIT_CODE_OK. s is usable by session_free either way. From here on the

@@ -147,7 +147,7 @@ static void close_handles(struct session *s)
 static void tell_end(struct session *s, const struct endpoint_end *end)
 {
 	struct session_ending ending;
-	ending_of_endpoint(end, &ending);
+	ending_of_endpoint(end, s->mode->resumable, &ending);
 	s->exit_code = ending.exit_code;
 	s->gone = ending.gone;
 	complain("session %s is over%s: %s%s%s", s->id, ending.gone ? "" : " for this client", ending.text,

@@ -150,11 +150,22 @@ static void test_every_end_has_words_and_a_code(void **state)
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct session_ending e;
-		ending_of_endpoint(&cases[i].end, &e);
+		ending_of_endpoint(&cases[i].end, false, &e);
 		assert_string_equal(e.text, cases[i].text);
 		assert_int_equal(e.exit_code, cases[i].exit_code);
 		assert_int_equal(e.gone, cases[i].gone);
 	}
+}
+
+static void test_who_gave_up_is_told_what_can_come_back(void **state)
+{
+	(void)state;
+	const struct endpoint_end gave_up = { .link_code = LINK_TIMEOUT, .text = "not connected" };
+	struct session_ending e;
+	ending_of_endpoint(&gave_up, true, &e);
+	assert_non_null(strstr(e.next, "resume-session"));
+	ending_of_endpoint(&gave_up, false, &e);
+	assert_string_equal(e.next, "start a new one");
 }
 
 int main(int argc, char **argv)
@@ -167,6 +178,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_the_status_line),
 		cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_every_end_has_words_and_a_code),
+		cmocka_unit_test(test_who_gave_up_is_told_what_can_come_back),
 	};
 	return RUN_CASES(tests);
 }
