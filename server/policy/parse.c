@@ -240,10 +240,13 @@ static int read_not_action(void *target, const json_t *value, const struct polic
 
 static bool is_resource(const char *text)
 {
-	static const char *const kinds[] = { "target/", "session/", "policy/" };
-	static const char *const whole[] = { "audit", "metrics", "*" };
-	for (size_t i = 0; i < 3; i++)
-		if (strcmp(text, whole[i]) == 0 || (text_starts(text, kinds[i]) && text[strlen(kinds[i])]))
+	static const char *const kinds[] = { "target/", "session/", "policy/", "principal/", "credential/", NULL };
+	static const char *const whole[] = { "audit", "metrics", "*", NULL };
+	for (size_t i = 0; whole[i]; i++)
+		if (strcmp(text, whole[i]) == 0)
+			return true;
+	for (size_t i = 0; kinds[i]; i++)
+		if (text_starts(text, kinds[i]) && text[strlen(kinds[i])])
 			return true;
 	return false;
 }
@@ -257,7 +260,7 @@ static int add_resource(void *target, const json_t *item, const struct policy_pa
 	if (!is_resource(text))
 		return policy_mistake(e, path,
 				      "unknown resource \"%s\"; allowed: target/<id>, session/<id>, policy/<name>, "
-				      "audit, metrics, *",
+				      "principal/<name>, credential/<id>, audit, metrics, *",
 				      policy_quote(text).text);
 	int rc = policy_pattern_parse(text, true, path, &s->resources[s->resource_count], e);
 	if (rc == 0)

@@ -38,7 +38,8 @@ struct policy_request {
 	const char *subject;
 	const json_t *groups;  /* array of strings; NULL: none */
 	const char *action;    /* "tunnel:StartSession" */
-	const char *resource;  /* "target/web-1" */
+	const char *resource;  /* "target/web-1", session/<id>, policy/<name>, principal/<name>, credential/<id>,
+				* "audit",  "metrics" */
 	const json_t *context; /* condition keys: "tunnel:SourceIp" → string, number, boolean or array of them; NULL:
 				* none. tunnel:Subject and tunnel:Group are taken from above */
 };

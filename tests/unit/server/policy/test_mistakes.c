@@ -86,6 +86,10 @@ static const struct row rows[] = {
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':'web-1'}"),
 	  "Statement[0].Resource: unknown resource \"web-1\"; allowed: target/<id>, session/<id>" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':['*','target/']}"), "Statement[0].Resource[1]: unknown resource" },
+	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':['principal/a','credential/*','principal/']}"),
+	  "Statement[0].Resource[2]: unknown resource \"principal/\"; allowed: target/<id>, session/<id>, "
+	  "policy/<name>, "
+	  "principal/<name>, credential/<id>, audit, metrics, *" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':'targets/x'}"), "Statement[0].Resource: unknown resource" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':'*/x'}"), "Statement[0].Resource: unknown resource" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':7}"), "Statement[0].Resource: expected string" },
