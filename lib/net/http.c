@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/secret.h"
 #include "net/proxy.h"
 #include "net/url.h"
 
@@ -16,6 +17,7 @@
 
 #define DEFAULT_TIMEOUT_MS 15000
 #define CONNECT_TIMEOUT_MS 10000L
+#define NONCE_SIZE 43 /* "X-Tunnel-Nonce: ", 26 letters and digits (more than 128 bits), NUL */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -30,12 +32,23 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
 	return buf_add(user, data, len) == 0 ? len : 0;
 }
 
+/* A signature's time counts seconds, and the server takes one signature once for what changes something: of two equal
+ * calls within a second the later would be refused. libcurl signs this header with the others. */
+static void make_nonce(char out[NONCE_SIZE])
+{
+	size_t n = strlen(strcpy(out, "X-Tunnel-Nonce: "));
+	secret_random_id(out + n, NONCE_SIZE - n - 1);
+}
+
 static int build_headers(const struct http_request *r, struct curl_slist **out, struct err *e)
 {
 	/* No "Expect:" to suppress that header: SigV4 of libcurl would sign it, and not send it. */
-	const char *own[] = { "Accept: application/json", r->body ? "Content-Type: application/json" : NULL };
+	char nonce[NONCE_SIZE];
+	const char *own[] = { "Accept: application/json", r->body ? "Content-Type: application/json" : NULL,
+			      r->sigv4 ? nonce : NULL };
 	struct curl_slist *list = NULL;
 	bool ok = true;
+	make_nonce(nonce);
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		if (own[i]) {
 			struct curl_slist *more = curl_slist_append(list, own[i]);

@@ -13,7 +13,8 @@ struct http_request {
 	const char *body;           /* JSON text or NULL */
 	const char *ca_file;        /* NULL: the system's */
 	const char *proxy;          /* as struct ws_options.proxy */
-	/* AWS SigV4: "provider1[:provider2]:region:service" and "key:secret"; NULL: none (CURLOPT_AWS_SIGV4) */
+	/* AWS SigV4: "provider1[:provider2]:region:service" and "key:secret"; NULL: none (CURLOPT_AWS_SIGV4). No two
+	 * calls have the same signature. */
 	const char *sigv4, *userpwd;
 	int64_t timeout_ms; /* 0: 15 s */
 };

@@ -58,6 +58,9 @@ static int is_utf8(const char *text)
 	return 1;
 }
 
+/* What the secrets of hmac-credentials.example begin with: everybody knows those. */
+static const char placeholder[] = "replace-this";
+
 static const char *const members[] = { "key_id", "secret", "subject", "groups" };
 
 static int check_members(const config_setting_t *entry, const char *at, char *err, size_t err_len)
@@ -123,6 +126,12 @@ static int read_entry(const config_setting_t *entry, const char *at, struct cred
 	if (!secret || strlen(secret) < SECRET_MIN || strlen(secret) > SECRET_MAX)
 		return say(-1, err, err_len, "%s:%u: secret of %s: expected a text of %u to %u characters", at, line,
 			   key_id, SECRET_MIN, SECRET_MAX);
+	if (strncmp(secret, placeholder, sizeof placeholder - 1) == 0)
+		return say(
+			-1, err, err_len,
+			"%s:%u: secret of %s: is still the sample's placeholder; make one: head -c 30 /dev/urandom | "
+			"base64",
+			at, config_setting_source_line(config_setting_get_member(entry, "secret")), key_id);
 	if (!subject || !is_name(subject, TUNNEL_SUBJECT_MAX) || !is_utf8(subject))
 		return say(
 			-1, err, err_len,

@@ -1,10 +1,12 @@
 /* auth-hmac: requests signed with a shared secret the way AWS's clients sign (Signature Version 4), so that curl
  * --aws-sigv4 and every SDK can call. Steps: what does the request claim (sigv4_read) → whose key (credentials) →
- * is the signature right (sigv4_check). A captured request can be repeated within the clock window, a presigned URL
- * until it expires: TLS keeps them from being captured, and the scheme has no nonce. */
+ * is the signature right (sigv4_check) → was it used before (used)? The scheme has no nonce, so a signature that
+ * changes something is good once in this process: a captured POST cannot be repeated here. One that only reads can,
+ * within the clock window or until the presigned URL expires. */
 #include "credentials.h"
 #include "sigv4.h"
 #include "text.h"
+#include "used.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,7 @@ struct auth_hmac {
 	const struct tunnel_host *host;
 	struct sigv4_rules rules;
 	struct credential_store *store;
+	struct used *used;
 	char nobody[41]; /* a random secret: unknown key ids are checked too, and take as long */
 };
 
@@ -34,10 +37,12 @@ static const struct tunnel_option_spec options[] = {
 	OPTION("service", TUNNEL_OPTION_STRING, 0, "tunnel", 1, 64, "service name that clients sign for"),
 	OPTION("region", TUNNEL_OPTION_STRING, 0, "default", 1, 64, "region name that clients sign for"),
 	OPTION("clock_window", TUNNEL_OPTION_DURATION, 0, "5m", 1000, 900000,
-	       "how far a request's time may be from the server's, either way; a captured request can be repeated that "
-	       "long"),
+	       "how far a request's time may be from the server's, either way; a signature of another method than GET "
+	       "and "
+	       "HEAD is good once"),
 	OPTION("presigned_max", TUNNEL_OPTION_DURATION, 0, "5m", 0, SIGV4_EXPIRES_MAX_S * 1000LL,
-	       "the longest X-Amz-Expires of a presigned URL that is taken, which can be used again for that long; 0: "
+	       "the longest X-Amz-Expires of a presigned URL that is taken; one for GET can be used again for that "
+	       "long; 0: "
 	       "no presigned URLs"),
 	{ .key = NULL },
 };
@@ -48,6 +53,7 @@ static void auth_hmac_close(void *instance)
 	if (!a)
 		return;
 	credential_store_close(&a->store);
+	used_free(&a->used);
 	free(a->rules.service);
 	free(a->rules.region);
 	OPENSSL_cleanse(a->nobody, sizeof a->nobody);
@@ -98,6 +104,8 @@ static int auth_hmac_open(const struct tunnel_host *host, const struct tunnel_op
 	}
 	if (rc == 0 && (!a->store || !a->rules.service || !a->rules.region))
 		rc = say(TUNNEL_CONFIG, err, err_len, "credentials is missing");
+	if (rc == 0 && !(a->used = used_new(host, USED_MAX, USED_SHARE)))
+		rc = say(TUNNEL_INTERNAL, err, err_len, "out of memory");
 	if (rc != 0) {
 		auth_hmac_close(a);
 		return rc;
@@ -129,20 +137,47 @@ static int identify(const struct credential *c, const struct sigv4 *claim, const
 	return 0;
 }
 
+/* A right signature of a request that changes something: is it the first time? */
+static int use_once(struct auth_hmac *a, const struct sigv4 *claim, const char *method, int64_t now_ms,
+		    const struct tunnel_call *call)
+{
+	int64_t until_ms = claim->presigned ? claim->expires_ms : claim->time_ms + a->rules.clock_window_ms;
+	if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
+		return 0;
+	switch (used_take(a->used, claim->key_id, claim->signature, until_ms, now_ms)) {
+	case USED_NEW:
+		return 0;
+	case USED_BEFORE:
+		a->host->count(a->host->ctx, "replays", 1);
+		return say(TUNNEL_DENIED, call->err, call->err_len,
+			   "this signature was used before, and one of a %s is good once: wait a second and sign "
+			   "again, since its time counts seconds, or sign a header of another value",
+			   method);
+	case USED_FULL:
+		break;
+	}
+	return say(TUNNEL_UNAVAILABLE, call->err, call->err_len,
+		   "too many signed requests that change something (%u of one key id within the clock window)",
+		   USED_SHARE);
+}
+
 static int judge(struct auth_hmac *a, const struct tunnel_call *call, const struct tunnel_auth_request *request,
 		 struct tunnel_identity *out)
 {
 	struct sigv4 claim;
 	int matches = 0;
-	int rc = sigv4_read(request, &a->rules, a->host->wall_ms(a->host->ctx), &claim, call->err, call->err_len);
+	int64_t now_ms = a->host->wall_ms(a->host->ctx);
+	int rc = sigv4_read(request, &a->rules, now_ms, &claim, call->err, call->err_len);
 	if (rc != 0)
 		return rc;
 	struct credentials *set = credential_store_get(a->store);
 	const struct credential *c = credentials_find(set, claim.key_id);
 	rc = sigv4_check(request, &claim, c ? c->secret : a->nobody, &matches, call->err, call->err_len);
-	if (rc == 0 && c && matches)
-		rc = identify(c, &claim, call, out);
-	else if (rc == 0) /* the same words for an unknown key id */
+	if (rc == 0 && c && matches) {
+		rc = use_once(a, &claim, request->method, now_ms, call);
+		if (rc == 0)
+			rc = identify(c, &claim, call, out);
+	} else if (rc == 0) /* the same words for an unknown key id */
 		rc = say(TUNNEL_DENIED, call->err, call->err_len,
 			 "key id or secret is wrong, or the request was changed after it was signed");
 	credentials_unref(set);

@@ -5,6 +5,7 @@ import configparser
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,8 @@ def check_server(d):
     key = {"kty": "EC", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
            "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM", "kid": "1", "use": "sig", "alg": "ES256"}
     (d / "jwks.json").write_text(json.dumps({"keys": [key]}))
-    secret(d / "hmac-credentials", sample("hmac-credentials.example"))
+    credentials = sample("hmac-credentials.example")
+    secret(d / "hmac-credentials", re.sub(r'(secret = )"[^"]*"', lambda m: f'{m[1]}"{secrets.token_hex(20)}"', credentials))
     (d / "policies").mkdir()
     for policy in (ETC / "policies").iterdir():
         (d / "policies" / policy.name).write_text(sample(f"policies/{policy.name}"))
@@ -60,6 +62,7 @@ def check_server(d):
     for path, content, word in (
         (d / "policies/bad.json", '{ "Version": "2026-01-01", "Statement": [ { "Effect": "Alow" } ] }', "Alow|Effect"),
         (d / "hmac-credentials", "credentials = 1;\n", "hmac-credentials"),
+        (d / "hmac-credentials", credentials, r"hmac-credentials:\d+: secret of AKALICE01: is still the sample's placeholder"),
         (d / "jwks.json", "{", "jwks"),
         (conf, conf.read_text().replace("issuer", "isuer"), "isuer"),
         (conf, conf.read_text().replace("store-sqlite", "store-nothing"), "store-nothing"),

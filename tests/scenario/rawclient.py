@@ -22,6 +22,7 @@ def b64(data):
 def call(stack, method, path, body=None):
     """(status, JSON); status 0: no answer."""
     args = ["curl", "-sS", "-m", str(int(LIMIT)), "-X", method, "--cacert", str(stack.folder / "tls" / "ca.pem")]
+    args += ["-H", f"X-Nonce: {secrets.token_hex(16)}"]  # two equal calls within a second have two signatures
     args += ["--aws-sigv4", "aws:amz:default:tunnel", "-u", f"{stack.key_id}:{stack.secret}", "-w", "\n%{http_code}"]
     if body is not None:
         args += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]

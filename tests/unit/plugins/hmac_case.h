@@ -40,6 +40,7 @@
 #define FORM "9095672bbd1f56dfc5b65f3e153adc8731a4a654192329106275f4c7b24d0b6e"
 #define EMPTY "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 #define EXAMPLE_SCOPE "20150830/us-east-1/service/aws4_request"
+#define USED "this signature was used before, and one of a"
 #define CHANGED "key id or secret is wrong, or the request was changed after it was signed"
 
 struct fixture {

@@ -1,5 +1,8 @@
-/* auth-hmac against the curl that is installed: a small listener hands what curl really sends to the plugin. */
+/* auth-hmac against the curl that is installed, and our own calls through its library: a small listener hands what curl
+ * really sends to the plugin. */
 #include "hmac_case.h"
+
+#include "net/http.h"
 
 #include <arpa/inet.h>
 #include <openssl/evp.h>
@@ -188,11 +191,38 @@ static void test_curl_is_told_what_is_wrong(void **state)
 	listener_end(&l);
 }
 
+/* Four in a row, of which some are of the same second. */
+static void test_our_own_equal_calls_are_all_taken(void **state)
+{
+	(void)state;
+	struct listener l;
+	char url[64];
+	listener_begin(&l);
+	snprintf(url, sizeof url, "http://127.0.0.1:%u/v1/sessions", l.port);
+	const struct http_request q = { .method = "POST",
+					.url = url,
+					.body = "{\"target\":\"web-1\"}",
+					.proxy = "",
+					.sigv4 = "aws:amz:default:tunnel",
+					.userpwd = EXAMPLE_ID ":" EXAMPLE_SECRET };
+	for (int i = 0; i < 4; i++) {
+		struct http_response r;
+		struct err e = { 0 };
+		if (http_call_blocking(&q, &r, &e) != 0)
+			fail_msg("%s", e.text);
+		if (r.status != 200)
+			fail_msg("call %d: HTTP %d: %s", i, r.status, r.body);
+		http_response_free(&r);
+	}
+	listener_end(&l);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_requests_of_curl_verify),
 		cmocka_unit_test(test_curl_is_told_what_is_wrong),
+		cmocka_unit_test(test_our_own_equal_calls_are_all_taken),
 	};
 	return RUN_CASES(tests);
 }

@@ -142,7 +142,7 @@ static void test_published_signatures_verify(void **state)
 		char turned[512];
 		size_t n = 0, k;
 		assert_call(&f, &c, NULL, published[i].name);
-		assert_call(&f, &c, NULL, "the same again");
+		assert_call(&f, &c, strcmp(c.method, "GET") == 0 ? NULL : USED, "the same again");
 		while (c.headers[n].name)
 			n++;
 		/* the last digit of the signature turned */
