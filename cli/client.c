@@ -87,13 +87,21 @@ static int status_exit_code(const struct http_response *r)
 	}
 }
 
-int client_complain(const struct http_response *r)
+static int explain(const struct http_response *r, char why[CLIENT_WHY])
 {
 	if (r->code[0])
-		complain("%s (%s)", r->detail, r->code);
+		snprintf(why, CLIENT_WHY, "%s (%s)", r->detail, r->code);
 	else
-		complain("HTTP %d: %s", r->status, r->detail[0] ? r->detail : "no reason given");
+		snprintf(why, CLIENT_WHY, "HTTP %d: %s", r->status, r->detail[0] ? r->detail : "no reason given");
 	return status_exit_code(r);
+}
+
+int client_complain(const struct http_response *r)
+{
+	char why[CLIENT_WHY];
+	int code = explain(r, why);
+	complain("%s", why);
+	return code;
 }
 
 /* One server. 0 and an answer, or negative when none came. */
@@ -119,12 +127,13 @@ static int call_one(struct client *c, const char *server, const char *method, co
 	return http_call_blocking(&q, out, e);
 }
 
-int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json)
+int client_try(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json,
+	       char why[CLIENT_WHY])
 {
 	struct err e = { 0 };
 	struct credential cred;
 	if (credential_get(&c->profile, &cred, &e) != 0) {
-		complain("%s", e.text);
+		snprintf(why, CLIENT_WHY, "%s", e.text);
 		return EXIT_CODE_CONFIG;
 	}
 	char *text = body ? json_text(body) : NULL;
@@ -135,14 +144,23 @@ int client_call(struct client *c, const char *method, const char *path, const js
 	credential_free(&cred);
 	free(text);
 	if (rc != 0) {
-		complain("%s", e.text);
+		snprintf(why, CLIENT_WHY, "%s", e.text);
 		return exit_for_err(&e);
 	}
 	int code = EXIT_CODE_OK;
 	if (r.status >= 400)
-		code = client_complain(&r);
+		code = explain(&r, why);
 	else if (out_json)
 		*out_json = json_incref(r.json);
 	http_response_free(&r);
+	return code;
+}
+
+int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json)
+{
+	char why[CLIENT_WHY];
+	int code = client_try(c, method, path, body, out_json, why);
+	if (code != EXIT_CODE_OK)
+		complain("%s", why);
 	return code;
 }

@@ -17,6 +17,10 @@ void client_close(struct client *c);
 /* One call. body may be NULL; it is not stolen. EXIT_CODE_OK and *out_json (may be NULL for 204; new reference), or it
  * has complained and returns the exit code. */
 int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json);
+/* The same for whoever decides himself what to say: the words, if any, are in why. */
+#define CLIENT_WHY 512
+int client_try(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json,
+	       char why[CLIENT_WHY]);
 /* The exit code for an HTTP answer of 400 and above; complains with its words. */
 int client_complain(const struct http_response *r);
 

@@ -21,7 +21,8 @@ static const struct command *const commands[] = {
 	&command_get_policy,
 	&command_put_policy,
 	&command_delete_policy,
-	&command_read_audit,
+	&command_audit,
+	&command_verify_audit,
 	&command_whoami,
 	/* hidden: run by ssh and for it */
 	&command_pass_fd,
@@ -45,9 +46,9 @@ static void help(FILE *to)
 		    "unreachable,\n"
 		    "236 session ended from elsewhere, 237 refused by the target, 238 session expired, 239 idle, 240 "
 		    "detached too\n"
-		    "long, 241 revoked by policy, 242 resumed by another client, 243 target deregistered; a command "
-		    "run on the\n"
-		    "target passes on its own.\n");
+		    "long, 241 revoked by policy, 242 resumed by another client, 243 target deregistered, 244 audit "
+		    "log\n"
+		    "not whole; a command run on the target passes on its own.\n");
 }
 
 static void command_help(const struct command *c)

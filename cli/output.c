@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CELL_MAX 160
+#define CELL_MAX 1024 /* bytes; what is longer is cut */
 
 /* Text from elsewhere must not steer the terminal. */
 static void put_clean(char *out, size_t size, const char *text)
@@ -77,33 +77,49 @@ static void print_cell(const char *text, size_t width, int last)
 		fputc(' ', stdout);
 }
 
-void output_table(const json_t *rows, const struct column *columns)
+static void widen(struct table *t, const json_t *rows)
 {
 	size_t i;
 	const json_t *row;
-	size_t width[16] = { 0 };
-	for (size_t c = 0; columns[c].heading; c++) {
-		width[c] = strlen(columns[c].heading);
+	for (size_t c = 0; t->columns[c].heading; c++) {
+		if (!t->headed)
+			t->width[c] = strlen(t->columns[c].heading);
 		json_array_foreach(rows, i, row)
 		{
 			char text[CELL_MAX] = "";
-			cell_text(json_object_get(row, columns[c].member), text, sizeof text);
-			if (columns_wide(text) > width[c])
-				width[c] = columns_wide(text);
+			cell_text(json_object_get(row, t->columns[c].member), text, sizeof text);
+			if (columns_wide(text) > t->width[c])
+				t->width[c] = columns_wide(text);
 		}
 	}
-	for (size_t c = 0; columns[c].heading; c++)
-		print_cell(columns[c].heading, width[c], !columns[c + 1].heading);
-	fputc('\n', stdout);
+}
+
+void output_rows(struct table *t, const json_t *rows)
+{
+	const struct column *columns = t->columns;
+	size_t i;
+	const json_t *row;
+	widen(t, rows);
+	for (size_t c = 0; !t->headed && columns[c].heading; c++)
+		print_cell(columns[c].heading, t->width[c], !columns[c + 1].heading);
+	if (!t->headed)
+		fputc('\n', stdout);
+	t->headed = true;
 	json_array_foreach(rows, i, row)
 	{
 		for (size_t c = 0; columns[c].heading; c++) {
 			char text[CELL_MAX] = "";
 			cell_text(json_object_get(row, columns[c].member), text, sizeof text);
-			print_cell(text, width[c], !columns[c + 1].heading);
+			print_cell(text, t->width[c], !columns[c + 1].heading);
 		}
 		fputc('\n', stdout);
 	}
+}
+
+void output_table(const json_t *rows, const struct column *columns)
+{
+	struct table t = { .columns = columns };
+	output_rows(&t, rows);
 }
 
 void output_object(const json_t *object)

@@ -8,21 +8,21 @@
  * so the document is written once more, and when that is answered the same reading finds out. */
 #include "server/audit.h"
 
+#include "base/audit_chain.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "server/audit_verify.h"
 #include "server/server.h"
 #include "server/store.h"
 
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LOG_NAME "audit"
 #define HEADS "audit_heads"
 /* Records, and time, between two writings of the head's document: what a crash makes the next start read. */
 #define HEAD_EVERY 64u
@@ -34,6 +34,7 @@ struct audit {
 	pthread_mutex_t chain;
 	char head[AUDIT_HASH_TEXT]; /* hash of this node's last record */
 	uint64_t seq;               /* the log is accounted for up to here */
+	_Atomic uint64_t seen;      /* the log has at least so many records, of all nodes */
 	bool unsure;                /* an append ended without an answer */
 	unsigned since_saved;
 	int64_t saved_ms;
@@ -72,6 +73,7 @@ static int load_head(struct audit *a, bool *out_clean, struct err *e)
 	if (hash && strlen(hash) == AUDIT_HASH_TEXT - 1 && seq >= 0) {
 		memcpy(a->head, hash, sizeof a->head);
 		a->seq = (uint64_t)seq;
+		atomic_store(&a->seen, a->seq);
 		*out_clean = json_is_true(json_object_get(doc, "clean"));
 	} /* else as if there were none: the log itself says it all */
 	json_decref(doc);
@@ -79,6 +81,13 @@ static int load_head(struct audit *a, bool *out_clean, struct err *e)
 }
 
 /* --- the log's tail --- */
+
+static void saw(struct audit *a, uint64_t seq)
+{
+	uint64_t seen = atomic_load(&a->seen);
+	while (seen < seq && !atomic_compare_exchange_weak(&a->seen, &seen, seq))
+		;
+}
 
 static int see_record(void *arg, const char *key, json_t *record, uint64_t seq)
 {
@@ -89,6 +98,7 @@ static int see_record(void *arg, const char *key, json_t *record, uint64_t seq)
 	if (node && strcmp(node, a->node) == 0 && hash && strlen(hash) == AUDIT_HASH_TEXT - 1)
 		memcpy(a->head, hash, sizeof a->head);
 	a->seq = seq;
+	saw(a, seq);
 	return 0;
 }
 
@@ -98,7 +108,7 @@ static int catch_up(struct audit *a, struct err *e)
 	uint64_t before;
 	do {
 		before = a->seq;
-		int rc = store_read_blocking(a->store, LOG_NAME, a->seq + 1, LIMIT_SCAN_PAGE, see_record, a, e);
+		int rc = store_read_blocking(a->store, AUDIT_LOG, a->seq + 1, LIMIT_SCAN_PAGE, see_record, a, e);
 		if (rc != 0)
 			return err_wrap(e, "finding the end of node %s's audit chain", a->node);
 	} while (a->seq - before >= LIMIT_SCAN_PAGE);
@@ -195,13 +205,14 @@ static int append_locked(struct audit *a, const char *event, json_t *record, str
 		rc = complete(a, event, record, hash, e);
 	if (rc != 0)
 		return rc;
-	rc = store_append_blocking(a->store, LOG_NAME, record, &seq, e);
+	rc = store_append_blocking(a->store, AUDIT_LOG, record, &seq, e);
 	if (rc != 0) {
 		a->unsure = true;
 		return rc;
 	}
 	memcpy(a->head, hash, sizeof a->head);
 	a->seq = seq;
+	saw(a, seq);
 	a->since_saved++;
 	return 0;
 }
@@ -241,6 +252,33 @@ uint64_t audit_seq_anythread(struct audit *audit)
 	return seq;
 }
 
+struct store *audit_store(struct audit *audit)
+{
+	return audit->store;
+}
+
+static int count_row(void *arg, const char *key, json_t *record, uint64_t seq)
+{
+	(void)key, (void)record;
+	*(uint64_t *)arg = seq;
+	return 0;
+}
+
+/* A store does not say how long a log is; what was last known is read on from. */
+int audit_end_blocking(struct audit *audit, uint64_t *out_seq, struct err *e)
+{
+	uint64_t before, seq = atomic_load(&audit->seen);
+	do {
+		before = seq;
+		int rc = store_read_blocking(audit->store, AUDIT_LOG, seq + 1, LIMIT_SCAN_PAGE, count_row, &seq, e);
+		if (rc != 0)
+			return err_wrap(e, "finding the end of the audit log");
+	} while (seq - before >= LIMIT_SCAN_PAGE);
+	saw(audit, seq);
+	*out_seq = seq;
+	return 0;
+}
+
 struct sought {
 	const char *event, *session;
 	uint64_t last, n;
@@ -270,51 +308,10 @@ int audit_has_blocking(struct audit *audit, uint64_t from, const char *event, co
 		return err_wrap(e, "looking for %s in the audit log", event);
 	do {
 		s.n = 0;
-		rc = store_read_blocking(audit->store, LOG_NAME, s.last + 1, LIMIT_SCAN_PAGE, seek, &s, e);
+		rc = store_read_blocking(audit->store, AUDIT_LOG, s.last + 1, LIMIT_SCAN_PAGE, seek, &s, e);
 		if (rc != 0)
 			return err_wrap(e, "looking for %s in the audit log", event);
 	} while (!s.found && s.n >= LIMIT_SCAN_PAGE);
 	*out_has = s.found;
-	return 0;
-}
-
-struct page {
-	json_t *records;
-	uint64_t next;
-	bool failed;
-};
-
-static int add_record(void *arg, const char *key, json_t *record, uint64_t seq)
-{
-	(void)key;
-	struct page *page = arg;
-	json_t *out = json_pack("{s:I}", "seq", (json_int_t)seq);
-	page->failed = !out || json_object_update(out, record) != 0 ||
-		       json_object_set_new(out, "seq", json_integer((json_int_t)seq)) != 0 ||
-		       json_array_append(page->records, out) != 0;
-	json_decref(out);
-	page->next = seq + 1;
-	return page->failed;
-}
-
-int audit_read_blocking(struct audit *audit, uint64_t from, uint32_t limit, json_t **out_records, uint64_t *out_next,
-			struct err *e)
-{
-	if (from < 1)
-		from = 1;
-	if (limit < 1 || limit > LIMIT_SCAN_PAGE)
-		return err_set(e, ERR_INVALID, "limit: %" PRIu32 "; allowed: 1 to %u", limit, LIMIT_SCAN_PAGE);
-	struct page page = { .records = json_array(), .next = from };
-	if (!page.records)
-		return err_set(e, ERR_NOMEM, "out of memory");
-	int rc = store_read_blocking(audit->store, LOG_NAME, from, limit, add_record, &page, e);
-	if (rc == 0 && page.failed)
-		rc = err_set(e, ERR_NOMEM, "out of memory");
-	if (rc != 0) {
-		json_decref(page.records);
-		return rc;
-	}
-	*out_records = page.records;
-	*out_next = page.next;
 	return 0;
 }

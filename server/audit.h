@@ -24,8 +24,38 @@ uint64_t audit_seq_anythread(struct audit *audit);
 /* Is there such an event of that session from a sequence number on? */
 int audit_has_blocking(struct audit *audit, uint64_t from, const char *event, const char *session, bool *out_has,
 		       struct err *e);
+/* Of the log's last record, whichever node wrote it; 0: there is none. */
+int audit_end_blocking(struct audit *audit, uint64_t *out_seq, struct err *e);
 /* Records from a sequence number on, at most limit; *out_records is an array of {seq, …record}. */
 int audit_read_blocking(struct audit *audit, uint64_t from, uint32_t limit, json_t **out_records, uint64_t *out_next,
 			struct err *e);
+
+/* What somebody looks for in it; a member that is not set (NULL, 0) lets every record pass. */
+struct audit_query {
+	uint64_t from;   /* forward, from this sequence number on; or, backward: */
+	uint64_t before; /* the newest ones below this number; UINT64_MAX: of all */
+	bool backward;
+	uint32_t limit;             /* records that match, 1 to LIMIT_SCAN_PAGE */
+	const char *session;        /* of this session */
+	const char *principal;      /* of, by, or refused to this person */
+	const char *target;         /* of or to this target */
+	const char *event;          /* its name; "*" stands for any run: "session.*" */
+	int64_t since_ms, until_ms; /* at that time or later; before that time. Wall clock */
+};
+struct audit_found {
+	json_t *records;      /* {seq, …record}, in order, whichever way they were looked for. New reference */
+	uint64_t next_from;   /* whoever wants those that come behind goes on here */
+	uint64_t next_before; /* backward: whoever wants older ones goes on here; 0: there are none */
+	bool at_end;          /* forward: all there is was looked at */
+};
+/* Looks at a bounded number of records a call, and gives no more text than a client takes: so it may find fewer than
+ * limit, or none, though there are more; next_from and at_end, or next_before, tell. Looking for since_ms backward it
+ * goes on until all of a thousand records are more than a day older, since clocks of nodes differ. */
+int audit_search_blocking(struct audit *audit, const struct audit_query *query, struct audit_found *out, struct err *e);
+
+/* Inside of the log: its name in the store. */
+#define AUDIT_LOG "audit"
+struct store;
+struct store *audit_store(struct audit *audit);
 
 #endif

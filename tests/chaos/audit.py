@@ -1,4 +1,4 @@
-"""Is a chain of audit records whole? The rules of server/audit_verify.c, on what read-audit prints."""
+"""Is a chain of audit records whole? The rules of lib/base/audit_chain.c, on what tunnel-cli audit prints."""
 
 import hashlib
 import json

@@ -104,12 +104,7 @@ class World(Stack):
         return json.loads(self.admin("list-sessions", "--output", "json", *more))
 
     def audit_records(self):
-        records = []
-        while True:
-            page = self.admin("read-audit", "--limit", "1000", "--from", str(len(records) + 1)).splitlines()
-            records += [json.loads(line) for line in page]
-            if not page:
-                return records
+        return [json.loads(line) for line in self.admin("audit", "--from", "1", "--output", "json").splitlines()]
 
     def live(self, name):
         try:

@@ -381,7 +381,7 @@ log: {{ level = "debug"; }};
         wait_for(connected, f"target {target} to be connected", every=0.1)
 
     def audit(self):
-        return [json.loads(line) for line in self.cli("read-audit", "--limit", "1000").stdout.splitlines()]
+        return [json.loads(line) for line in self.cli("audit", "--from", "1", "--output", "json").stdout.splitlines()]
 
     # -- end
 

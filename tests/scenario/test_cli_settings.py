@@ -78,9 +78,9 @@ def test_policies_come_and_go(bare):
     assert {p["name"]: p["source"] for p in bare.json("list-policies")} == {"base": "file", "freeze": "store"}
     assert bare.cli("list-policies").stdout.splitlines()[0].split() == ["POLICY", "SOURCE"]
     assert json.loads(bare.cli("get-policy", "freeze").stdout) == policy
-    assert bare.cli("read-audit", check=False).returncode == 232
+    assert bare.cli("audit", check=False).returncode == 232
     bare.cli("delete-policy", "freeze")
-    assert bare.cli("read-audit").returncode == 0
+    assert bare.cli("audit").returncode == 0
     assert [p["name"] for p in bare.json("list-policies")] == ["base"]
     for command in ("get-policy", "delete-policy"):
         assert bare.cli(command, "freeze", check=False).returncode == 233

@@ -1,8 +1,10 @@
 #include "support/case.h"
 
 #include "fake_store.h"
+#include "base/audit_chain.h"
+#include "base/clock.h"
+#include "base/limits.h"
 #include "server/audit.h"
-#include "server/audit_verify.h"
 #include "server/server.h"
 
 #include <pthread.h>
@@ -335,6 +337,214 @@ static void test_names_of_the_log_are_refused(void **state)
 	assert_int_equal(audit_read_blocking(f->audit, 1, 0, &records, &next, &e), ERR_INVALID);
 }
 
+/* --- searching --- */
+
+static struct audit_found search(struct fixture *f, struct audit_query q)
+{
+	struct audit_found found;
+	struct err e = { 0 };
+	if (audit_search_blocking(f->audit, &q, &found, &e) != 0)
+		fail_msg("%s", e.text);
+	return found;
+}
+
+static json_int_t seq_at(const struct audit_found *found, size_t i)
+{
+	return json_integer_value(json_object_get(json_array_get(found->records, i), "seq"));
+}
+
+static void append_of(struct audit *audit, const char *event, json_t *fields)
+{
+	struct err e = { 0 };
+	if (audit_append_blocking(audit, event, fields, &e) != 0)
+		fail_msg("%s", e.text);
+}
+
+static void test_the_newest_are_found_from_behind(void **state)
+{
+	struct fixture *f = *state;
+	struct audit_found found =
+		search(f, (struct audit_query){ .backward = true, .before = UINT64_MAX, .limit = 5 });
+	assert_int_equal(json_array_size(found.records), 0);
+	assert_int_equal(found.next_from, 1);
+	assert_int_equal(found.next_before, 0);
+	json_decref(found.records);
+	struct audit *other = open_as(f, "n2");
+	for (int i = 0; i < 1500; i++) /* of which n1 learns nothing */
+		append(other, "e", i);
+	f->store->rows_read = 0;
+	uint64_t before = UINT64_MAX, expected = 1500;
+	for (int page = 0; page < 3; page++) {
+		found = search(f, (struct audit_query){ .backward = true, .before = before, .limit = 500 });
+		assert_int_equal(json_array_size(found.records), 500);
+		assert_int_equal(seq_at(&found, 0), expected - 499);
+		assert_int_equal(seq_at(&found, 499), expected);
+		assert_int_equal(found.next_from, expected + 1);
+		assert_int_equal(found.next_before, page == 2 ? 0 : expected - 499);
+		before = found.next_before;
+		expected -= 500;
+		json_decref(found.records);
+	}
+	assert_in_range(f->store->rows_read, 3000, 3000); /* each twice at most: to find the end, and to be found */
+	audit_close(&other);
+}
+
+static void test_filters(void **state)
+{
+	struct fixture *f = *state;
+	append_of(f->audit, "session.start",
+		  json_pack("{s:s, s:s, s:s}", "session", "s-1", "principal", "ann", "target", "web-1"));
+	append_of(f->audit, "denied", json_pack("{s:s, s:s}", "resource", "target/web-1", "subject", "bob"));
+	append_of(f->audit, "denied", json_pack("{s:s, s:s}", "resource", "session/s-1", "subject", "bob"));
+	append_of(f->audit, "session.end", json_pack("{s:s, s:s}", "session", "s-1", "by", "eve"));
+	append_of(f->audit, "session.end", json_pack("{s:s, s:s}", "session", "s-11", "target", "web-11"));
+	int64_t now_ms = clock_wall_ms();
+	const struct {
+		struct audit_query q;
+		const char *seqs;
+	} rows[] = {
+		{ { .session = "s-1" }, "1 3 4 " },
+		{ { .principal = "bob" }, "2 3 " },
+		{ { .principal = "eve" }, "4 " },
+		{ { .target = "web-1" }, "1 2 " },
+		{ { .target = "web-*" }, "" },
+		{ { .event = "denied" }, "2 3 " },
+		{ { .event = "session.*" }, "1 4 5 " },
+		{ { .event = "session.*", .session = "s-1", .principal = "ann" }, "1 " },
+		{ { .since_ms = now_ms - 60000 }, "1 2 3 4 5 " },
+		{ { .since_ms = now_ms + 60000 }, "" },
+		{ { .until_ms = now_ms - 60000 }, "" },
+		{ { .until_ms = now_ms + 60000 }, "1 2 3 4 5 " },
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		for (int back = 0; back < 2; back++) {
+			char got[64] = "";
+			struct audit_query q = rows[i].q;
+			q.backward = back;
+			q.before = UINT64_MAX;
+			q.limit = 10;
+			struct audit_found found = search(f, q);
+			for (size_t k = 0; k < json_array_size(found.records); k++)
+				snprintf(got + strlen(got), sizeof got - strlen(got), "%d ", (int)seq_at(&found, k));
+			assert_string_equal(got, rows[i].seqs);
+			assert_int_equal(found.next_from, 6);
+			assert_true(back ? found.next_before == 0 : found.at_end);
+			json_decref(found.records);
+		}
+}
+
+/* What is looked for is rare: each call goes a long way and says where it stopped. */
+static void test_a_search_has_a_bound_and_goes_on(void **state)
+{
+	struct fixture *f = *state;
+	append(f->audit, "rare", 0);
+	for (int i = 0; i < 40000; i++)
+		append(f->audit, "e", i);
+	append(f->audit, "rare", 1);
+	uint64_t from = 1;
+	size_t n = 0, calls = 0;
+	for (bool end = false; !end; calls++) {
+		struct audit_found found =
+			search(f, (struct audit_query){ .event = "rare", .from = from, .limit = 10 });
+		from = found.next_from;
+		end = found.at_end;
+		n += json_array_size(found.records);
+		json_decref(found.records);
+	}
+	assert_int_equal(n, 2);
+	assert_int_equal(calls, 2);
+	assert_int_equal(from, 40003);
+	uint64_t before = UINT64_MAX;
+	for (n = calls = 0; before; calls++) {
+		struct audit_found found = search(
+			f, (struct audit_query){ .event = "rare", .backward = true, .before = before, .limit = 10 });
+		before = found.next_before;
+		n += json_array_size(found.records);
+		json_decref(found.records);
+	}
+	assert_int_equal(n, 2);
+	assert_int_equal(calls, 2);
+	/* and what is too old is not looked for behind what is too old */
+	f->store->rows_read = 0;
+	struct audit_found found = search(f, (struct audit_query){ .backward = true,
+								   .before = UINT64_MAX,
+								   .limit = 10,
+								   .since_ms = clock_wall_ms() + 2 * 86400000LL });
+	assert_int_equal(json_array_size(found.records), 0);
+	assert_int_equal(found.next_before, 0);
+	assert_int_equal(f->store->rows_read, 1000);
+	json_decref(found.records);
+}
+
+/* A thousand records may be more than a client takes. */
+static void test_an_answer_has_a_bound(void **state)
+{
+	struct fixture *f = *state;
+	char text[30000];
+	memset(text, 'x', sizeof text - 1);
+	text[sizeof text - 1] = '\0';
+	for (int i = 0; i < 150; i++)
+		append_of(f->audit, "long", json_pack("{s:s}", "text", text));
+	uint64_t from = 1, before = UINT64_MAX;
+	size_t n = 0, calls = 0;
+	for (bool end = false; !end; calls++) {
+		struct audit_found found = search(f, (struct audit_query){ .from = from, .limit = 1000 });
+		assert_int_equal(found.next_from, from + json_array_size(found.records));
+		assert_true(json_dumpb(found.records, NULL, 0, JSON_COMPACT) < LIMIT_HTTP_RESPONSE);
+		n += json_array_size(found.records);
+		from = found.next_from;
+		end = found.at_end;
+		json_decref(found.records);
+	}
+	assert_int_equal(n, 150);
+	assert_int_equal(calls, 3);
+	for (n = 0; before;) {
+		struct audit_found found =
+			search(f, (struct audit_query){ .backward = true, .before = before, .limit = 1000 });
+		assert_true(json_array_size(found.records) > 0 && json_array_size(found.records) < 100);
+		n += json_array_size(found.records);
+		before = found.next_before;
+		json_decref(found.records);
+	}
+	assert_int_equal(n, 150);
+}
+
+/* An exporter that was killed says its last words again. */
+static void test_repetitions_are_passed_over_where_allowed(void **state)
+{
+	struct fixture *f = *state;
+	for (int i = 0; i < 10; i++)
+		append(f->audit, "e", i);
+	json_t *records = read_all(f->audit, 100);
+	for (size_t i = 3; i < 8; i++) /* 1 to 8, 4 to 8 again, 9, 10 */
+		json_array_insert(records, i + 5, json_array_get(records, i));
+	struct err e = { 0 };
+	assert_int_equal(verify(records, &e), ERR_INVALID);
+	struct audit_check c;
+	audit_check_init(&c);
+	assert_int_equal(audit_check_allow_repeats(&c, &e), 0);
+	assert_int_equal(audit_check_records(&c, records, &e), 0);
+	assert_int_equal(c.records, 10);
+	assert_int_equal(c.repeated, 5);
+	audit_check_free(&c);
+	/* another record under a number that was there, or the same with other words, is none */
+	for (int forged = 0; forged < 2; forged++) {
+		char hash[AUDIT_HASH_TEXT];
+		json_t *copy = json_deep_copy(records), *r = json_array_get(copy, 9);
+		json_object_set_new(r, "i", json_integer(99));
+		assert_int_equal(audit_record_hash(r, hash, NULL), 0);
+		if (forged)
+			json_object_set_new(r, "hash", json_string(hash));
+		audit_check_init(&c);
+		assert_int_equal(audit_check_allow_repeats(&c, &e), 0);
+		assert_int_equal(audit_check_records(&c, copy, &e), ERR_INVALID);
+		assert_non_null(strstr(e.text, forged ? "comes behind" : "was changed"));
+		audit_check_free(&c);
+		json_decref(copy);
+	}
+	json_decref(records);
+}
+
 static void *append_many(void *arg)
 {
 	int rc = 0;
@@ -371,6 +581,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_append_that_comes_late, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_head_that_cannot_be_saved_is_no_failure, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_names_of_the_log_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_newest_are_found_from_behind, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_filters, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_search_has_a_bound_and_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_answer_has_a_bound, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_repetitions_are_passed_over_where_allowed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads_make_one_chain, setup, teardown),
 	};
 	return RUN_CASES(tests);

@@ -2,7 +2,7 @@
 #include "../plugin_case.h"
 
 #include "server/audit.h"
-#include "server/audit_verify.h"
+#include "base/audit_chain.h"
 #include "server/policies.h"
 #include "server/server.h"
 #include "server/store.h"

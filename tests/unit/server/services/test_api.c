@@ -514,7 +514,24 @@ static void test_policies_and_audit_over_the_api(void **state)
 	a = call(w, "GET", "/v1/audit", "from=1&limit=2", "alice", NULL);
 	assert_int_equal(json_array_size(json_object_get(a.json, "records")), 2);
 	assert_int_equal(json_integer_value(json_object_get(a.json, "next_from")), 3);
+	assert_true(json_is_false(json_object_get(a.json, "at_end")));
 	answer_free(&a);
+	a = call(w, "GET", "/v1/audit", "event=target.*&since=2026-01-01T00:00:00Z&tail=1", "alice", NULL);
+	assert_int_equal(json_array_size(json_object_get(a.json, "records")), 1);
+	assert_non_null(json_object_get(a.json, "next_before"));
+	assert_null(json_object_get(a.json, "at_end"));
+	answer_free(&a);
+	static const char *const bad[][2] = {
+		{ "tail=0", "tail: expected a number from 1 to 1000" },
+		{ "tail=2&from=1", "tail: gives the newest" },
+		{ "before=3", "before: goes with tail" },
+		{ "event=", "event: expected a name" },
+		{ "since=yesterday", "since: expected a time" },
+		{ "until=2h", "until: expected a time" },
+		{ "who=alice", "who" },
+	};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		expect(w, "GET", "/v1/audit", bad[i][0], "alice", NULL, 400, "invalid-request", bad[i][1]);
 	world_down(w);
 }
 
