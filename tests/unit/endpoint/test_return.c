@@ -33,6 +33,7 @@ static bool is_eager(const struct end *end)
 	for (size_t i = 0; i < r->count; i++)
 		if (leg_phase(r->tries[i]) != LEG_DIALING)
 			return true; /* its answer may be waited for */
+	uv_update_time(ep->loop);    /* due is counted from there */
 	uint64_t most = r->count ? HOLD_MOST_MS : NEXT_MOST_MS, due = uv_timer_get_due_in(&ep->retry_timer);
 	if (!uv_is_active((const uv_handle_t *)&ep->retry_timer))
 		fail_msg("no attempt is to come");
