@@ -50,6 +50,8 @@ static int judge_times(const struct claim_rules *rules, const json_t *claims, in
 	if (rc != 0)
 		return TUNNEL_DENIED;
 	rc = read_time(claims, "nbf", &v->not_before_ms, err, err_len);
+	if (rc == 1 && rules->require_nbf)
+		return say(TUNNEL_DENIED, err, err_len, "claim nbf is missing; this server demands it (require_nbf)");
 	if (rc < 0)
 		return TUNNEL_DENIED;
 	rc = read_time(claims, "iat", &issued_ms, err, err_len);

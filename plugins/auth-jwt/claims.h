@@ -11,6 +11,7 @@
 struct claim_rules {
 	char *issuer, *audience, *groups_claim, *subject_claim;
 	int64_t leeway_ms;
+	int require_nbf; /* a token without nbf is refused */
 };
 
 struct verdict {

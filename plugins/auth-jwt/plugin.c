@@ -40,6 +40,8 @@ static const struct tunnel_option_spec options[] = {
 	       "a JWKS file, or a folder of them (*.json, *.jwks); read again within a second of a change"),
 	OPTION("leeway", TUNNEL_OPTION_DURATION, 0, "30s", 0, 300000,
 	       "how far the clocks may differ, for exp, and for nbf and iat where a token has them"),
+	OPTION("require_nbf", TUNNEL_OPTION_BOOL, 0, "false", 0, 0,
+	       "refuse a token that does not say from when it is good (nbf); many issuers leave that out"),
 	OPTION("subject_claim", TUNNEL_OPTION_STRING, 0, "sub", 1, 256,
 	       "the claim that names the caller; not empty, unique for each"),
 	OPTION("groups_claim", TUNNEL_OPTION_STRING, 0, "groups", 1, 256,
@@ -102,6 +104,8 @@ static int take_option(struct auth_jwt *a, struct settings *s, const struct tunn
 		return add_source(s, o, err, err_len);
 	if (strcmp(o->key, "leeway") == 0)
 		a->rules.leeway_ms = strtoll(o->value, NULL, 10);
+	if (strcmp(o->key, "require_nbf") == 0)
+		a->rules.require_nbf = strcmp(o->value, "true") == 0;
 	if (!to)
 		return 0;
 	free(*to);

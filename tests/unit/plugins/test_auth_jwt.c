@@ -236,6 +236,20 @@ static void test_claims_are_judged(void **state)
 	end(&f);
 }
 
+static void test_nbf_can_be_demanded(void **state)
+{
+	(void)state;
+	struct fixture f;
+	begin(&f);
+	open_with(&f, "key", f.spec, "require_nbf", "true");
+	assert_denied(&f, es256(&f, "{" CLAIMS "}"), "claim nbf is missing; this server demands it (require_nbf)");
+	assert_denied(&f, es256(&f, "{" CLAIMS ",\"nbf\":null}"), "claim nbf is not a number");
+	assert_denied(&f, es256(&f, "{" CLAIMS ",\"nbf\":0}"), "claim nbf is no time");
+	assert_denied(&f, es256(&f, "{" CLAIMS ",\"nbf\":1700000040}"), "token is not valid before 40 s from now");
+	assert_accepted(&f, es256(&f, "{" CLAIMS ",\"nbf\":1700000000}"));
+	end(&f);
+}
+
 static void test_names_of_claims_can_be_chosen(void **state)
 {
 	(void)state;
@@ -441,6 +455,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_curve_belongs_to_its_algorithm),
 		cmocka_unit_test(test_kid_chooses_a_key_and_nothing_else),
 		cmocka_unit_test(test_claims_are_judged),
+		cmocka_unit_test(test_nbf_can_be_demanded),
 		cmocka_unit_test(test_names_of_claims_can_be_chosen),
 		cmocka_unit_test(test_sizes_are_bounded),
 		cmocka_unit_test(test_malformed_tokens_are_refused),
