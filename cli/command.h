@@ -25,7 +25,8 @@ enum exit_code {
 	EXIT_CODE_REVOKED = 241,  /* policy no longer allows the session */
 	EXIT_CODE_REPLACED = 242, /* another client resumed the session */
 	EXIT_CODE_TARGET_GONE = 243,
-	EXIT_CODE_NOT_WHOLE = 244, /* verify-audit: a record is missing, changed, or out of its chain */
+	EXIT_CODE_NOT_WHOLE = 244,   /* verify-audit: a record is missing, changed, or out of its chain */
+	EXIT_CODE_NOT_ALLOWED = 245, /* simulate-policy: the policies would not allow it */
 };
 
 /* Options that every command knows; first member of each command's own options. */
@@ -54,8 +55,8 @@ struct command {
 extern const struct command command_start_session, command_resume_session, command_list_sessions,
 	command_describe_session, command_terminate_session, command_list_targets, command_describe_target,
 	command_deregister_target, command_create_enrollment, command_put_policy, command_get_policy,
-	command_delete_policy, command_list_policies, command_audit, command_verify_audit, command_whoami,
-	command_pass_fd, command_exec_ignoring;
+	command_delete_policy, command_list_policies, command_simulate_policy, command_who_can, command_audit,
+	command_verify_audit, command_whoami, command_pass_fd, command_exec_ignoring;
 
 /* Prints "tunnel-cli: <text>" on stderr. */
 /* Text from elsewhere must not steer the terminal: control characters become "?" (newlines stay). */

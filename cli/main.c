@@ -21,6 +21,8 @@ static const struct command *const commands[] = {
 	&command_get_policy,
 	&command_put_policy,
 	&command_delete_policy,
+	&command_simulate_policy,
+	&command_who_can,
 	&command_audit,
 	&command_verify_audit,
 	&command_whoami,
@@ -48,7 +50,7 @@ static void help(FILE *to)
 		    "detached too\n"
 		    "long, 241 revoked by policy, 242 resumed by another client, 243 target deregistered, 244 audit "
 		    "log\n"
-		    "not whole; a command run on the target passes on its own.\n");
+		    "not whole, 245 not allowed (simulate-policy); a command run on the target passes on its own.\n");
 }
 
 static void command_help(const struct command *c)

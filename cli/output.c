@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CELL_MAX 1024 /* bytes; what is longer is cut */
+#define CELL_MAX 4096 /* bytes; what is longer is cut */
 
 /* Text from elsewhere must not steer the terminal. */
 static void put_clean(char *out, size_t size, const char *text)

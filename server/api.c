@@ -35,6 +35,7 @@ const struct api_route api_routes[] = {
 	{ "POST", "/v1/enrollments", api_enrollments_post, API_IDENTITY, "tunnel:EnrollTarget", NULL },
 	{ "GET", "/v1/policies", api_policies_list, API_IDENTITY, "tunnel:GetPolicy", NULL },
 	{ "POST", "/v1/policies:simulate", api_policies_simulate, API_IDENTITY, "tunnel:GetPolicy", "policy/*" },
+	{ "POST", "/v1/policies:who-can", api_policies_who_can, API_IDENTITY, "tunnel:GetPolicy", "policy/*" },
 	{ "GET", "/v1/policies/{name}", api_policies_get, API_IDENTITY, "tunnel:GetPolicy", "policy/{}" },
 	{ "PUT", "/v1/policies/{name}", api_policies_put, API_IDENTITY, "tunnel:PutPolicy", "policy/{}" },
 	{ "DELETE", "/v1/policies/{name}", api_policies_delete, API_IDENTITY, "tunnel:PutPolicy", "policy/{}" },

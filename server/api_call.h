@@ -53,6 +53,7 @@ extern const struct api_route api_routes[];
 	X(policies_put)      \
 	X(policies_delete)   \
 	X(policies_simulate) \
+	X(policies_who_can)  \
 	X(audit_get)         \
 	X(whoami_get)        \
 	X(healthz_get)       \
@@ -83,6 +84,11 @@ const char *api_bearer(const struct api_request *q);
 bool api_identify(struct api_call *c);
 /* Policy for the caller. true: go on; else the problem is answered. */
 bool api_require(struct api_call *c, const char *action, const char *resource, const json_t *context);
+
+/* A target's document (new reference), if it is there and the caller may list it; else ERR_NOT_FOUND. */
+int api_seen_target(struct api_call *c, const char *id, json_t **out_doc, struct err *e);
+/* A target's tags as condition keys. New reference. */
+json_t *api_tags_context(const json_t *tags);
 
 /* One page of a collection as {<name>: [views], next_cursor?}: documents in key order for which pick gives a view (0
  * and *out_view NULL: leave it out). index NULL: all documents. limit and cursor come from the query. */

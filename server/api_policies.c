@@ -95,27 +95,3 @@ void api_policies_delete(struct api_call *c)
 	else
 		api_answer_nothing(c);
 }
-
-void api_policies_simulate(struct api_call *c)
-{
-	const char *subject = NULL, *action = NULL, *resource = NULL;
-	json_t *groups = NULL, *context = NULL, *answer = NULL;
-	struct err e;
-	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
-	json_auto_t *body = query ? api_body(c) : NULL;
-	const struct json_field fields[] = { { "subject", JSON_FIELD_STRING, true, 1, LIMIT_SUBJECT, &subject },
-					     { "groups", JSON_FIELD_STRINGS, false, 0, 256, &groups },
-					     { "action", JSON_FIELD_STRING, true, 1, 64, &action },
-					     { "resource", JSON_FIELD_STRING, true, 1, 256, &resource },
-					     { "context", JSON_FIELD_OBJECT, false, 0, 0, &context },
-					     { .name = NULL } };
-	if (!body)
-		return;
-	int rc = json_read(body, "body", true, fields, &e);
-	if (rc == 0)
-		rc = policies_simulate(c->server->policies, subject, groups, action, resource, context, &answer, &e);
-	if (rc)
-		api_answer_err(c, rc, &e);
-	else
-		api_answer(c, 200, answer);
-}

@@ -14,7 +14,7 @@
 
 #define ENROLLMENT_DEFAULT_S 900
 
-static json_t *context_of(const json_t *tags)
+json_t *api_tags_context(const json_t *tags)
 {
 	json_t *context = json_object();
 	const char *key;
@@ -37,7 +37,7 @@ static void resource_of(const char *id, char out[sizeof "target/" + LIMIT_ID])
 static int may_see(struct api_call *c, const json_t *doc, struct err *e)
 {
 	char resource[sizeof "target/" + LIMIT_ID];
-	json_auto_t *context = context_of(json_object_get(doc, "tags"));
+	json_auto_t *context = api_tags_context(json_object_get(doc, "tags"));
 	resource_of(record_text(doc, "id"), resource);
 	return policies_allows_blocking(c->server, &c->id, c->request->remote_address, "tunnel:ListTargets", resource,
 					context, e);
@@ -68,6 +68,20 @@ void api_targets_list(struct api_call *c)
 	api_answer_list(c, &list, query);
 }
 
+int api_seen_target(struct api_call *c, const char *id, json_t **out_doc, struct err *e)
+{
+	json_t *doc = NULL;
+	int rc = targets_get_blocking(c->server, id, &doc, e);
+	if (rc)
+		return rc;
+	rc = may_see(c, doc, e);
+	if (rc == 0)
+		*out_doc = doc;
+	else
+		json_decref(doc);
+	return rc == ERR_DENIED ? err_set(e, ERR_NOT_FOUND, "no target '%s'", id) : rc;
+}
+
 void api_targets_get(struct api_call *c)
 {
 	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
@@ -75,12 +89,7 @@ void api_targets_get(struct api_call *c)
 	struct err e;
 	if (!query)
 		return;
-	int rc = targets_get_blocking(c->server, c->param, &doc, &e);
-	if (rc == 0) {
-		rc = may_see(c, doc, &e);
-		if (rc == ERR_DENIED)
-			rc = err_set(&e, ERR_NOT_FOUND, "no target '%s'", c->param);
-	}
+	int rc = api_seen_target(c, c->param, &doc, &e);
 	if (rc)
 		api_answer_err(c, rc, &e);
 	else
@@ -100,7 +109,7 @@ void api_targets_delete(struct api_call *c)
 		api_answer_err(c, rc, &e);
 		return;
 	}
-	json_auto_t *context = context_of(json_object_get(doc, "tags"));
+	json_auto_t *context = api_tags_context(json_object_get(doc, "tags"));
 	resource_of(c->param, resource);
 	if (!api_require(c, "tunnel:DeregisterTarget", resource, context))
 		return;
@@ -122,7 +131,7 @@ void api_targets_delete(struct api_call *c)
 static bool may_enroll(struct api_call *c, const char *id, const json_t *tags, json_t **out_old)
 {
 	char resource[sizeof "target/" + LIMIT_ID];
-	json_auto_t *context = context_of(tags);
+	json_auto_t *context = api_tags_context(tags);
 	struct err e;
 	resource_of(id, resource);
 	if (!api_require(c, "tunnel:EnrollTarget", resource, context))
@@ -130,7 +139,7 @@ static bool may_enroll(struct api_call *c, const char *id, const json_t *tags, j
 	int rc = targets_get_blocking(c->server, id, out_old, &e);
 	if (rc == ERR_NOT_FOUND)
 		return true;
-	json_auto_t *now = context_of(json_object_get(*out_old, "tags"));
+	json_auto_t *now = api_tags_context(json_object_get(*out_old, "tags"));
 	if (rc == 0)
 		rc = policies_require_blocking(c->server, &c->id, c->request->remote_address, "tunnel:EnrollTarget",
 					       resource, now, &e);

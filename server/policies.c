@@ -115,7 +115,7 @@ static int put_locked(struct policies *p, const char *name, struct policy_entry 
 	if (rc == 0)
 		rc = policy_set_with(p->set, name, entry, &next, e);
 	if (rc == 0)
-		rc = store_put_blocking(p->server->store, POLICIES_COLLECTION, name, entry->document,
+		rc = store_put_blocking(p->server->store, POLICIES_COLLECTION, name, policy_document(entry->policy),
 					TUNNEL_VERSION_ANY, 0, NULL, NULL, e);
 	if (rc == 0)
 		put_in_force(p, next);
@@ -181,7 +181,7 @@ int policies_get_blocking(struct policies *p, const char *name, json_t **out_doc
 {
 	struct policy_set *set = policies_current_anythread(p);
 	const struct policy_entry *entry = policy_set_find(set, name);
-	json_t *copy = entry ? json_deep_copy(entry->document) : NULL;
+	json_t *copy = entry ? json_deep_copy(policy_document(entry->policy)) : NULL;
 	int rc = 0;
 	if (!entry)
 		rc = not_found(name, e);

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "server/auth.h"
 #include "server/policy/policy.h"
+#include "server/policy/who.h"
 
 struct server;
 struct policies;
@@ -43,5 +44,10 @@ json_t *policies_list(struct policies *p);                                      
  * request can have: a typing mistake must not read like a refusal. */
 int policies_simulate(struct policies *p, const char *subject, const json_t *groups, const char *action,
 		      const char *resource, const json_t *context, json_t **out_answer, struct err *e);
+/* The check of a context that policies_simulate makes. ERR_INVALID. */
+int policies_check_context(const json_t *context, struct err *e);
+/* policy_who() over the policies in force. */
+int policies_who(struct policies *p, const char *resource, const struct policy_who_question *questions, size_t n,
+		 json_t **out_rows, bool *out_more, struct err *e);
 
 #endif

@@ -14,12 +14,6 @@ int policy_entry_new(const char *name, bool from_file, const json_t *document, s
 	atomic_init(&entry->users, 1);
 	entry->from_file = from_file;
 	int rc = policy_parse(name, document, &entry->policy, e);
-	if (rc == 0) {
-		/* a copy: nobody else may change it, or count references to it on another thread */
-		entry->document = json_deep_copy(document);
-		if (!entry->document)
-			rc = err_set(e, ERR_NOMEM, "out of memory");
-	}
 	if (rc == 0)
 		*out_entry = entry;
 	else
@@ -34,7 +28,6 @@ void policy_entry_drop(struct policy_entry **entry)
 	if (!it || atomic_fetch_sub(&it->users, 1) > 1)
 		return;
 	policy_free(&it->policy);
-	json_decref(it->document);
 	free(it);
 }
 

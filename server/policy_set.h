@@ -15,7 +15,6 @@ struct policy_entry {
 	atomic_uint users;
 	bool from_file;
 	struct policy *policy;
-	json_t *document;
 };
 struct policy_set {
 	atomic_uint users;

@@ -160,6 +160,7 @@ static int read_condition(const char *key, const json_t *values, const struct po
 	c->operands = calloc(policy_list_size(values) + 1, sizeof *c->operands);
 	if (!c->operands)
 		return err_set(e, ERR_NOMEM, "out of memory");
+	c->values = values;
 	return policy_each(values, path, add_operand, c, e);
 }
 
@@ -167,7 +168,7 @@ static int read_condition(const char *key, const json_t *values, const struct po
 static int read_operator_block(const char *name, const json_t *block, const struct policy_path *path,
 			       struct policy_condition *list, size_t *n, struct err *e)
 {
-	struct policy_condition head = { 0 };
+	struct policy_condition head = { .op_text = name };
 	int rc = read_operator(name, path, &head, e);
 	if (rc != 0)
 		return rc;
@@ -370,4 +371,14 @@ bool policy_condition_holds(const struct policy_condition *c, enum policy_effect
 			return !wants_all;
 	}
 	return wants_all;
+}
+
+bool policy_condition_is_open(const struct policy_condition *c, const struct policy_view *view)
+{
+	if (!policy_view_knows(view, &c->key))
+		return true;
+	for (size_t i = 0; c->op->type == OPERAND_STRING && i < c->n; i++)
+		if (policy_pattern_is_open(&c->operands[i].pattern, view))
+			return true;
+	return false;
 }

@@ -6,18 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool resource_matches(const struct policy_statement *s, struct policy_view *view)
+enum policy_truth policy_resource_judge(const struct policy_statement *s, struct policy_view *view)
 {
 	enum policy_match found = POLICY_MATCH_NO;
+	bool open = false;
 	for (size_t i = 0; i < s->resource_count && found != POLICY_MATCH_YES; i++) {
-		enum policy_match m = policy_pattern_match(&s->resources[i], view, false, view->request->resource,
-							   view->resource_len);
+		const struct policy_pattern *p = &s->resources[i];
+		const char *text = view->request->resource;
+		if (view->unknown && policy_pattern_is_open(p, view)) {
+			open |= s->not_resource || policy_pattern_may_match(p, view, text, view->resource_len);
+			continue;
+		}
+		enum policy_match m = policy_pattern_match(p, view, false, text, view->resource_len);
 		if (m != POLICY_MATCH_NO)
 			found = m;
 	}
+	if (open && found != POLICY_MATCH_YES)
+		return POLICY_UNKNOWN;
 	if (!s->not_resource)
-		return found == POLICY_MATCH_YES;
-	return found == POLICY_MATCH_NO || (found == POLICY_MATCH_UNSET && s->effect == POLICY_DENY);
+		return found == POLICY_MATCH_YES ? POLICY_YES : POLICY_NO;
+	bool outside = found == POLICY_MATCH_NO || (found == POLICY_MATCH_UNSET && s->effect == POLICY_DENY);
+	return outside ? POLICY_YES : POLICY_NO;
 }
 
 static int compare_names(const void *a, const void *b)
@@ -25,20 +34,20 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(a, *(char *const *)b);
 }
 
-static bool names_hold(const struct policy_names *names, const char *name)
+bool policy_names_hold(const struct policy_names *names, const char *name)
 {
 	return names->all || (names->n && bsearch(name, names->at, names->n, sizeof *names->at, compare_names));
 }
 
 static bool principal_is_named(const struct policy_statement *s, const struct policy_request *q)
 {
-	if (names_hold(&s->users, q->subject))
+	if (policy_names_hold(&s->users, q->subject))
 		return true;
 	if (!s->groups.all && s->groups.n == 0)
 		return false;
 	for (size_t i = 0; i < json_array_size(q->groups); i++) {
 		const char *group = json_string_value(json_array_get(q->groups, i));
-		if (group && names_hold(&s->groups, group))
+		if (group && policy_names_hold(&s->groups, group))
 			return true;
 	}
 	return false;
@@ -46,7 +55,7 @@ static bool principal_is_named(const struct policy_statement *s, const struct po
 
 static bool statement_applies(const struct policy_statement *s, struct policy_view *view)
 {
-	if (!(s->actions & view->action) || !resource_matches(s, view))
+	if (!(s->actions & view->action) || policy_resource_judge(s, view) != POLICY_YES)
 		return false;
 	if (principal_is_named(s, view->request) == s->not_principal)
 		return false;

@@ -109,6 +109,14 @@ void policy_view_values(struct policy_view *view, const struct policy_key *key, 
 	}
 }
 
+bool policy_view_knows(const struct policy_view *view, const struct policy_key *key)
+{
+	if (!(view->unknown & (1u << key->id)))
+		return true;
+	return key->id != POLICY_KEY_SUBJECT && key->id != POLICY_KEY_GROUP && view->request->context &&
+	       json_object_get(view->request->context, key->name);
+}
+
 static const char *const actions[] = {
 	"tunnel:StartSession", "tunnel:ResumeSession", "tunnel:TerminateSession", "tunnel:DescribeSessions",
 	"tunnel:ListTargets",  "tunnel:EnrollTarget",  "tunnel:DeregisterTarget", "tunnel:PutPolicy",

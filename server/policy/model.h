@@ -101,6 +101,8 @@ struct policy_key {
 /* A request being judged, with what was already found out about it. */
 struct policy_view {
 	const struct policy_request *request;
+	uint32_t unknown; /* bits (1 << policy_key_id) of the keys that may have any value, or none, unless the context
+			   * has them (who.h); 0 when a real request is judged */
 	size_t resource_len;
 	uint32_t action; /* bit of the action; 0: unknown, matches nothing */
 	struct policy_scalar fixed[POLICY_KEY_FIXED];
@@ -119,6 +121,7 @@ int policy_key_parse(const char *name, size_t len, const struct policy_path *pat
 bool policy_key_is_list(const struct policy_key *key); /* may have several values: not for variables */
 void policy_view_init(struct policy_view *view, const struct policy_request *request);
 void policy_view_values(struct policy_view *view, const struct policy_key *key, struct policy_values *out);
+bool policy_view_knows(const struct policy_view *view, const struct policy_key *key);
 
 /* Actions are bits. */
 #define POLICY_ACTIONS_ALL ((1u << 14) - 1)
@@ -154,6 +157,10 @@ int policy_pattern_parse(const char *text, bool like, const struct policy_path *
 void policy_pattern_free(struct policy_pattern *p);
 enum policy_match policy_pattern_match(const struct policy_pattern *p, struct policy_view *view, bool ignore_case,
 				       const char *text, size_t len);
+/* Has it a variable that the view does not know? */
+bool policy_pattern_is_open(const struct policy_pattern *p, const struct policy_view *view);
+/* May it match, whatever the values of such variables are? */
+bool policy_pattern_may_match(const struct policy_pattern *p, struct policy_view *view, const char *text, size_t len);
 
 /* condition.c */
 
@@ -173,6 +180,8 @@ struct policy_condition {
 	struct policy_key key;
 	union policy_operand *operands;
 	size_t n;
+	const char *op_text;  /* as in the document: "ForAnyValue:StringLike"; as in the document are */
+	const json_t *values; /* the operands: borrowed from the policy's copy of it */
 };
 
 /* The whole Condition element. */
@@ -181,6 +190,12 @@ int policy_conditions_parse(const json_t *element, const struct policy_path *pat
 void policy_conditions_free(struct policy_condition **conditions, size_t n);
 /* effect decides which way an inverted operator goes when a variable has no value: never towards access. */
 bool policy_condition_holds(const struct policy_condition *c, enum policy_effect effect, struct policy_view *view);
+/* Does it depend on something that the view does not know? Then the above says nothing. */
+bool policy_condition_is_open(const struct policy_condition *c, const struct policy_view *view);
+
+/* evaluate.c */
+
+enum policy_truth { POLICY_NO, POLICY_YES, POLICY_UNKNOWN };
 
 /* the policy */
 
@@ -197,11 +212,16 @@ struct policy_statement {
 	uint32_t actions; /* NotAction is turned into what it leaves */
 	struct policy_pattern *resources;
 	size_t resource_count;
+	const json_t *resource; /* the element, borrowed from the policy's document */
 	struct policy_condition *conditions;
 	size_t condition_count;
 };
+bool policy_names_hold(const struct policy_names *names, const char *name);
+/* UNKNOWN only with a view that does not know everything. */
+enum policy_truth policy_resource_judge(const struct policy_statement *s, struct policy_view *view);
 struct policy {
 	char name[65];
+	json_t *document; /* a copy of its own */
 	struct policy_statement *statements;
 	size_t n;
 };

@@ -276,6 +276,7 @@ static int read_resource(void *target, const json_t *value, const struct policy_
 	s->resources = calloc(policy_list_size(value) + 1, sizeof *s->resources);
 	if (!s->resources)
 		return err_set(e, ERR_NOMEM, "out of memory");
+	s->resource = value;
 	return policy_each(value, path, add_resource, s, e);
 }
 
@@ -396,7 +397,11 @@ int policy_parse(const char *name, const json_t *document, struct policy **out_p
 	if (!p)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	snprintf(p->name, sizeof p->name, "%s", name);
-	int rc = read_fields(document, document_fields, DOCUMENT_GROUPS, &(struct policy_path){ "" }, p, e);
+	/* a copy: nobody else may change it, or count references to it on another thread */
+	p->document = json_deep_copy(document);
+	int rc = p->document ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+	if (rc == 0)
+		rc = read_fields(p->document, document_fields, DOCUMENT_GROUPS, &(struct policy_path){ "" }, p, e);
 	if (rc == 0)
 		rc = check_unique_names(p, e);
 	if (rc == 0)

@@ -262,3 +262,28 @@ enum policy_match policy_pattern_match(const struct policy_pattern *p, struct po
 		return match_variables(p, view, ignore_case, text, len);
 	return match_pieces(p->pieces, p->n, ignore_case, text, len) ? POLICY_MATCH_YES : POLICY_MATCH_NO;
 }
+
+/* --- with values that are not known --- */
+
+bool policy_pattern_is_open(const struct policy_pattern *p, const struct policy_view *view)
+{
+	for (size_t i = 0; i < p->variable_count; i++)
+		if (!policy_view_knows(view, &p->variables[i].key))
+			return true;
+	return false;
+}
+
+bool policy_pattern_may_match(const struct policy_pattern *p, struct policy_view *view, const char *text, size_t len)
+{
+	struct policy_piece pieces[LIMIT_POLICY_PIECES];
+	char scratch[LIMIT_POLICY_VARIABLES][POLICY_SCRATCH];
+	memcpy(pieces, p->pieces, p->n * sizeof *pieces);
+	for (size_t i = 0; i < p->variable_count; i++) {
+		struct policy_piece *piece = &pieces[p->variables[i].piece];
+		if (!policy_view_knows(view, &p->variables[i].key))
+			piece->kind = POLICY_PIECE_RUN;
+		else if (!fill(&p->variables[i], view, scratch[i], piece))
+			return false;
+	}
+	return match_pieces(pieces, p->n, false, text, len);
+}

@@ -31,12 +31,18 @@ void policy_free(struct policy **policy)
 	for (size_t i = 0; i < p->n; i++)
 		statement_free(&p->statements[i]);
 	free(p->statements);
+	json_decref(p->document);
 	free(p);
 }
 
 const char *policy_name(const struct policy *p)
 {
 	return p->name;
+}
+
+const json_t *policy_document(const struct policy *p)
+{
+	return p->document;
 }
 
 struct policy_quote policy_quote(const char *text)

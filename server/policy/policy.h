@@ -29,6 +29,7 @@ struct policy;
 int policy_parse(const char *name, const json_t *document, struct policy **out_policy, struct err *e);
 void policy_free(struct policy **policy);
 const char *policy_name(const struct policy *p);
+const json_t *policy_document(const struct policy *p); /* its own copy; other threads read it too: take no reference */
 /* Names that a policy may use. */
 bool policy_action_is_known(const char *action);
 extern const char policy_actions_allowed[]; /* for complaints */
