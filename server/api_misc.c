@@ -1,5 +1,6 @@
 /* /v1/whoami, health and metrics. */
 #include "server/api_call.h"
+#include "server/audit.h"
 #include "server/metrics.h"
 #include "server/server.h"
 #include "server/session_record.h"
@@ -27,8 +28,11 @@ void api_healthz_get(struct api_call *c)
 void api_readyz_get(struct api_call *c)
 {
 	struct err e;
+	bool stops;
 	if (atomic_load(&c->server->draining))
 		api_answer_problem(c, 503, "busy", NULL, "this node is draining");
+	else if (audit_waiting_anythread(c->server->audit, &stops) && stops)
+		api_answer_problem(c, 503, "busy", NULL, "audit records wait to be written, so no session starts");
 	else if (store_health_blocking(c->server->store, &e))
 		api_answer_problem(c, 503, "busy", NULL, "the store cannot serve now");
 	else

@@ -5,13 +5,19 @@
  * accounted for. It is written every few records and at close, so that opening reads only what came behind it, and
  * nothing at all after a clean close. When an append ends without an answer (a timeout), the record may be there, or
  * come yet, or never. A store lets what it left unanswered take effect before it answers a later change, or not at all:
- * so the document is written once more, and when that is answered the same reading finds out. */
+ * so the document is written once more, and when that is answered the same reading finds out.
+ *
+ * What has happened and cannot be taken back (audit_note_blocking) goes through a queue that is written from its front
+ * before anything else is appended. So while a record of it waits nothing can be appended, and what may not be done
+ * without its record, the start of a session above all, is not done. */
 #include "server/audit.h"
 
 #include "base/audit_chain.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "server/audit_queue.h"
+#include "server/metrics.h"
 #include "server/server.h"
 #include "server/store.h"
 
@@ -32,10 +38,15 @@ struct audit {
 	struct store *store;
 	char *node;
 	pthread_mutex_t chain;
-	char head[AUDIT_HASH_TEXT]; /* hash of this node's last record */
-	uint64_t seq;               /* the log is accounted for up to here */
-	_Atomic uint64_t seen;      /* the log has at least so many records, of all nodes */
-	bool unsure;                /* an append ended without an answer */
+	char head[AUDIT_HASH_TEXT];  /* hash of this node's last record */
+	uint64_t seq;                /* the log is accounted for up to here */
+	_Atomic uint64_t seen;       /* the log has at least so many records, of all nodes */
+	bool unsure;                 /* an append ended without an answer */
+	char tried[AUDIT_HASH_TEXT]; /* the queue's front may have been written with this hash; "": it was not */
+	struct audit_queue *queue;
+	atomic_bool failing;     /* the last writing failed: the keeper tries again, nobody else */
+	bool stops;              /* whether sessions wait for the log, as the settings say */
+	struct metrics *metrics; /* may be NULL */
 	unsigned since_saved;
 	int64_t saved_ms;
 };
@@ -125,48 +136,6 @@ static int make_sure(struct audit *a, struct err *e)
 	return rc ? rc : catch_up(a, e);
 }
 
-/* --- open and close --- */
-
-int audit_open_blocking(struct server *server, struct audit **out_audit, struct err *e)
-{
-	bool clean = false;
-	struct audit *a = calloc(1, sizeof *a);
-	if (!a)
-		return err_set(e, ERR_NOMEM, "out of memory");
-	pthread_mutex_init(&a->chain, NULL);
-	a->store = server->store;
-	a->node = strdup(server->node);
-	int rc = a->node ? load_head(a, &clean, e) : err_set(e, ERR_NOMEM, "out of memory");
-	if (rc == 0 && !clean)
-		rc = catch_up(a, e);
-	/* Not clean from here until close, whatever happens. */
-	if (rc == 0)
-		rc = save_head(a, false, e);
-	if (rc == 0) {
-		*out_audit = a;
-		return 0;
-	}
-	err_wrap(e, "audit log");
-	pthread_mutex_destroy(&a->chain);
-	free(a->node);
-	free(a);
-	return rc;
-}
-
-void audit_close(struct audit **audit)
-{
-	struct audit *a = *audit;
-	struct err e = { 0 };
-	*audit = NULL;
-	if (!a)
-		return;
-	if (!a->unsure && save_head(a, true, &e) != 0)
-		log_warn("audit log: noting its end: %s; the next start reads more of it", e.text);
-	pthread_mutex_destroy(&a->chain);
-	free(a->node);
-	free(a);
-}
-
 /* --- append --- */
 
 static int check_fields(const char *event, const json_t *fields, struct err *e)
@@ -180,14 +149,23 @@ static int check_fields(const char *event, const json_t *fields, struct err *e)
 	return 0;
 }
 
-static int complete(const struct audit *a, const char *event, json_t *record, char hash[AUDIT_HASH_TEXT], struct err *e)
+/* What a record has from the moment that it tells of. */
+static int begin(const struct audit *a, const char *event, json_t *record, struct err *e)
 {
 	char now[CLOCK_TEXT_LEN];
+	int rc = check_fields(event, record, e);
+	if (rc != 0)
+		return rc;
 	int bad = json_object_set_new(record, "at", json_string(clock_text(clock_wall_ms(), now)));
 	bad |= json_object_set_new(record, "node", json_string(a->node));
 	bad |= json_object_set_new(record, "event", json_string(event));
-	bad |= json_object_set_new(record, "prev", json_string(a->head));
-	if (bad)
+	return bad ? err_set(e, ERR_NOMEM, "out of memory") : 0;
+}
+
+/* What it has from its place in the chain. */
+static int complete(const struct audit *a, json_t *record, char hash[AUDIT_HASH_TEXT], struct err *e)
+{
+	if (json_object_set_new(record, "prev", json_string(a->head)) != 0)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	int rc = audit_record_hash(record, hash, e);
 	if (rc == 0 && json_object_set_new(record, "hash", json_string(hash)) != 0)
@@ -195,16 +173,15 @@ static int complete(const struct audit *a, const char *event, json_t *record, ch
 	return rc;
 }
 
-/* With a->chain held. */
-static int append_locked(struct audit *a, const char *event, json_t *record, struct err *e)
+/* With a->chain held, and sure. Afterwards hash is the record's when it was written or may have been, else "". */
+static int write_locked(struct audit *a, json_t *record, char hash[AUDIT_HASH_TEXT], struct err *e)
 {
-	char hash[AUDIT_HASH_TEXT];
 	uint64_t seq;
-	int rc = make_sure(a, e);
-	if (rc == 0)
-		rc = complete(a, event, record, hash, e);
-	if (rc != 0)
+	int rc = complete(a, record, hash, e);
+	if (rc != 0) {
+		hash[0] = '\0';
 		return rc;
+	}
 	rc = store_append_blocking(a->store, AUDIT_LOG, record, &seq, e);
 	if (rc != 0) {
 		a->unsure = true;
@@ -215,6 +192,52 @@ static int append_locked(struct audit *a, const char *event, json_t *record, str
 	saw(a, seq);
 	a->since_saved++;
 	return 0;
+}
+
+static void tell_waiting(struct audit *a)
+{
+	if (a->metrics)
+		metrics_set(a->metrics, METRIC_AUDIT_WAITING, (int64_t)audit_queue_count(a->queue));
+}
+
+/* The next to be written: the front, and when all are, how many found no room. New reference. */
+static json_t *next_waiting(struct audit *a)
+{
+	struct err e;
+	json_t *front = audit_queue_front(a->queue);
+	json_t *lost = front ? NULL : audit_queue_take_lost(a->queue);
+	if (!lost)
+		return front;
+	if (begin(a, "audit.lost", lost, &e) == 0)
+		audit_queue_push(a->queue, lost);
+	else
+		json_decref(lost);
+	return audit_queue_front(a->queue);
+}
+
+/* With a->chain held. 0: nothing waits any more. */
+static int drain_locked(struct audit *a, struct err *e)
+{
+	int rc = make_sure(a, e);
+	if (rc == 0 && a->tried[0]) {
+		if (strcmp(a->head, a->tried) == 0)
+			audit_queue_pop(a->queue);
+		a->tried[0] = '\0';
+	}
+	json_t *front = NULL;
+	while (rc == 0 && (front = next_waiting(a)) != NULL) {
+		rc = write_locked(a, front, a->tried, e);
+		json_decref(front);
+		if (rc == 0) {
+			a->tried[0] = '\0';
+			audit_queue_pop(a->queue);
+		}
+	}
+	bool was = atomic_exchange(&a->failing, rc != 0);
+	if (was && rc == 0)
+		log_info("the audit log can be written again");
+	tell_waiting(a);
+	return rc;
 }
 
 static void save_now_and_then(struct audit *a)
@@ -228,10 +251,13 @@ static void save_now_and_then(struct audit *a)
 
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e)
 {
-	int rc = check_fields(event, fields, e);
+	char hash[AUDIT_HASH_TEXT];
+	int rc = begin(audit, event, fields, e);
 	if (rc == 0) {
 		pthread_mutex_lock(&audit->chain);
-		rc = append_locked(audit, event, fields, e);
+		rc = drain_locked(audit, e);
+		if (rc == 0)
+			rc = write_locked(audit, fields, hash, e);
 		if (rc == 0)
 			save_now_and_then(audit);
 		pthread_mutex_unlock(&audit->chain);
@@ -240,6 +266,130 @@ int audit_append_blocking(struct audit *audit, const char *event, json_t *fields
 	}
 	json_decref(fields);
 	return rc;
+}
+
+static void tell_record(const json_t *record, const char *what, const char *why)
+{
+	char *text = json_dumps(record, JSON_COMPACT);
+	log_with(LOG_LEVEL_ERROR, FIELDS({ "record", text }, { "error", why }), "%s", what);
+	free(text);
+}
+
+/* Puts it behind what waits, and writes that when the store answers. ERR_LIMIT: there was no room. */
+static int note(struct audit *a, json_t *record, struct err *e)
+{
+	json_auto_t *kept = json_incref(record);
+	struct err why = { 0 };
+	if (!audit_queue_push(a->queue, record)) {
+		if (a->metrics)
+			metrics_add(a->metrics, METRIC_AUDIT_LOST, 1);
+		return err_set(e, ERR_LIMIT, "too many audit records wait to be written");
+	}
+	int rc = ERR_UNAVAILABLE;
+	if (!atomic_load(&a->failing)) {
+		pthread_mutex_lock(&a->chain);
+		if (!atomic_load(&a->failing)) /* somebody may have waited for the store meanwhile, in vain */
+			rc = drain_locked(a, &why);
+		if (rc == 0)
+			save_now_and_then(a);
+		pthread_mutex_unlock(&a->chain);
+	}
+	if (rc != 0) /* it is only in memory: so that a crash does not take it away without a trace */
+		tell_record(kept, "an audit record waits to be written", why.text[0] ? why.text : NULL);
+	tell_waiting(a);
+	return 0;
+}
+
+void audit_note_blocking(struct audit *audit, const char *event, json_t *fields)
+{
+	struct err e;
+	int rc = begin(audit, event, fields, &e);
+	if (rc == 0)
+		rc = note(audit, json_incref(fields), &e);
+	if (rc != 0)
+		tell_record(fields, "an audit record is in this log alone", e.text);
+	json_decref(fields);
+}
+
+int audit_announce_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e)
+{
+	if (audit->stops)
+		return audit_append_blocking(audit, event, fields, e);
+	int rc = begin(audit, event, fields, e);
+	if (rc == 0)
+		return note(audit, fields, e);
+	json_decref(fields);
+	return rc;
+}
+
+void audit_flush_blocking(struct audit *audit)
+{
+	struct err e;
+	if (!audit_queue_count(audit->queue))
+		return;
+	pthread_mutex_lock(&audit->chain);
+	if (drain_locked(audit, &e) == 0)
+		save_now_and_then(audit);
+	pthread_mutex_unlock(&audit->chain);
+}
+
+size_t audit_waiting_anythread(struct audit *audit, bool *out_stops)
+{
+	*out_stops = audit->stops;
+	return audit_queue_count(audit->queue);
+}
+
+/* --- open and close --- */
+
+static void release(struct audit *a)
+{
+	audit_queue_free(&a->queue);
+	pthread_mutex_destroy(&a->chain);
+	free(a->node);
+	free(a);
+}
+
+int audit_open_blocking(struct server *server, struct audit **out_audit, struct err *e)
+{
+	bool clean = false;
+	struct audit *a = calloc(1, sizeof *a);
+	if (!a)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	pthread_mutex_init(&a->chain, NULL);
+	a->store = server->store;
+	a->metrics = server->metrics;
+	a->stops = !server->settings || server->settings->audit_on_failure == AUDIT_STOP;
+	a->node = strdup(server->node);
+	a->queue = audit_queue_new();
+	int rc = a->node && a->queue ? load_head(a, &clean, e) : err_set(e, ERR_NOMEM, "out of memory");
+	if (rc == 0 && !clean)
+		rc = catch_up(a, e);
+	/* Not clean from here until close, whatever happens. */
+	if (rc == 0)
+		rc = save_head(a, false, e);
+	if (rc == 0) {
+		*out_audit = a;
+		return 0;
+	}
+	err_wrap(e, "audit log");
+	release(a);
+	return rc;
+}
+
+void audit_close(struct audit **audit)
+{
+	struct audit *a = *audit;
+	struct err e = { 0 };
+	*audit = NULL;
+	if (!a)
+		return;
+	audit_flush_blocking(a);
+	if (audit_queue_count(a->queue))
+		log_error("audit log: %zu records could not be written; they are in this log alone",
+			  audit_queue_count(a->queue));
+	if (!a->unsure && save_head(a, true, &e) != 0)
+		log_warn("audit log: noting its end: %s; the next start reads more of it", e.text);
+	release(a);
 }
 
 /* --- read --- */

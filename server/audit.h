@@ -19,6 +19,19 @@ void audit_close(struct audit **audit);
  * fields: an object, stolen, whatever the outcome; NULL (making it failed) is ERR_INVALID. Adds at, node, event, prev
  * and hash; those names and seq are not for callers (ERR_INVALID). 0 when durable. */
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e);
+/* The same for the start of a session and its like, which audit.on_failure decides about: "stop": it may only be done
+ * when 0 is returned, and then the record is durable. "continue": 0 also when it waits as one of audit_note_blocking.
+ */
+int audit_announce_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e);
+/* For what has happened and cannot be taken back: legs and agents that came and went, what was refused. The record
+ * waits in memory when the store does not take it, and until it was written nothing is appended: so with "stop" no
+ * session starts. Waiting records are bounded; one that finds no room is told to the server's own log, and counted in
+ * an "audit.lost" when the store is back. So is what still waits when the server stops. fields are stolen. */
+void audit_note_blocking(struct audit *audit, const char *event, json_t *fields);
+/* Tries again to write what waits. */
+void audit_flush_blocking(struct audit *audit);
+/* How many wait; *out_stops: and that no session starts until they are written. */
+size_t audit_waiting_anythread(struct audit *audit, bool *out_stops);
 /* The log is known up to here: what is appended from now on has a higher number. Any thread. */
 uint64_t audit_seq_anythread(struct audit *audit);
 /* Is there such an event of that session from a sequence number on? */

@@ -219,11 +219,8 @@ static int load_seq(struct message *m, uint64_t *out_seq)
 
 static void audit_agent(struct message *m, const char *event, const char *key, const char *value)
 {
-	struct err e;
-	if (audit_append_blocking(m->server->audit, event,
-				  json_pack("{s:s, s:s}", "target", m->target, key, value ? value : ""), &e))
-		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", m->target }, { "error", e.text }),
-			 "%s could not be written to the audit log", event);
+	audit_note_blocking(m->server->audit, event,
+			    json_pack("{s:s, s:s}", "target", m->target, key, value ? value : ""));
 }
 
 static int welcome(struct message *m, const json_t *keys, uint64_t last_seq)

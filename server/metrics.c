@@ -33,6 +33,8 @@ static const struct {
 	[METRIC_RELAY_BYTES] = { "relay_bytes", false, "payload bytes relayed" },
 	[METRIC_RELAY_PAUSES] = { "relay_pauses", false, "times a leg was not read because its peer was slow" },
 	[METRIC_POOL_REJECTED] = { "pool_rejected", false, "jobs refused because their worker queue was full" },
+	[METRIC_AUDIT_WAITING] = { "audit_waiting", true, "audit records that wait to be written" },
+	[METRIC_AUDIT_LOST] = { "audit_lost", false, "audit records that are in the server's log alone" },
 };
 
 struct plugin_counter {

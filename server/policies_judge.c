@@ -135,7 +135,6 @@ static json_t *plain(const char *text)
 /* A refusal stands even when it cannot be written down. */
 static void record(const struct question *q, const struct policy_decision *d, const char *text)
 {
-	struct err e = { 0 };
 	bool by_policy = d->effect == POLICY_DENY;
 	if (q->server->metrics)
 		metrics_add(q->server->metrics, METRIC_POLICY_DENIED, 1);
@@ -146,10 +145,7 @@ static void record(const struct question *q, const struct policy_decision *d, co
 			  plain(q->resource), "subject", plain(q->id->subject), "provider", plain(q->id->provider),
 			  "remote_address", plain(q->remote_address), "policy", plain(by_policy ? d->policy : NULL),
 			  "statement", plain(by_policy ? d->statement : NULL), "text", plain(text));
-	if (!fields)
-		log_error("audit of a refusal: %s", text);
-	else if (audit_append_blocking(q->server->audit, "denied", fields, &e) != 0)
-		log_error("audit of a refusal (%s): %s", text, e.text);
+	audit_note_blocking(q->server->audit, "denied", fields);
 }
 
 static int ask(struct server *server, const struct identity *id, const char *remote_address, const char *action,

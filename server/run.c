@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "server/audit.h"
+#include "server/audit_keeper.h"
 #include "server/auth.h"
 #include "server/control.h"
 #include "server/dev.h"
@@ -115,6 +116,7 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 	    (rc = store_open(s->plugin_dir, &s->store, v->metrics, &v->store, e)) != 0 ||
 	    (rc = auth_open(s->plugin_dir, &s->auth, v->metrics, &v->auth, e)) != 0 ||
 	    (rc = sshca_open(s->ssh_ca_key, &v->sshca, e)) != 0 || (rc = audit_open_blocking(v, &v->audit, e)) != 0 ||
+	    (rc = audit_keeper_start(v, &v->audit_keeper, e)) != 0 ||
 	    (rc = policies_open_blocking(v, &v->policies, e)) != 0 || (rc = relay_new(v, &v->relay, e)) != 0 ||
 	    (rc = sessions_new(v, &v->sessions, e)) != 0 || (rc = control_new(v, &v->control, e)) != 0 ||
 	    (rc = sessions_start(v->sessions, e)) != 0 || (rc = events_open_blocking(v, events, e)) != 0)
@@ -142,6 +144,8 @@ static void stop(struct server *v, struct events **events)
 		relay_free(&v->relay);
 	if (v->policies)
 		policies_close(&v->policies);
+	if (v->audit_keeper)
+		audit_keeper_stop(&v->audit_keeper);
 	if (v->audit)
 		audit_close(&v->audit);
 	if (v->sshca)

@@ -15,6 +15,7 @@ struct auth_chain;
 struct policies;
 struct metrics;
 struct audit;
+struct audit_keeper;
 struct sshca;
 struct sessions;
 struct control;
@@ -30,6 +31,7 @@ struct server {
 	struct auth_chain *auth;
 	struct policies *policies;
 	struct audit *audit;
+	struct audit_keeper *audit_keeper;
 	struct sshca *sshca;
 	struct sessions *sessions;
 	struct control *control;

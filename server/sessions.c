@@ -195,7 +195,7 @@ static int audit_start(struct server *server, const json_t *record, struct err *
 			json_object_set(fields, copied[i], value);
 	}
 	json_object_set_new(fields, "expires_at", record_time(record_int(record, "expires_ms")));
-	return audit_append_blocking(server->audit, "session.start", fields, e);
+	return audit_announce_blocking(server->audit, "session.start", fields, e);
 }
 
 static int audit_end(struct server *server, const json_t *record, struct err *e)
@@ -235,7 +235,7 @@ static int audit_resume(struct server *server, const json_t *record, struct err 
 				   "target", record_text(record, "target"));
 	if (fields)
 		json_object_update(fields, json_object_get(record, "resume_owed"));
-	return audit_append_blocking(server->audit, "session.resume", fields, e);
+	return audit_announce_blocking(server->audit, "session.resume", fields, e);
 }
 
 /* A debt that may have been paid by somebody who died, or got no answer, before he could say so is looked for first. */
@@ -476,16 +476,13 @@ void sessions_rejudge_blocking(struct server *server)
 static void audit_leg(struct server *server, const char *event, const char *session, enum leg_role role,
 		      int64_t generation, const char *key, const char *value)
 {
-	struct err e;
 	struct session_live row = { .target = "" };
 	session_table_get(server->sessions->live, session, &row);
 	json_t *fields = json_pack("{s:s, s:s, s:s, s:s}", "session", session, "target", row.target, "role",
 				   role == LEG_CLIENT ? "client" : "target", key, value ? value : "");
 	if (fields && generation)
 		json_object_set_new(fields, "generation", json_integer(generation));
-	if (audit_append_blocking(server->audit, event, fields, &e))
-		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", session }, { "error", e.text }),
-			 "%s could not be written to the audit log", event);
+	audit_note_blocking(server->audit, event, fields);
 }
 
 static void end_legs(struct server *server, const char *session, unsigned code, const char *text)

@@ -52,6 +52,9 @@ const struct conf_row settings_rows[] = {
 	  "so long before a session ends by one of these times its client is told; 0: not" },
 	{ "session.bind_to_identity", CONF_BOOL, AT(bind_to_identity), 0, "false", 0, 0, NULL,
 	  "a session also ends when the credential it was started with expires" },
+	{ "audit.on_failure", CONF_ENUM, AT(audit_on_failure), 0, "stop", 0, 0, "stop|continue",
+	  "while an audit record cannot be written: no session starts, or sessions start and their records wait in "
+	  "memory" },
 	{ "drain_timeout", CONF_DURATION_MS, AT(drain_ms), 0, "10s", 0, 3600000, NULL,
 	  "on SIGTERM: how long connections may take to move elsewhere" },
 	{ "log.level", CONF_ENUM, AT(log_level), CONF_RELOAD, "info", 0, 0, "error|warn|info|debug",

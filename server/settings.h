@@ -4,6 +4,8 @@
 
 #include "base/conf.h"
 
+enum audit_on_failure { AUDIT_STOP, AUDIT_CONTINUE };
+
 struct settings {
 	char *listen;                    /* "0.0.0.0:8443"; port 0: any free one, printed and written to ready_file */
 	char *advertise_url;             /* how clients and agents reach THIS node */
@@ -22,6 +24,7 @@ struct settings {
 	int64_t session_max_ms, session_idle_ms, detach_grace_ms; /* idle 0: none */
 	int64_t session_warn_ms;                                  /* 0: no notices */
 	int64_t drain_ms;
+	int audit_on_failure; /* enum audit_on_failure */
 	int log_level, log_format;
 	struct conf_section store;
 	struct conf_sections auth;

@@ -5,10 +5,10 @@ import re
 import signal
 import socket
 import sqlite3
-import subprocess
 
 import pytest
-from harness import LIMIT, LineReader, TcpServer, echo_until_eof, wait_for
+from harness import LIMIT, LineReader, TcpServer, echo_until_eof, wait_for, write_secret
+from rawclient import RawSession, call
 
 
 def lines(stack, *args, **kw):
@@ -135,3 +135,72 @@ def test_a_record_that_was_changed_in_the_store_is_found(stack):
     code, report = verify(stack)
     assert code == 244 and report["problem"].startswith(f"record {changed}: was changed"), report
     assert report["records"] == changed - 1
+
+
+class RefusedLog:
+    """The store takes documents and refuses records, until it is opened again: a trigger says no."""
+
+    def __init__(self, stack):
+        self.db = sqlite3.connect(stack.folder / "state" / "tunnel.db", timeout=LIMIT)
+        with self.db:
+            self.db.execute("CREATE TRIGGER no_more BEFORE INSERT ON _log BEGIN SELECT RAISE(ABORT, 'no more records'); END")
+
+    def heal(self):
+        with self.db:
+            self.db.execute("DROP TRIGGER no_more")
+        self.db.close()
+
+
+def is_ready(stack):
+    status, _ = call(stack, "GET", "/readyz")
+    assert status in (200, 503)
+    return status == 200
+
+
+def start(stack):
+    """The status that a StartSession is answered with."""
+    try:
+        return RawSession(stack).status
+    except AssertionError as e:
+        return e.args[0][0]
+
+
+def test_no_session_starts_while_a_record_waits(stack):
+    """A record of what has happened (here a denial) cannot be written: it waits, and is there afterwards, in its order."""
+    stack.write_credentials({stack.key_id: ("dev", stack.secret, []), "KBOB": ("bob", "b" * 40, [])})
+    write_secret(stack.folder / "bob", f'key_id = "KBOB";\nsecret = "{"b" * 40}";\n')
+    stack.write_profile("bob", f'auth = "hmac"; credentials = "{stack.folder}/bob";')
+    stack.server.kill(signal.SIGHUP)
+    stack.server.wait_log("reloaded")
+    assert is_ready(stack)
+    refused = RefusedLog(stack)
+    try:
+        r = stack.cli("get-policy", "base", "--profile", "bob", check=False)
+        assert r.returncode == 232, r.stderr
+        wait_for(lambda: not is_ready(stack), "the node to say that it is not ready")
+        assert start(stack) == 503
+        assert "an audit record waits to be written" in stack.server.text()
+    finally:
+        refused.heal()
+    wait_for(lambda: is_ready(stack), "the node to be ready again")
+    one_session(stack)
+    everything = lines(stack, "--from", 1)
+    (denied,) = [r for r in everything if r["event"] == "denied"]
+    assert denied["subject"] == "bob" and denied["action"] == "tunnel:GetPolicy"
+    check = verify(stack)
+    assert check[0] == 0, check
+
+
+def test_sessions_start_where_the_settings_let_them(bare):
+    bare.conf = 'audit: { on_failure = "continue"; };'
+    bare.start_server()
+    bare.start_agent()
+    refused = RefusedLog(bare)
+    try:
+        assert start(bare) == 201
+        assert is_ready(bare)
+    finally:
+        refused.heal()
+    started = wait_for(lambda: lines(bare, "--event", "session.start"), "the record that waited")
+    assert [r["target"] for r in started] == ["web-1"]
+    assert verify(bare)[0] == 0
