@@ -53,6 +53,7 @@ struct session {
 	bool superseded;        /* there is a higher generation */
 	bool troubled;          /* it was logged that its reports cannot be kept */
 	json_t *orders[ORDERS]; /* NULL: none yet */
+	bool answered;          /* the server was told that it is terminated */
 	uint64_t acked;
 	char problem[256]; /* why the worker could not start, in its own words */
 };
@@ -122,6 +123,15 @@ static int64_t generation_of(const json_t *message)
 	return generation ? json_integer_value(generation) : 1;
 }
 
+/* The server ordered the end and waits for it: nothing of it runs any more. */
+static void answer_terminate(struct session *one)
+{
+	if (!one->orders[ORDER_TERMINATE] || one->answered)
+		return;
+	one->answered = true;
+	one->owner->callbacks.terminated(one->owner->user, one->id);
+}
+
 /* One report of the session's worker into the spool. */
 static int take_report(struct session *one, const json_t *wrapped, struct err *e)
 {
@@ -135,8 +145,10 @@ static int take_report(struct session *one, const json_t *wrapped, struct err *e
 	if (closed && one->superseded)
 		return 0; /* its session goes on */
 	int rc = spool_add(one->owner->spool, one->name, (uint64_t)number, body, e);
-	if (!rc && closed)
+	if (!rc && closed) {
 		one->ended = true;
+		answer_terminate(one);
+	}
 	return rc;
 }
 
@@ -212,6 +224,7 @@ static void on_dead(struct session *one)
 	exits_remove(s->settings->runtime_dir, one->name);
 	spool_forget(s->spool, one->name);
 	log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", one->id }), "worker gone");
+	answer_terminate(one);
 	drop(one);
 }
 
@@ -604,11 +617,16 @@ static void give_order(struct sessions *s, const char *session, enum order order
 	if (!one || !message) {
 		log_debug("session %s: an order for it came, it does not run here", session);
 		json_decref(message);
+		if (!one && order == ORDER_TERMINATE)
+			s->callbacks.terminated(s->user, session);
 		return;
 	}
 	json_decref(one->orders[order]);
 	one->orders[order] = message;
+	one->answered &= order != ORDER_TERMINATE;
 	tell_order(one, order);
+	if (one->ended)
+		answer_terminate(one);
 }
 
 void sessions_grant(struct sessions *s, const char *session, json_t *grant)

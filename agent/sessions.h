@@ -17,6 +17,8 @@ struct sessions_callbacks {
 	void (*accepted)(void *user, const char *session, int64_t generation);
 	/* code: enum link_code */
 	void (*refused)(void *user, const char *session, int64_t generation, unsigned code, const char *text);
+	/* After sessions_terminate, now or later: nothing of the session runs. */
+	void (*terminated)(void *user, const char *session);
 };
 
 /* settings, target and spool must outlive it. Creates the runtime folder (0700) and adopts the workers it finds. */

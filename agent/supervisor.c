@@ -379,6 +379,11 @@ static void on_refused(void *user, const char *session, int64_t generation, unsi
 				     (json_int_t)generation, "code", (int)code, "text", text));
 }
 
+static void on_terminated(void *user, const char *session)
+{
+	send_message(user, json_pack("{s:s, s:s}", "type", "terminated", "session", session));
+}
+
 /* --- life */
 
 static int collect_urls(const struct settings *settings, const char *enrolled_at, json_t **out_urls, struct err *e)
@@ -460,7 +465,9 @@ static void on_signal(uv_signal_t *handle, int number)
 
 static int open_parts(struct supervisor *s, struct err *e)
 {
-	static const struct sessions_callbacks callbacks = { .accepted = on_accepted, .refused = on_refused };
+	static const struct sessions_callbacks callbacks = { .accepted = on_accepted,
+							     .refused = on_refused,
+							     .terminated = on_terminated };
 	char path[STATE_PATH];
 	EVP_PKEY *link = NULL;
 	int rc = state_load(s->settings->state_dir, &s->state, e);

@@ -1,6 +1,7 @@
 /* Control connections. The agent's assertion is judged on a worker; until then nothing is read. Then each text message
- * is a job of the connection's own serial key, so the control plane gets them one at a time and in order. At most
- * IN_FLIGHT of them wait; then the agent is not read. */
+ * is a job of the connection's own serial key, so the control plane gets them one at a time and in order. When so many
+ * or so large ones wait, the agent is not read. One kind overtakes the others: that a session is terminated is no
+ * report, needs no store, and somebody waits for it while the reports of many ends are being written. */
 #include "server/conn.h"
 
 #include "base/clock.h"
@@ -16,7 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IN_FLIGHT 16u
+#define IN_FLIGHT 64u
+#define IN_FLIGHT_BYTES (4u * LIMIT_WS_MESSAGE_TEXT)
 #define OUT_LIMIT (4u * LIMIT_WS_MESSAGE_TEXT) /* bytes waiting for an agent that does not read; then it is cut off */
 
 struct job {
@@ -35,8 +37,7 @@ struct agentconn {
 	bool in;
 	char target[65], identity[44];
 	struct buf message;
-	struct job *waiting; /* a message that the pool had no room for */
-	size_t in_flight;
+	size_t in_flight, in_flight_bytes;
 	struct conn_queue out;
 };
 
@@ -143,31 +144,45 @@ static void deliver(void *arg)
 	control_on_text_blocking(j->server, j->conn, j->target, j->identity, j->text, j->len);
 }
 
+static bool is_full(const struct agentconn *a)
+{
+	return a->in_flight >= IN_FLIGHT || a->in_flight_bytes >= IN_FLIGHT_BYTES;
+}
+
 static void delivered(void *arg)
 {
 	struct job *j = arg;
 	struct conn *c = NULL;
 	struct agentconn *a = agent_of(j->server, j->conn, &c);
-	if (a && --a->in_flight < IN_FLIGHT && !a->waiting)
-		conn_resume(c);
+	if (a) {
+		a->in_flight--;
+		a->in_flight_bytes -= j->len;
+		if (!is_full(a))
+			conn_resume(c);
+	}
 	job_free(j);
 }
 
-static void submit_message(struct conn *c, struct job *j)
+/* False: out of memory. */
+static bool submit_message(struct conn *c, struct job *j)
 {
 	struct agentconn *a = c->state;
-	struct pool_job job = {
-		.run_blocking = deliver, .done = delivered, .arg = j, .reactor = c->reactor, .lane = POOL_EVENTS
-	};
+	struct pool_job job = { .run_blocking = deliver,
+				.done = delivered,
+				.arg = j,
+				.reactor = c->reactor,
+				.lane = POOL_EVENTS,
+				.must = true };
 	/* Counted before: it may be done before the call returns. */
 	a->in_flight++;
-	bool taken = pool_submit_serial_anythread(c->server->pool, c->id, &job) == 0;
-	if (!taken) {
-		a->in_flight--;
-		a->waiting = j;
+	a->in_flight_bytes += j->len;
+	if (pool_submit_serial_anythread(c->server->pool, c->id, &job) != 0) {
+		job_free(j);
+		return false;
 	}
-	if (!taken || a->in_flight >= IN_FLIGHT)
+	if (is_full(a))
 		conn_pause(c);
+	return true;
 }
 
 static enum conn_result on_data(struct conn *c, bool binary, const uint8_t *data, size_t len, bool last)
@@ -182,14 +197,16 @@ static enum conn_result on_data(struct conn *c, bool binary, const uint8_t *data
 	}
 	if (!last)
 		return CONN_OK;
-	struct job *j = a->waiting ? NULL : job_new(c, a->target, (const char *)buf_data(&a->message), a->message.len);
+	const char *text = (const char *)buf_data(&a->message);
+	bool taken = control_on_answer_anythread(c->server, c->id, a->target, text, a->message.len);
+	struct job *j = taken ? NULL : job_new(c, a->target, text, a->message.len);
 	/* Each message gives its memory back: most are small, and there are many agents. */
 	buf_free(&a->message);
-	if (!j)
-		return CONN_CLOSE;
-	memcpy(j->identity, a->identity, sizeof j->identity);
-	submit_message(c, j);
-	return CONN_OK;
+	if (j) {
+		memcpy(j->identity, a->identity, sizeof j->identity);
+		taken = submit_message(c, j);
+	}
+	return taken ? CONN_OK : CONN_CLOSE;
 }
 
 static enum conn_result on_writable(struct conn *c)
@@ -209,15 +226,7 @@ static enum conn_result on_writable(struct conn *c)
 
 static void on_tick(struct conn *c, int64_t now_mono_ms)
 {
-	struct agentconn *a = c->state;
-	(void)now_mono_ms;
-	if (a->waiting) {
-		struct job *j = a->waiting;
-		a->waiting = NULL;
-		submit_message(c, j);
-		if (!a->waiting && a->in_flight < IN_FLIGHT)
-			conn_resume(c);
-	}
+	(void)c, (void)now_mono_ms;
 }
 
 static void gone(void *arg)
@@ -246,7 +255,6 @@ static void on_closed(struct conn *c, unsigned code, const char *why)
 			abort();
 	}
 	job_free(a->claim);
-	job_free(a->waiting);
 	buf_free(&a->message);
 	conn_queue_clear(&a->out, false);
 	free(a);

@@ -9,9 +9,11 @@
 #include "base/secret.h"
 #include "base/text.h"
 #include "server/api_call.h"
+#include "server/audit.h"
 #include "server/http_status.h"
 #include "server/metrics.h"
 #include "server/policies.h"
+#include "server/revocations.h"
 #include "server/server.h"
 
 #include <stdarg.h>
@@ -39,6 +41,9 @@ const struct api_route api_routes[] = {
 	{ "GET", "/v1/policies/{name}", api_policies_get, API_IDENTITY, "tunnel:GetPolicy", "policy/{}" },
 	{ "PUT", "/v1/policies/{name}", api_policies_put, API_IDENTITY, "tunnel:PutPolicy", "policy/{}" },
 	{ "DELETE", "/v1/policies/{name}", api_policies_delete, API_IDENTITY, "tunnel:PutPolicy", "policy/{}" },
+	{ "GET", "/v1/revocations", api_revocations_list, API_IDENTITY, "tunnel:Revoke", NULL },
+	{ "POST", "/v1/revocations", api_revocations_post, API_IDENTITY, "tunnel:Revoke", NULL },
+	{ "DELETE", "/v1/revocations/{id}", api_revocations_delete, API_IDENTITY, "tunnel:Revoke", NULL },
 	{ "GET", "/v1/audit", api_audit_get, API_IDENTITY, "tunnel:ReadAudit", "audit" },
 	{ "GET", "/v1/whoami", api_whoami_get, API_IDENTITY, NULL, NULL },
 	{ "GET", "/healthz", api_healthz_get, API_NOBODY, NULL, NULL },
@@ -352,6 +357,17 @@ static bool require_route(struct api_call *c, const struct api_route *r)
 	return api_require(c, r->action, resource, NULL);
 }
 
+static void refuse_revoked(struct api_call *c, const struct err *why)
+{
+	metrics_add(c->server->metrics, METRIC_AUTH_DENIED, 1);
+	audit_note_blocking(c->server->audit, "denied",
+			    json_pack("{s:n, s:s, s:s, s:s, s:s, s:s?, s:s}", "action", "resource", c->request->path,
+				      "subject", c->id.subject, "provider", c->id.provider, "credential",
+				      c->id.credential, "remote_address", c->request->remote_address, "text",
+				      why->text));
+	api_answer_problem(c, 403, "forbidden", NULL, "%s", why->text);
+}
+
 bool api_identify(struct api_call *c)
 {
 	struct err e;
@@ -363,6 +379,10 @@ bool api_identify(struct api_call *c)
 		api_answer_problem(c, 503, "busy", NULL, "the credential could not be checked: %s", e.text);
 	} else if (rc) {
 		answer_internal(c, e.text);
+	} else {
+		rc = revocations_check_anythread(c->server->revocations, c->id.subject, c->id.credential, &e);
+		if (rc)
+			refuse_revoked(c, &e);
 	}
 	return rc == 0;
 }

@@ -36,28 +36,31 @@ struct api_route {
 /* Ends with method NULL. */
 extern const struct api_route api_routes[];
 
-#define API_HANDLERS(X)      \
-	X(sessions_post)     \
-	X(sessions_list)     \
-	X(sessions_get)      \
-	X(sessions_attach)   \
-	X(sessions_resume)   \
-	X(sessions_delete)   \
-	X(targets_list)      \
-	X(targets_get)       \
-	X(targets_delete)    \
-	X(targets_post)      \
-	X(enrollments_post)  \
-	X(policies_list)     \
-	X(policies_get)      \
-	X(policies_put)      \
-	X(policies_delete)   \
-	X(policies_simulate) \
-	X(policies_who_can)  \
-	X(audit_get)         \
-	X(whoami_get)        \
-	X(healthz_get)       \
-	X(readyz_get)        \
+#define API_HANDLERS(X)       \
+	X(sessions_post)      \
+	X(sessions_list)      \
+	X(sessions_get)       \
+	X(sessions_attach)    \
+	X(sessions_resume)    \
+	X(sessions_delete)    \
+	X(targets_list)       \
+	X(targets_get)        \
+	X(targets_delete)     \
+	X(targets_post)       \
+	X(enrollments_post)   \
+	X(policies_list)      \
+	X(policies_get)       \
+	X(policies_put)       \
+	X(policies_delete)    \
+	X(policies_simulate)  \
+	X(policies_who_can)   \
+	X(revocations_list)   \
+	X(revocations_post)   \
+	X(revocations_delete) \
+	X(audit_get)          \
+	X(whoami_get)         \
+	X(healthz_get)        \
+	X(readyz_get)         \
 	X(metrics_get)
 #define X(name) void api_##name(struct api_call *c);
 API_HANDLERS(X)

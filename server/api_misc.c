@@ -13,8 +13,8 @@ void api_whoami_get(struct api_call *c)
 	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
 	if (!query)
 		return;
-	json_t *answer = json_pack("{s:s, s:O, s:s}", "subject", c->id.subject, "groups", c->id.groups, "provider",
-				   c->id.provider);
+	json_t *answer = json_pack("{s:s, s:O, s:s, s:s}", "subject", c->id.subject, "groups", c->id.groups, "provider",
+				   c->id.provider, "credential", c->id.credential);
 	if (answer && c->id.expires_ms)
 		json_object_set_new(answer, "expires_at", record_time(c->id.expires_ms));
 	api_answer(c, 200, answer);

@@ -178,6 +178,7 @@ void api_enrollments_post(struct api_call *c)
 		return;
 	const struct enrollment_ask ask = { .id = target,
 					    .by = c->id.subject,
+					    .credential = c->id.credential,
 					    .tags = tags,
 					    .replaces = json_object_get(old, "tags"),
 					    .lifetime_ms = lifetime_s * 1000 };

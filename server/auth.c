@@ -230,6 +230,12 @@ static struct plugin *provider_plugin(const struct auth_chain *chain, const char
 	return NULL;
 }
 
+bool auth_is_asked_anythread(const struct auth_chain *chain, const char *provider)
+{
+	struct plugin *plugin = chain ? provider_plugin(chain, provider) : NULL;
+	return plugin && plugin_auth_authorizes(plugin);
+}
+
 int auth_authorize_blocking(struct auth_chain *chain, const struct identity *id, const char *action,
 			    const char *resource, const json_t *context, struct err *e)
 {

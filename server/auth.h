@@ -31,6 +31,8 @@ int auth_reload(struct auth_chain *chain, struct err *e); /* all are tried; the 
 /* 0; ERR_DENIED (nobody recognised it, or it is wrong; words in e); ERR_UNAVAILABLE. */
 int auth_verify_blocking(struct auth_chain *chain, const struct api_request *request, struct identity *out,
 			 struct err *e);
+/* Does that provider want to be asked by auth_authorize_blocking? Any thread. */
+bool auth_is_asked_anythread(const struct auth_chain *chain, const char *provider);
 /* Vetoes and allows of the identity's own provider: 1 allow, 0 no opinion, -1 veto or failure (words in e). */
 int auth_authorize_blocking(struct auth_chain *chain, const struct identity *id, const char *action,
 			    const char *resource, const json_t *context, struct err *e);

@@ -27,6 +27,7 @@
 #include <string.h>
 
 #define HEARTBEAT_S 5
+#define ANSWER_MOST 256u                               /* bytes */
 #define HOST_CERTIFICATE_MS (365 * 24 * 3600 * 1000LL) /* renewed with each connection */
 #define ASSERTION_SKEW_MS 60000
 
@@ -294,6 +295,31 @@ static int on_accepted(struct message *m)
 	return rc;
 }
 
+/* The answer to a terminate, once nothing of the session runs there. */
+static int on_terminated(struct message *m)
+{
+	const char *session = NULL;
+	const struct json_field fields[] = { { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &session },
+					     { .name = NULL } };
+	int rc = json_read(m->json, "terminated", false, fields, &m->e);
+	if (rc == 0)
+		sessions_on_terminated_anythread(m->server->sessions, session, m->target);
+	return rc;
+}
+
+bool control_on_answer_anythread(struct server *server, wsconn_id conn, const char *target, const char *text,
+				 size_t len)
+{
+	static const char begin[] = "{\"type\":\"terminated\",";
+	struct message m = { .server = server, .control = server->control, .conn = conn, .target = target };
+	if (len < sizeof begin - 1 || len > ANSWER_MOST || memcmp(text, begin, sizeof begin - 1) != 0 ||
+	    agent_table_get(server->control->agents, target) != conn || json_parse(text, len, &m.json, &m.e) != 0)
+		return false; /* whatever is wrong with it is told in its turn */
+	bool taken = on_terminated(&m) == 0;
+	json_decref(m.json);
+	return taken;
+}
+
 static const struct {
 	const char *type;
 	int (*handle)(struct message *m);
@@ -302,6 +328,7 @@ static const struct {
 	{ "hello", on_hello, true },
 	{ "accepted", on_accepted, false },
 	{ "refused", control_on_refused, false },
+	{ "terminated", on_terminated, false },
 	{ "stream-opened", control_on_stream_opened, false },
 	{ "stream-closed", control_on_stream_closed, false },
 	{ "session-closed", control_on_session_closed, false },

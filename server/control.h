@@ -28,6 +28,10 @@ void control_authorize_blocking(struct server *server, const char *assertion, co
 /* target and identity: as the decision had them. */
 void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
 			      const char *text, size_t len);
+/* The same for a message that says `terminated` and asks for no store: false when it is no such message, and nothing
+ * was done. Any thread. */
+bool control_on_answer_anythread(struct server *server, wsconn_id conn, const char *target, const char *text,
+				 size_t len);
 void control_on_closed_blocking(struct server *server, wsconn_id conn, const char *target, const char *why);
 
 bool control_is_connected_anythread(struct control *control, const char *target);

@@ -1,11 +1,12 @@
 /* The store calls on a thread of its own that must not wait, so a message only starts a job. One job reads all policies
- * again, whatever changed; so while one is waiting to begin, further messages need none. */
+ * and revocations again, whatever changed; so while one is waiting to begin, further messages need none. */
 #include "server/events.h"
 
 #include "base/json.h"
 #include "base/log.h"
 #include "server/policies.h"
 #include "server/pool.h"
+#include "server/revocations.h"
 #include "server/server.h"
 #include "server/sessions.h"
 #include "server/store.h"
@@ -29,8 +30,9 @@ static void reload(void *arg)
 	pthread_mutex_unlock(&v->lock);
 	if (policies_reload_blocking(v->server->policies, &e) != 0)
 		log_error("policies changed on another node: %s; the old ones stay in use", e.text);
-	else
-		sessions_rejudge_blocking(v->server);
+	if (revocations_reload_blocking(v->server->revocations, &e) != 0)
+		log_error("something was revoked on another node: %s", e.text);
+	sessions_rejudge_blocking(v->server);
 }
 
 /* This node's own messages come back to it; it has acted on them already. */
@@ -48,7 +50,8 @@ static bool is_own(const struct events *v, const char *message, size_t len)
 static void on_event(void *arg, const char *channel, const char *message, size_t len)
 {
 	struct events *v = arg;
-	if (strcmp(channel, POLICIES_CHANNEL) != 0 || is_own(v, message, len))
+	bool ours = strcmp(channel, POLICIES_CHANNEL) == 0 || strcmp(channel, REVOCATIONS_CHANNEL) == 0;
+	if (!ours || is_own(v, message, len))
 		return;
 	struct pool_job job = { .run_blocking = reload, .arg = v, .reactor = -1, .lane = POOL_ATTACHES, .must = true };
 	pthread_mutex_lock(&v->lock);

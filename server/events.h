@@ -1,4 +1,5 @@
-/* What other nodes tell through the store's publish/subscribe: a change of policies is read and judged here, too. */
+/* What other nodes tell through the store's publish/subscribe: a change of policies and revocations is read and judged
+ * here, too. */
 #ifndef SERVER_EVENTS_H
 #define SERVER_EVENTS_H
 

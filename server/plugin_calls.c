@@ -225,6 +225,11 @@ int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call
 	return rc;
 }
 
+bool plugin_auth_authorizes(const struct plugin *p)
+{
+	return p->ops.auth.authorize != NULL;
+}
+
 int plugin_auth_authorize_blocking(struct plugin *p, const struct tunnel_call *call,
 				   const struct tunnel_identity *identity, const char *action, const char *resource,
 				   const char *context)

@@ -27,6 +27,11 @@ int policies_require_blocking(struct server *server, const struct identity *id, 
 int policies_allows_blocking(struct server *server, const struct identity *id, const char *remote_address,
 			     const char *action, const char *resource, const json_t *extra, struct err *e);
 
+/* ERR_DENIED, with such words, when a statement denies it; 0 when none does, whether or not one allows it. Asks nobody.
+ */
+int policies_denies_anythread(struct server *server, const struct identity *id, const char *remote_address,
+			      const char *action, const char *resource, const json_t *extra, struct err *e);
+
 /* The policies API's own work: validated, stored, in force when it returns. Other nodes are told by a message on the
  * store's channel POLICIES_CHANNEL, {"node", "name"}: whoever subscribes there reloads. */
 #define POLICIES_CHANNEL "policies"

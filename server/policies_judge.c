@@ -109,7 +109,8 @@ static int ask_provider(const struct question *q, bool policy_allows, struct err
 	return refuse(q, e, "provider %s says no%s%s", q->id->provider, why.text[0] ? ": " : "", why.text);
 }
 
-static int judge(const struct question *q, struct policy_decision *out, struct err *e)
+/* ERR_DENIED when a statement denies it. */
+static int evaluate(const struct question *q, struct policy_decision *out, struct err *e)
 {
 	const struct policy_request request = { .subject = q->id->subject,
 						.groups = q->id->groups,
@@ -119,7 +120,13 @@ static int judge(const struct question *q, struct policy_decision *out, struct e
 	policies_evaluate_anythread(q->server->policies, &request, out);
 	if (out->effect == POLICY_DENY)
 		return refuse(q, e, "denied by statement %s of policy %s", out->statement, out->policy);
-	return ask_provider(q, out->effect == POLICY_ALLOW, e);
+	return 0;
+}
+
+static int judge(const struct question *q, struct policy_decision *out, struct err *e)
+{
+	int rc = evaluate(q, out, e);
+	return rc ? rc : ask_provider(q, out->effect == POLICY_ALLOW, e);
 }
 
 /* A request may name anything, and a text may have been cut inside a character: the record gets what is UTF-8 of it,
@@ -178,4 +185,21 @@ int policies_allows_blocking(struct server *server, const struct identity *id, c
 			     const char *action, const char *resource, const json_t *extra, struct err *e)
 {
 	return ask(server, id, remote_address, action, resource, extra, false, e);
+}
+
+int policies_denies_anythread(struct server *server, const struct identity *id, const char *remote_address,
+			      const char *action, const char *resource, const json_t *extra, struct err *e)
+{
+	struct policy_decision decision;
+	struct question q = { .server = server,
+			      .id = id,
+			      .remote_address = remote_address,
+			      .action = action,
+			      .resource = resource,
+			      .context = make_context(id, remote_address, extra) };
+	if (!q.context)
+		return 0;
+	int rc = evaluate(&q, &decision, e);
+	json_decref(q.context);
+	return rc;
 }

@@ -31,7 +31,7 @@ struct pool_job {
 	void *arg;
 	int reactor;
 	enum pool_lane lane;
-	bool must; /* taken even when the queue is full: events whose number is bounded elsewhere (one a connection) */
+	bool must; /* taken even when the queue is full: what is bounded elsewhere (so many a connection) */
 };
 
 /* 0, or ERR_LIMIT when the lane's queue is full (nothing runs then, done is not called). Any thread. */

@@ -524,6 +524,11 @@ static bool is_news(struct leg *leg, const struct relay_notice *notice)
 	return true;
 }
 
+static bool is_in(const struct leg *leg)
+{
+	return leg && !leg->close_code;
+}
+
 static void push_notice(struct leg *leg, const struct relay_notice *notice)
 {
 	json_t *json = json_pack("{s:s,s:i,s:I,s:s}", "type", "notice", "code", (int)notice->code, "at_ms",
@@ -556,6 +561,7 @@ bool relay_info_anythread(struct relay *relay, const char *session, struct relay
 		pthread_mutex_lock(&p->lock);
 		*out = (struct relay_info){ .client = p->legs[LEG_CLIENT] != NULL,
 					    .target = p->legs[LEG_TARGET] != NULL,
+					    .flows = is_in(p->legs[LEG_CLIENT]) || is_in(p->legs[LEG_TARGET]),
 					    .last_bytes_mono_ms = p->last_bytes_ms,
 					    .detached_mono_ms = p->detached_ms,
 					    .bytes_up = p->bytes[LEG_CLIENT],

@@ -36,6 +36,7 @@ void relay_notice_anythread(struct relay *relay, const char *session, const stru
 
 struct relay_info {
 	bool client, target;        /* attached now */
+	bool flows;                 /* one of them is, and is not being closed */
 	int64_t last_bytes_mono_ms; /* when bytes last moved; 0: never here */
 	int64_t detached_mono_ms;   /* since when not both are attached; 0: they are */
 	uint64_t bytes_up, bytes_down;

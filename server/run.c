@@ -18,6 +18,7 @@
 #include "server/pool.h"
 #include "server/reactor.h"
 #include "server/relay.h"
+#include "server/revocations.h"
 #include "server/server.h"
 #include "server/sessions.h"
 #include "server/sshca.h"
@@ -117,7 +118,8 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 	    (rc = auth_open(s->plugin_dir, &s->auth, v->metrics, &v->auth, e)) != 0 ||
 	    (rc = sshca_open(s->ssh_ca_key, &v->sshca, e)) != 0 || (rc = audit_open_blocking(v, &v->audit, e)) != 0 ||
 	    (rc = audit_keeper_start(v, &v->audit_keeper, e)) != 0 ||
-	    (rc = policies_open_blocking(v, &v->policies, e)) != 0 || (rc = relay_new(v, &v->relay, e)) != 0 ||
+	    (rc = policies_open_blocking(v, &v->policies, e)) != 0 ||
+	    (rc = revocations_open_blocking(v, &v->revocations, e)) != 0 || (rc = relay_new(v, &v->relay, e)) != 0 ||
 	    (rc = sessions_new(v, &v->sessions, e)) != 0 || (rc = control_new(v, &v->control, e)) != 0 ||
 	    (rc = sessions_start(v->sessions, e)) != 0 || (rc = events_open_blocking(v, events, e)) != 0)
 		return rc;
@@ -142,6 +144,8 @@ static void stop(struct server *v, struct events **events)
 		control_free(&v->control);
 	if (v->relay)
 		relay_free(&v->relay);
+	if (v->revocations)
+		revocations_close(&v->revocations);
 	if (v->policies)
 		policies_close(&v->policies);
 	if (v->audit_keeper)
@@ -186,8 +190,9 @@ static void reload(struct server *v, const char *config_path)
 	all &= told("store", rc, &e);
 	rc = policies_reload_blocking(v->policies, &e);
 	all &= told("policies", rc, &e);
-	if (rc == 0)
-		sessions_rejudge_blocking(v);
+	rc = revocations_reload_blocking(v->revocations, &e);
+	all &= told("revocations", rc, &e);
+	sessions_rejudge_blocking(v);
 	if (all)
 		log_info("reloaded");
 	else

@@ -13,6 +13,7 @@ struct relay;
 struct store;
 struct auth_chain;
 struct policies;
+struct revocations;
 struct metrics;
 struct audit;
 struct audit_keeper;
@@ -30,6 +31,7 @@ struct server {
 	struct store *store;
 	struct auth_chain *auth;
 	struct policies *policies;
+	struct revocations *revocations;
 	struct audit *audit;
 	struct audit_keeper *audit_keeper;
 	struct sshca *sshca;

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/text.h"
 #include "server/policies.h"
+#include "server/revocations.h"
 #include "server/server.h"
 #include "server/session_record.h"
 
@@ -103,34 +104,6 @@ json_t *session_context(const json_t *record)
 	return context;
 }
 
-/* Does a statement deny it, rather than none allow it? */
-static bool is_denied(struct server *server, const struct session_ask *ask, const char *action, const char *resource,
-		      const json_t *extra)
-{
-	char now[CLOCK_TEXT_LEN], key[sizeof "tunnel:Claim/" + 256];
-	const char *name;
-	json_t *value;
-	json_auto_t *context = json_deep_copy(extra);
-	json_object_set_new(context, "tunnel:CurrentTime", json_string(clock_text(clock_wall_ms(), now)));
-	json_object_set_new(context, "tunnel:Provider", json_string(ask->id->provider));
-	if (ask->remote_address && *ask->remote_address)
-		json_object_set_new(context, "tunnel:SourceIp", json_string(ask->remote_address));
-	json_object_foreach(ask->id->claims, name, value)
-	{
-		int n = snprintf(key, sizeof key, "tunnel:Claim/%s", name);
-		if (n > 0 && (size_t)n < sizeof key)
-			json_object_set(context, key, value);
-	}
-	const struct policy_request request = { .subject = ask->id->subject,
-						.groups = ask->id->groups,
-						.action = action,
-						.resource = resource,
-						.context = context };
-	struct policy_decision decision;
-	policies_evaluate_anythread(server->policies, &request, &decision);
-	return decision.effect == POLICY_DENY;
-}
-
 /* May it go on at all? The right to resume is asked of the session, the right to start of the target. Either is enough,
  * but a statement that denies resuming means it. */
 static int judge_going_on(struct server *server, const struct session_ask *ask, const json_t *record,
@@ -140,25 +113,25 @@ static int judge_going_on(struct server *server, const struct session_ask *ask, 
 	snprintf(own, sizeof own, "session/%s", record_text(record, "id"));
 	json_auto_t *on_session = session_context(record);
 	json_auto_t *on_target = context_of(ask);
-	bool denied = false;
-	int rc = policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:ResumeSession", own, on_session,
-					  e);
-	if (rc == ERR_DENIED)
-		denied = is_denied(server, ask, "tunnel:ResumeSession", own, on_session);
-	if (rc != ERR_DENIED || denied)
+	int rc = policies_denies_anythread(server, ask->id, ask->remote_address, "tunnel:ResumeSession", own,
+					   on_session, e);
+	if (rc)
+		return rc;
+	rc = policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:ResumeSession", own, on_session, e);
+	if (rc != ERR_DENIED)
 		return rc;
 	return policies_allows_blocking(server, ask->id, ask->remote_address, "tunnel:StartSession", resource,
 					on_target, e);
 }
 
 /* Leaves in *kept the endpoints that are still allowed. */
-static int judge_allow(struct server *server, const struct session_ask *ask, const char *resource, json_t *kept,
-		       struct err *e)
+static int judge_allow(struct server *server, const struct session_ask *ask, const char *resource, judge_fn *judge,
+		       json_t *kept, struct err *e)
 {
 	int rc = 0;
 	for (size_t i = 0; i < json_array_size(ask->allow); i++) {
 		json_t *endpoint = json_array_get(ask->allow, i);
-		rc = judge_endpoint(server, ask, resource, json_string_value(endpoint), policies_allows_blocking, e);
+		rc = judge_endpoint(server, ask, resource, json_string_value(endpoint), judge, e);
 		if (rc == 0)
 			json_array_append(kept, endpoint);
 		else if (rc != ERR_DENIED)
@@ -167,25 +140,37 @@ static int judge_allow(struct server *server, const struct session_ask *ask, con
 	return json_array_size(kept) ? 0 : rc;
 }
 
+static struct session_ask ask_of(const json_t *record, const struct identity *id, const char *remote_address)
+{
+	return (struct session_ask){ .id = id,
+				     .remote_address =
+					     remote_address ? remote_address : record_text(record, "remote_address"),
+				     .target = record_text(record, "target"),
+				     .tags = json_object_get(record, "tags"),
+				     .kind = record_text(record, "kind"),
+				     .login = record_text(record, "login"),
+				     .allow = json_object_get(record, "allow") };
+}
+
+static int judge_endpoints(struct server *server, const struct session_ask *ask, const char *resource, judge_fn *judge,
+			   json_t *kept, struct err *e)
+{
+	return strcmp(ask->kind, "ssh") == 0 ? judge_endpoint(server, ask, resource, NULL, judge, e)
+					     : judge_allow(server, ask, resource, judge, kept, e);
+}
+
 static int judge_again_as(struct server *server, const json_t *record, const struct identity *id,
 			  const char *remote_address, json_t **out_grant, struct err *e)
 {
-	struct session_ask ask = { .id = id,
-				   .remote_address =
-					   remote_address ? remote_address : record_text(record, "remote_address"),
-				   .target = record_text(record, "target"),
-				   .tags = json_object_get(record, "tags"),
-				   .kind = record_text(record, "kind"),
-				   .login = record_text(record, "login"),
-				   .allow = json_object_get(record, "allow") };
+	struct session_ask ask = ask_of(record, id, remote_address);
 	char resource[RESOURCE_TEXT];
 	snprintf(resource, sizeof resource, "target/%s", ask.target);
 	json_auto_t *kept = json_array();
-	int rc = judge_going_on(server, &ask, record, resource, e);
-	if (rc == 0 && strcmp(ask.kind, "ssh") == 0)
-		rc = judge_endpoint(server, &ask, resource, NULL, policies_allows_blocking, e);
-	else if (rc == 0)
-		rc = judge_allow(server, &ask, resource, kept, e);
+	int rc = revocations_check_anythread(server->revocations, id->subject, id->credential, e);
+	if (rc == 0)
+		rc = judge_going_on(server, &ask, record, resource, e);
+	if (rc == 0)
+		rc = judge_endpoints(server, &ask, resource, policies_allows_blocking, kept, e);
 	if (rc == 0)
 		*out_grant = session_grant(ask.kind, ask.login, kept, record_int(record, "expires_ms"));
 	return rc;
@@ -203,4 +188,25 @@ int session_judge_again_blocking(struct server *server, const json_t *record, co
 	rc = judge_again_as(server, record, &id, remote_address, out_grant, e);
 	identity_free(&id);
 	return rc;
+}
+
+int session_judge_denials_anythread(struct server *server, const json_t *record, const char *remote_address,
+				    struct err *e)
+{
+	struct identity id;
+	char own[RESOURCE_TEXT], resource[RESOURCE_TEXT];
+	int rc = revocations_check_anythread(server->revocations, record_text(record, "principal"),
+					     record_text(record, "credential"), e);
+	if (rc || record_identity(record, &id, e))
+		return rc;
+	struct session_ask ask = ask_of(record, &id, remote_address);
+	snprintf(own, sizeof own, "session/%s", record_text(record, "id"));
+	snprintf(resource, sizeof resource, "target/%s", ask.target);
+	json_auto_t *context = session_context(record);
+	json_auto_t *kept = json_array();
+	rc = policies_denies_anythread(server, &id, ask.remote_address, "tunnel:ResumeSession", own, context, e);
+	if (rc == 0)
+		rc = judge_endpoints(server, &ask, resource, policies_denies_anythread, kept, e);
+	identity_free(&id);
+	return rc == ERR_DENIED ? rc : 0;
 }

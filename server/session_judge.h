@@ -28,6 +28,9 @@ int session_may_start_blocking(struct server *server, const struct session_ask *
  * grant they leave of it; ERR_DENIED when nothing is left. */
 int session_judge_again_blocking(struct server *server, const json_t *record, const struct identity *caller,
 				 const char *remote_address, json_t **out_grant, struct err *e);
+/* Only whether a revocation or a statement that denies ends it: nobody is asked, so nothing hangs. 0 or ERR_DENIED. */
+int session_judge_denials_anythread(struct server *server, const json_t *record, const char *remote_address,
+				    struct err *e);
 /* What policies may look at when they judge an action on session/<id>: kind, login, session:Principal, session:Target,
  * the target's tags. New reference. */
 json_t *session_context(const json_t *record);

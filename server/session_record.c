@@ -215,9 +215,10 @@ json_t *record_view(struct server *server, const json_t *doc)
 {
 	json_t *allow = json_object_get(doc, "allow");
 	json_t *view = json_pack(
-		"{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", record_text(doc, "id"), "target",
-		record_text(doc, "target"), "kind", record_text(doc, "kind"), "state", record_text(doc, "state"),
-		"principal", record_text(doc, "principal"), "login", text_or_null(doc, "login"), "allow",
+		"{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", record_text(doc, "id"),
+		"target", record_text(doc, "target"), "kind", record_text(doc, "kind"), "state",
+		record_text(doc, "state"), "principal", record_text(doc, "principal"), "credential",
+		record_text(doc, "credential"), "login", text_or_null(doc, "login"), "allow",
 		allow ? json_incref(allow) : json_array(), "reason", text_or_null(doc, "reason"), "created_at",
 		record_time(record_int(doc, "created_ms")), "expires_at", record_time(record_int(doc, "expires_ms")),
 		"ended_at", record_time(record_int(doc, "ended_ms")), "end", record_end_view(doc));

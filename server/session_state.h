@@ -2,6 +2,8 @@
 #ifndef SERVER_SESSION_STATE_H
 #define SERVER_SESSION_STATE_H
 
+#include "base/list.h"
+#include "server/auth.h"
 #include "server/replay.h"
 #include "server/session_table.h"
 #include "server/sessions.h"
@@ -26,12 +28,26 @@ struct sessions {
 	 * newest policies. */
 	pthread_mutex_t judging[SESSION_SETTLERS];
 
+	/* Who waits until sessions that were cut are gone (session_gone.c). */
+	pthread_mutex_t watch_lock;
+	struct list watches;
+
 	pthread_t sweeper;
 	bool sweeping;
 	pthread_mutex_t lock; /* for stop */
 	pthread_cond_t wake;
 	bool stop;
 };
+
+/* A session is to end, and so. */
+struct session_verdict {
+	char session[LIMIT_ID + 1], target[LIMIT_ID + 1];
+	unsigned code;
+	char text[SESSION_END_TEXT], by[SESSION_END_BY];
+};
+/* Marks the live row and cuts the legs, at once and without the store; who does this sees to it that the end is
+ * written. An end that came before stands. false: there is no such row. */
+bool session_cut_anythread(struct server *server, const struct session_verdict *v);
 
 /* Puts a record's session into the live table. */
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms);
@@ -53,6 +69,8 @@ int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, 
 /* False when the agent is not connected here. The offer has the record's generation. */
 bool session_send_offer(struct server *server, const json_t *record, const char *token);
 pthread_mutex_t *session_judging(struct sessions *s, const char *id);
+/* Has all live sessions judged again, by a job, if that could not be done before. */
+void session_rejudge_owed_anythread(struct server *server);
 void session_send_grant(struct server *server, const char *target, const char *session, json_t *grant);
 /* Right after the offer: policies may have changed since the start was judged, and what was then sent about the session
  * reached an agent that did not know it. ERR_DENIED: it is ended again. */

@@ -223,6 +223,8 @@ int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, 
 {
 	int rc = scan_store(s, true, mono_ms, wall_ms, e);
 	s->scanned_mono_ms = mono_ms;
+	atomic_store(&s->rejudge_owed,
+		     true); /* policies may have changed, and somebody been revoked, while nobody ran */
 	return rc ? err_wrap(e, "sessions could not be loaded") : 0;
 }
 
@@ -234,8 +236,7 @@ void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms
 		sweep_one(s, &rows[i], mono_ms, wall_ms);
 	free(rows);
 	metrics_set(s->server->metrics, METRIC_SESSIONS_LIVE, (int64_t)session_table_count(s->live, NULL));
-	if (atomic_load(&s->rejudge_owed))
-		sessions_rejudge_blocking(s->server);
+	session_rejudge_owed_anythread(s->server);
 	if (mono_ms - s->scanned_mono_ms < SCAN_MS)
 		return;
 	struct err e;

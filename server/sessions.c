@@ -16,7 +16,6 @@
 #include "server/control.h"
 #include "server/metrics.h"
 #include "server/server.h"
-#include "server/session_judge.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
 #include "server/store.h"
@@ -35,6 +34,8 @@ int sessions_new(struct server *server, struct sessions **out_sessions, struct e
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->wake, &attr);
+	pthread_mutex_init(&s->watch_lock, NULL);
+	list_init(&s->watches);
 	pthread_condattr_destroy(&attr);
 	for (size_t i = 0; i < SESSION_SETTLERS; i++) {
 		pthread_mutex_init(&s->settling[i], NULL);
@@ -68,6 +69,7 @@ void sessions_stop(struct sessions **sessions)
 		pthread_mutex_destroy(&s->judging[i]);
 	}
 	pthread_cond_destroy(&s->wake);
+	pthread_mutex_destroy(&s->watch_lock);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 	*sessions = NULL;
@@ -84,6 +86,8 @@ bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms)
 				    .paired = strcmp(record_text(record, "state"), "active") == 0 };
 	snprintf(row.id, sizeof row.id, "%s", record_text(record, "id"));
 	snprintf(row.target, sizeof row.target, "%s", record_text(record, "target"));
+	snprintf(row.principal, sizeof row.principal, "%s", record_text(record, "principal"));
+	snprintf(row.credential, sizeof row.credential, "%s", record_text(record, "credential"));
 	return session_table_add(s->live, &row);
 }
 
@@ -101,6 +105,7 @@ struct ending {
 	const char *start;  /* target_token of the start that is taken back; NULL: none is */
 	bool stale;         /* a newer client has the session, or is getting it */
 	bool known, mine;   /* there is a row; this call carries the end out */
+	bool was_cut;       /* legs and agent have been told just now */
 	char target[LIMIT_ID + 1];
 };
 
@@ -123,6 +128,8 @@ static void claim_end(struct session_live *row, void *arg)
 		return;
 	}
 	end->mine = !row->end_busy;
+	end->was_cut = row->was_cut;
+	row->was_cut = false;
 	if (row->end_code == 0) {
 		row->end_code = end->code;
 		memcpy(row->end_text, end->text, sizeof row->end_text);
@@ -148,6 +155,23 @@ static void cut(struct server *server, const char *id, const char *target, unsig
 		json_pack("{s:s, s:s, s:i, s:s}", "type", "terminate", "session", id, "code", (int)code, "text", text);
 	if (message)
 		control_send_anythread(server->control, target, message);
+}
+
+static void release_cut(struct session_live *row, void *arg)
+{
+	row->was_cut = true;
+	release_end(row, arg);
+}
+
+bool session_cut_anythread(struct server *server, const struct session_verdict *v)
+{
+	struct ending end = ending_of(v->code, v->text, v->by);
+	session_table_change(server->sessions->live, v->session, claim_end, &end);
+	if (end.known && end.mine) { /* else whoever carries it out has just done so, or does now */
+		cut(server, v->session, end.target, end.code, end.text);
+		session_table_change(server->sessions->live, v->session, release_cut, NULL);
+	}
+	return end.known;
 }
 
 struct end_change {
@@ -313,7 +337,7 @@ int sessions_end_generation_blocking(struct server *server, const char *session,
 		return err_set(e, ERR_CONFLICT, "session %s: " RELAY_RESUMED_TEXT, session);
 	if (end.known && !end.mine)
 		return err_set(e, ERR_CONFLICT, "session %s is being ended: %s", session, end.text);
-	if (end.known)
+	if (end.known && !end.was_cut)
 		cut(server, session, end.target, end.code, end.text);
 	json_auto_t *doc = NULL;
 	bool settled = false;
@@ -386,89 +410,6 @@ int sessions_end_target_blocking(struct server *server, const char *target, unsi
 					      &why);
 	} while (*cursor);
 	return 0;
-}
-
-/* ---- policy changes ---- */
-
-static int change_grant(void *arg, json_t *doc, struct err *e)
-{
-	(void)e;
-	if (record_ended(doc) || json_equal(json_object_get(doc, "grant"), arg))
-		return 1;
-	json_object_set(doc, "grant", arg);
-	return 0;
-}
-
-pthread_mutex_t *session_judging(struct sessions *s, const char *id)
-{
-	return &s->judging[session_table_hash(id) % SESSION_SETTLERS];
-}
-
-/* told: the grant that the agent has; NULL: the record's. With the session's lock of judging held. */
-static int judge_locked(struct server *server, const char *id, const json_t *told, struct err *e)
-{
-	json_auto_t *doc = NULL;
-	json_auto_t *grant = NULL;
-	struct session_live row = { .client_address = "" };
-	int rc = record_get_blocking(server, id, &doc, NULL, e);
-	if (rc || record_ended(doc))
-		return rc == ERR_NOT_FOUND ? 0 : rc;
-	session_table_get(server->sessions->live, id, &row);
-	rc = session_judge_again_blocking(server, doc, NULL, *row.client_address ? row.client_address : NULL, &grant,
-					  e);
-	if (rc)
-		return rc;
-	const json_t *recorded = json_object_get(doc, "grant");
-	if (!json_equal(grant, told ? told : recorded))
-		session_send_grant(server, record_text(doc, "target"), id, grant); /* first: it may allow less */
-	return json_equal(grant, recorded) ? 0 : record_change_blocking(server, id, change_grant, grant, NULL, e);
-}
-
-/* ERR_DENIED: it may not go on and is ended. */
-static int judge_live(struct server *server, const char *id, const json_t *told, struct err *e)
-{
-	pthread_mutex_t *lock = session_judging(server->sessions, id);
-	pthread_mutex_lock(lock);
-	int rc = judge_locked(server, id, told, e);
-	pthread_mutex_unlock(lock);
-	if (rc == ERR_DENIED) {
-		char text[sizeof e->text];
-		struct err why;
-		text_print(text, sizeof text, "policy no longer allows the session: %.200s", e->text);
-		sessions_end_blocking(server, id, 4007, text, "policy", &why); /* what fails there, the sweep repeats */
-	}
-	return rc;
-}
-
-int session_judge_started_blocking(struct server *server, const char *id, const json_t *offered, struct err *e)
-{
-	int rc = judge_live(server, id, offered, e);
-	if (rc && rc != ERR_DENIED)
-		atomic_store(&server->sessions->rejudge_owed, true);
-	return rc == ERR_DENIED ? rc : 0;
-}
-
-void sessions_rejudge_blocking(struct server *server)
-{
-	struct sessions *s = server->sessions;
-	size_t n, failed = 0;
-	struct err e = { 0 };
-	struct session_live *rows = session_table_copy(s->live, NULL, &n);
-	atomic_store(&s->rejudge_owed, false);
-	for (size_t i = 0; i < n; i++) {
-		struct err why;
-		int rc = rows[i].end_code == 0 ? judge_live(server, rows[i].id, NULL, &why) : 0;
-		if (rc == 0 || rc == ERR_DENIED)
-			continue;
-		e = why;
-		failed++;
-	}
-	free(rows);
-	if (failed) {
-		atomic_store(&s->rejudge_owed, true);
-		log_error("%zu of %zu sessions could not be judged by the new policies, trying again: %s", failed, n,
-			  e.text);
-	}
 }
 
 /* ---- what the relay tells ---- */

@@ -62,6 +62,8 @@ size_t sessions_count_anythread(struct sessions *s, const char *target);
  * starts. */
 void sessions_on_agent_blocking(struct server *server, const char *target, const json_t *running);
 void sessions_on_agent_gone_anythread(struct sessions *s, const char *target);
+/* Its agent says that nothing of the session runs at its target. */
+void sessions_on_terminated_anythread(struct sessions *s, const char *session, const char *target);
 void sessions_on_accepted_anythread(struct sessions *s, const char *session, int64_t generation, const char *target);
 
 #endif

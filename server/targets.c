@@ -13,6 +13,7 @@
 #include "ident/key.h"
 #include "server/audit.h"
 #include "server/control.h"
+#include "server/revocations.h"
 #include "server/server.h"
 #include "server/session_record.h"
 #include "server/sessions.h"
@@ -86,6 +87,7 @@ int targets_enrollment_blocking(struct server *server, const struct enrollment_a
 	token_key(token, key);
 	json_auto_t *doc = json_pack("{s:s, s:O, s:O*, s:s, s:I}", "target", ask->id, "tags", ask->tags, "replaces",
 				     ask->replaces, "by", ask->by, "expires_ms", (json_int_t)expires_ms);
+	json_object_set_new(doc, "credential", json_string(ask->credential));
 	rc = store_put_blocking(server->store, "enrollments", key, doc, TUNNEL_VERSION_NONE, expires_ms, NULL, NULL, e);
 	if (rc == 0)
 		rc = audit_append_blocking(server->audit, "target.enrollment",
@@ -111,6 +113,9 @@ static int take_token(struct server *server, const char *token, json_t *keys, js
 	int rc = store_get_blocking(server->store, "enrollments", key, &doc, &version, e);
 	if (rc == 0 && record_int(doc, "expires_ms") <= clock_wall_ms())
 		rc = ERR_NOT_FOUND;
+	if (rc == 0 &&
+	    revocations_check_anythread(server->revocations, record_text(doc, "by"), record_text(doc, "credential"), e))
+		return ERR_DENIED;
 	const json_t *used_for = json_object_get(doc, "used_for");
 	if (rc == 0 && !used_for) {
 		rc = json_object_set(doc, "used_for", keys) == 0

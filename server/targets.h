@@ -16,7 +16,7 @@ int targets_get_blocking(struct server *server, const char *id, json_t **out_doc
 int targets_check_version(const char *version, struct err *e);
 /* A one-time token for POST /v1/targets. */
 struct enrollment_ask {
-	const char *id, *by;
+	const char *id, *by, *credential; /* credential: of by */
 	const json_t *tags;
 	const json_t *replaces; /* tags of the target that is there, which the caller may replace too; NULL: none is */
 	int64_t lifetime_ms;

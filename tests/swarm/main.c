@@ -128,6 +128,8 @@ static json_t *run_command(struct swarm *s, const char *line)
 		return stats_json(s);
 	if (strcmp(line, "ups") == 0)
 		return stats_ups_json(s);
+	if (strcmp(line, "overs") == 0)
+		return stats_overs_json(s);
 	if (strcmp(line, "mark") == 0)
 		stats_mark(s);
 	else if (strcmp(line, "pause") == 0)
@@ -137,7 +139,8 @@ static json_t *run_command(struct swarm *s, const char *line)
 	else if (strcmp(line, "quit") == 0)
 		begin_stop(s);
 	else
-		return json_pack("{s:s}", "error", "unknown command; allowed: stats, mark, ups, pause, resume, quit");
+		return json_pack("{s:s}", "error",
+				 "unknown command; allowed: stats, mark, ups, overs, pause, resume, quit");
 	return json_pack("{s:b}", "ok", 1);
 }
 

@@ -38,6 +38,7 @@ static const char help[] =
 	"  stats    numbers: agents, sessions, bytes, and outages since the last mark\n"
 	"  mark     outages, round trips and ups count from here\n"
 	"  ups      when each session that came back since the mark did so last (Unix milliseconds)\n"
+	"  overs    when each session that is over ended at its client (Unix milliseconds)\n"
 	"  pause    send nothing new; what is under way comes back and is checked\n"
 	"  resume   send again\n"
 	"  quit     wait for what is under way, end all sessions, tell the stats\n"

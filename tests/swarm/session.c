@@ -105,6 +105,7 @@ static void on_over(void *user, const struct endpoint_end *end)
 	endpoint_get_stats(one->ep, &stats);
 	one->epochs = stats.epochs;
 	one->step = SESSION_OVER;
+	one->over_wall_ms = clock_wall_ms();
 	stats_end(one->swarm, code);
 	if (!one->ending)
 		stats_error(one->swarm, "session %s is over (%u): %s", one->id, code, end->text);

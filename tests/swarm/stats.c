@@ -171,3 +171,12 @@ json_t *stats_ups_json(struct swarm *s)
 			json_array_append_new(out, json_integer((json_int_t)s->sessions[i].up_wall_ms));
 	return out;
 }
+
+json_t *stats_overs_json(struct swarm *s)
+{
+	json_t *out = json_array();
+	for (size_t i = 0; i < s->sessions_begun; i++)
+		if (s->sessions[i].over_wall_ms)
+			json_array_append_new(out, json_integer((json_int_t)s->sessions[i].over_wall_ms));
+	return out;
+}

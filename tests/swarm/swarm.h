@@ -142,6 +142,7 @@ struct session {
 	uv_timer_t retry;
 	bool was_up, lost, ending;
 	int64_t lost_mono_ms, up_wall_ms; /* of the last coming back since the mark; 0: none */
+	int64_t over_wall_ms;             /* 0: it is not over */
 	uint64_t epochs;
 };
 void session_start(struct swarm *s, size_t number);
@@ -154,6 +155,7 @@ void stats_end(struct swarm *s, unsigned code);
 void stats_mark(struct swarm *s);
 json_t *stats_json(struct swarm *s);
 json_t *stats_ups_json(struct swarm *s);
+json_t *stats_overs_json(struct swarm *s);
 /* Sessions of which an end lives, or is being made. */
 size_t stats_sessions_live(struct swarm *s);
 uint64_t stats_unanswered(struct swarm *s);

@@ -158,11 +158,18 @@ static unsigned close_code_of(const struct target *t, const struct endpoint_end 
 	return end->link_code == LINK_OK ? 4000 : end->link_code == LINK_TERMINATED ? 4003 : 4010;
 }
 
+static void tell_terminated(struct agent *a, const char *session)
+{
+	agent_tell(a, json_pack("{s:s, s:s}", "type", "terminated", "session", session));
+}
+
 static void on_over(void *user, const struct endpoint_end *end)
 {
 	struct target *t = user;
 	log_debug("session %s: the target's end is over (%u, %u): %s", t->session, end->close_code, end->link_code,
 		  end->text);
+	if (t->end_code)
+		tell_terminated(t->agent, t->session);
 	agent_report(t->agent,
 		     json_pack("{s:s, s:s, s:I, s:I, s:s}", "type", "session-closed", "session", t->session,
 			       "generation", (json_int_t)t->generation, "code", (json_int_t)close_code_of(t, end),
@@ -255,6 +262,8 @@ void target_terminate(struct agent *a, json_t *message)
 	const char *session = json_string_value(json_object_get(message, "session"));
 	const char *text = json_string_value(json_object_get(message, "text"));
 	struct target *t = session ? target_find(a, session) : NULL;
+	if (!t && session)
+		tell_terminated(a, session);
 	if (!t)
 		return;
 	t->end_code = (unsigned)json_integer_value(json_object_get(message, "code"));

@@ -213,6 +213,13 @@ void control_authorize_blocking(struct server *server, const char *assertion, co
 	snprintf(out->target, sizeof out->target, "%.64s", assertion);
 }
 
+bool control_on_answer_anythread(struct server *server, wsconn_id conn, const char *target, const char *text,
+				 size_t len)
+{
+	(void)server, (void)conn, (void)target, (void)text, (void)len;
+	return false;
+}
+
 void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
 			      const char *text, size_t len)
 {

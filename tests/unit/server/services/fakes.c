@@ -1,6 +1,7 @@
 #include "fakes.h"
 
 #include "server/plugin_host.h"
+#include "server/pool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@ static struct relay_info info_of[64];
 
 void fake_io_reset(void)
 {
+	fake_auth_answers(TUNNEL_NOT_MINE);
 	json_t **all[] = { &ends, &infos, &sent, &closed, &renewed, &notices };
 	for (size_t i = 0; i < 6; i++) {
 		json_decref(*all[i]);
@@ -154,6 +156,17 @@ unsigned fake_ws_closed(wsconn_id conn)
 	return (unsigned)json_integer_value(json_object_get(closed, key));
 }
 
+/* ---- the pool: jobs run at once ---- */
+
+int pool_submit_anythread(struct pool *pool, const struct pool_job *job)
+{
+	(void)pool;
+	job->run_blocking(job->arg);
+	if (job->done)
+		job->done(job->arg);
+	return 0;
+}
+
 /* ---- an auth provider: "Authorization: Test <subject> [<group>]" ---- */
 
 static struct plugin {
@@ -206,6 +219,7 @@ int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call
 		if (strcmp(value + 5, "away") == 0)
 			return TUNNEL_UNAVAILABLE;
 		sscanf(value + 5, "%255s %63s", out->subject, group);
+		snprintf(out->credential, sizeof out->credential, "key-%.200s", out->subject);
 		if (*group)
 			snprintf(out->groups, sizeof out->groups, "[\"%s\"]", group);
 		return TUNNEL_OK;
@@ -222,15 +236,36 @@ void fake_auth_then(void (*then)(void *arg), void *arg)
 	auth_arg = arg;
 }
 
+bool plugin_auth_authorizes(const struct plugin *p)
+{
+	(void)p;
+	return true;
+}
+
+static int auth_answer = TUNNEL_NOT_MINE;
+static size_t auth_asked;
+
+void fake_auth_answers(int result)
+{
+	auth_answer = result;
+	auth_asked = 0;
+}
+
+size_t fake_auth_asked(void)
+{
+	return auth_asked;
+}
+
 int plugin_auth_authorize_blocking(struct plugin *p, const struct tunnel_call *call,
 				   const struct tunnel_identity *identity, const char *action, const char *resource,
 				   const char *context)
 {
 	(void)p, (void)call, (void)identity, (void)resource, (void)context;
+	auth_asked++;
 	if (auth_call && strcmp(action, "tunnel:OpenTcp") == 0) {
 		void (*call_now)(void *arg) = auth_call;
 		auth_call = NULL;
 		call_now(auth_arg);
 	}
-	return TUNNEL_NOT_MINE;
+	return auth_answer;
 }

@@ -24,6 +24,10 @@ void fake_store_then(const char *collection, void (*then)(void *arg), void *arg)
 /* Once, when the auth provider is next asked about an endpoint. */
 void fake_auth_then(void (*then)(void *arg), void *arg);
 
+/* What the provider says to authorize from now on (TUNNEL_NOT_MINE until then), and how often it was asked since. */
+void fake_auth_answers(int result);
+size_t fake_auth_asked(void);
+
 void fake_io_reset(void);
 /* The relay's last end of that session: 0 none. */
 unsigned fake_relay_ended(const char *session);

@@ -9,6 +9,7 @@
 #include "server/auth.h"
 #include "server/metrics.h"
 #include "server/policies.h"
+#include "server/revocations.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
 #include "server/sshca.h"
@@ -31,6 +32,7 @@ static void services_up(struct world *w)
 	OK(auth_open(w->folder, &sections, s->metrics, &s->auth, &e));
 	OK(audit_open_blocking(s, &s->audit, &e));
 	OK(policies_open_blocking(s, &s->policies, &e));
+	OK(revocations_open_blocking(s, &s->revocations, &e));
 	OK(sshca_open(w->ca_path, &s->sshca, &e));
 	OK(sessions_new(s, &s->sessions, &e));
 	OK(control_new(s, &s->control, &e));
@@ -43,6 +45,7 @@ static void services_down(struct world *w)
 	sessions_stop(&s->sessions);
 	control_free(&s->control);
 	sshca_close(&s->sshca);
+	revocations_close(&s->revocations);
 	policies_close(&s->policies);
 	audit_close(&s->audit);
 	auth_close(&s->auth);

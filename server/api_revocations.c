@@ -1,0 +1,216 @@
+/* /v1/revocations. What is revoked is in force and recorded before its sessions are ended, and the answer comes when
+ * nothing of them lives. */
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "server/api_call.h"
+#include "server/audit.h"
+#include "server/policies.h"
+#include "server/revocations.h"
+#include "server/server.h"
+#include "server/session_ends.h"
+#include "server/session_judge.h"
+#include "server/session_record.h"
+
+#include <string.h>
+
+#define FOR_MOST_S (10 * 365 * 24 * 3600LL)
+#define RESOURCE_TEXT (sizeof "credential/" + TUNNEL_CREDENTIAL_MAX)
+
+struct ask {
+	struct api_call *call;
+	const char *principal, *credential, *session, *reason;
+	int64_t for_s;
+	const char *kind, *value; /* of the one that is given */
+	json_t *record;           /* the session's */
+};
+
+static int read_ask(struct ask *a, json_t *body, struct err *e)
+{
+	const struct json_field fields[] = {
+		{ "principal", JSON_FIELD_STRING, false, 1, TUNNEL_SUBJECT_MAX - 1, &a->principal },
+		{ "credential", JSON_FIELD_STRING, false, 1, TUNNEL_CREDENTIAL_MAX - 1, &a->credential },
+		{ "session", JSON_FIELD_STRING, false, 1, LIMIT_ID, &a->session },
+		{ "reason", JSON_FIELD_STRING, false, 0, LIMIT_REASON, &a->reason },
+		{ "for_s", JSON_FIELD_INT, false, 1, FOR_MOST_S, &a->for_s },
+		{ .name = NULL },
+	};
+	int rc = json_read(body, "body", true, fields, e);
+	if (rc)
+		return rc;
+	if (!!a->principal + !!a->credential + !!a->session != 1)
+		return err_set(e, ERR_INVALID, "body: give one of principal, credential, session");
+	if (a->session && a->for_s)
+		return err_set(e, ERR_INVALID, "body.for_s: a session ends for good; for principals and credentials");
+	a->kind = a->principal ? "principal" : a->credential ? "credential" : "session";
+	a->value = a->principal ? a->principal : a->credential ? a->credential : a->session;
+	return 0;
+}
+
+/* Whoever did that could not lift it again. */
+static int refuse_own(const struct ask *a, struct err *e)
+{
+	const struct identity *id = &a->call->id;
+	if (a->principal && strcmp(a->principal, id->subject) == 0)
+		return err_set(e, ERR_CONFLICT,
+			       "this would revoke yourself, and you could not undo it: revoke the credential, or let "
+			       "another operator do it");
+	if (a->credential && strcmp(a->credential, id->credential) == 0)
+		return err_set(e, ERR_CONFLICT,
+			       "this would revoke the credential of this very call: use another one for it");
+	return 0;
+}
+
+static bool may(struct ask *a)
+{
+	char resource[RESOURCE_TEXT];
+	json_auto_t *context = a->record ? session_context(a->record) : NULL;
+	snprintf(resource, sizeof resource, "%s/%s", a->kind, a->value);
+	return api_require(a->call, "tunnel:Revoke", resource, context);
+}
+
+static int audit(struct api_call *c, const char *event, const char *kind, const char *value, const char *reason,
+		 struct err *e)
+{
+	return audit_append_blocking(c->server->audit, event,
+				     json_pack("{s:s, s:s, s:s, s:s, s:s?}", kind, value, "by", c->id.subject,
+					       "provider", c->id.provider, "reason", reason ? reason : "",
+					       "remote_address", c->request->remote_address),
+				     e);
+}
+
+static int put(const struct ask *a, json_t **out, struct err *e)
+{
+	struct api_call *c = a->call;
+	const struct revocation what = { .principal = a->principal,
+					 .credential = a->credential,
+					 .reason = a->reason,
+					 .by = c->id.subject,
+					 .expires_ms = a->for_s ? clock_wall_ms() + a->for_s * 1000 : 0 };
+	return revocations_put_blocking(c->server->revocations, &what, out, e);
+}
+
+/* After the revocation is in force: so a session that starts meanwhile is refused by it. */
+static json_t *end_sessions(const struct ask *a)
+{
+	char text[SESSION_END_TEXT];
+	const bool said = a->reason && *a->reason;
+	text_print(text, sizeof text, "%s was revoked by %.64s%s%.120s", a->session ? "the session" : a->kind,
+		   a->call->id.subject, said ? ": " : "", said ? a->reason : "");
+	const struct session_revocation what = { .principal = a->principal,
+						 .credential = a->credential,
+						 .session = a->session,
+						 .text = text,
+						 .by = a->call->id.subject };
+	return sessions_revoke_blocking(a->call->server, &what);
+}
+
+static void revoke(struct ask *a)
+{
+	struct api_call *c = a->call;
+	struct err e;
+	json_t *revocation = NULL;
+	int rc = audit(c, "revocation.put", a->kind, a->value, a->reason, &e);
+	if (rc == 0 && !a->session)
+		rc = put(a, &revocation, &e);
+	if (rc) {
+		api_answer_err(c, rc, &e);
+		return;
+	}
+	json_t *answer = end_sessions(a);
+	if (answer)
+		json_object_set_new(answer, "revocation", revocation ? revocation : json_null());
+	else
+		json_decref(revocation);
+	api_answer(c, 200, answer);
+}
+
+/* The session, if it lives. 404 and 409 only for those who may know. */
+static bool find_session(struct ask *a)
+{
+	struct err e;
+	int rc = record_get_blocking(a->call->server, a->session, &a->record, NULL, &e);
+	if (rc && rc != ERR_NOT_FOUND) {
+		api_answer_err(a->call, rc, &e);
+		return false;
+	}
+	if (!may(a))
+		return false;
+	if (rc == 0 && record_ended(a->record))
+		rc = err_set(&e, ERR_CONFLICT, "session %s had ended: %s", a->session, record_end_text(a->record));
+	if (rc)
+		api_answer_err(a->call, rc, &e);
+	return rc == 0;
+}
+
+void api_revocations_post(struct api_call *c)
+{
+	struct ask a = { .call = c };
+	struct err e;
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	json_auto_t *body = query ? api_body(c) : NULL;
+	if (!body)
+		return;
+	int rc = read_ask(&a, body, &e);
+	if (rc)
+		api_answer_err(c, rc, &e);
+	else if (a.session ? find_session(&a) : may(&a)) {
+		rc = refuse_own(&a, &e);
+		if (rc)
+			api_answer_err(c, rc, &e);
+		else
+			revoke(&a);
+	}
+	json_decref(a.record);
+}
+
+/* 0, ERR_DENIED, or errors: may the caller see and lift it? */
+static int may_see(struct api_call *c, const json_t *one, struct err *e)
+{
+	char resource[RESOURCE_TEXT];
+	const char *kind = record_text(one, "kind");
+	snprintf(resource, sizeof resource, "%s/%s", kind, record_text(one, kind));
+	return policies_allows_blocking(c->server, &c->id, c->request->remote_address, "tunnel:Revoke", resource, NULL,
+					e);
+}
+
+void api_revocations_list(struct api_call *c)
+{
+	struct err e;
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	if (!query)
+		return;
+	json_auto_t *all = revocations_list(c->server->revocations);
+	json_auto_t *seen = json_array();
+	for (size_t i = 0; i < json_array_size(all); i++) {
+		int rc = may_see(c, json_array_get(all, i), &e);
+		if (rc && rc != ERR_DENIED) {
+			api_answer_err(c, rc, &e);
+			return;
+		}
+		if (rc == 0)
+			json_array_append(seen, json_array_get(all, i));
+	}
+	api_answer(c, 200, json_pack("{s:O}", "revocations", seen));
+}
+
+void api_revocations_delete(struct api_call *c)
+{
+	struct err e;
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	if (!query)
+		return;
+	json_auto_t *one = revocations_get(c->server->revocations, c->param);
+	char resource[RESOURCE_TEXT];
+	const char *kind = one ? record_text(one, "kind") : "principal";
+	snprintf(resource, sizeof resource, "%s/%s", kind, one ? record_text(one, kind) : c->param);
+	if (!api_require(c, "tunnel:Revoke", resource, NULL))
+		return;
+	int rc = one ? audit(c, "revocation.delete", kind, record_text(one, kind), NULL, &e) : 0;
+	if (rc == 0)
+		rc = revocations_del_blocking(c->server->revocations, c->param, &e);
+	if (rc)
+		api_answer_err(c, rc, &e);
+	else
+		api_answer_nothing(c);
+}

@@ -1,0 +1,157 @@
+/* The ends of many sessions. Cutting needs no store and is done for all first. Writing is three durable changes a
+ * session, which the store can make together for several writers: so the caller shares the work with a few jobs. */
+#include "server/session_ends.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "server/pool.h"
+#include "server/server.h"
+#include "server/session_gone.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define WRITERS 16
+#define WRITE_MS 3000   /* a caller waits no longer */
+#define CONFIRM_MS 5000 /* an agent that is connected has so long to say that a session is gone */
+
+/* ---- writing ---- */
+
+struct writing {
+	struct server *server;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	size_t next, written, users; /* users: the caller and the jobs that may still look */
+	size_t n;
+	struct session_verdict verdicts[];
+};
+
+static void release(struct writing *w)
+{
+	bool last = --w->users == 0;
+	pthread_mutex_unlock(&w->lock);
+	if (!last)
+		return;
+	pthread_cond_destroy(&w->changed);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+}
+
+/* Until nothing is left to begin, or the time is over. Lock held at begin and end. */
+static void write_some(struct writing *w, int64_t until_ms)
+{
+	while (w->next < w->n && clock_mono_ms() < until_ms) {
+		const struct session_verdict *v = &w->verdicts[w->next++];
+		struct err e;
+		pthread_mutex_unlock(&w->lock);
+		int rc = sessions_end_blocking(w->server, v->session, v->code, v->text, v->by, &e);
+		if (rc && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND)
+			log_with(LOG_LEVEL_ERROR, FIELDS({ "session", v->session }, { "error", e.text }),
+				 "the session's end could not be written, trying again");
+		pthread_mutex_lock(&w->lock);
+		w->written++;
+	}
+	pthread_cond_broadcast(&w->changed);
+}
+
+static void write_job(void *arg)
+{
+	struct writing *w = arg;
+	pthread_mutex_lock(&w->lock);
+	write_some(w, INT64_MAX);
+	release(w);
+}
+
+static bool add_job(struct writing *w)
+{
+	const struct pool_job job = { .run_blocking = write_job, .arg = w, .reactor = -1, .lane = POOL_EVENTS };
+	pthread_mutex_lock(&w->lock);
+	w->users++;
+	pthread_mutex_unlock(&w->lock);
+	if (pool_submit_anythread(w->server->pool, &job) == 0)
+		return true;
+	pthread_mutex_lock(&w->lock);
+	w->users--; /* the caller is another one */
+	pthread_mutex_unlock(&w->lock);
+	return false;
+}
+
+void session_write_ends_blocking(struct server *server, const struct session_verdict *verdicts, size_t n)
+{
+	struct writing *w = n ? calloc(1, sizeof *w + n * sizeof *verdicts) : NULL;
+	if (!w)
+		return; /* they are cut; the sweep writes them */
+	int64_t until_ms = clock_mono_ms() + WRITE_MS;
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += WRITE_MS / 1000;
+	*w = (struct writing){ .server = server, .n = n, .users = 1 };
+	memcpy(w->verdicts, verdicts, n * sizeof *verdicts);
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&w->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	for (size_t i = 1; i < n && i < WRITERS && add_job(w); i++)
+		;
+	pthread_mutex_lock(&w->lock);
+	write_some(w, until_ms);
+	while (w->written < w->n && pthread_cond_timedwait(&w->changed, &w->lock, &until) == 0)
+		;
+	release(w);
+}
+
+/* ---- revoking ---- */
+
+static bool is_about(const struct session_revocation *what, const struct session_live *row)
+{
+	return what->principal    ? strcmp(row->principal, what->principal) == 0
+	       : what->credential ? strcmp(row->credential, what->credential) == 0
+				  : strcmp(row->id, what->session) == 0;
+}
+
+static struct session_verdict *judge_all(struct server *server, const struct session_revocation *what, size_t *out_n)
+{
+	size_t rows_n = 0;
+	struct session_live *rows = session_table_copy(server->sessions->live, NULL, &rows_n);
+	struct session_verdict *verdicts = calloc(rows_n ? rows_n : 1, sizeof *verdicts);
+	*out_n = 0;
+	for (size_t i = 0; verdicts && i < rows_n; i++) {
+		if (!is_about(what, &rows[i]))
+			continue;
+		struct session_verdict *v = &verdicts[(*out_n)++];
+		memcpy(v->session, rows[i].id, sizeof v->session);
+		memcpy(v->target, rows[i].target, sizeof v->target);
+		v->code = 4007;
+		text_print(v->text, sizeof v->text, "%s", what->text);
+		text_print(v->by, sizeof v->by, "%s", what->by);
+	}
+	free(rows);
+	return verdicts;
+}
+
+json_t *sessions_revoke_blocking(struct server *server, const struct session_revocation *what)
+{
+	int64_t begun_ms = clock_mono_ms();
+	size_t n = 0;
+	struct session_verdict *verdicts = judge_all(server, what, &n);
+	struct gone_watch *watch = verdicts ? gone_watch_new(server, verdicts, n) : NULL;
+	json_t *unreached = NULL, *unconfirmed = NULL;
+	if (!watch) {
+		free(verdicts);
+		return NULL;
+	}
+	for (size_t i = 0; i < n; i++)
+		session_cut_anythread(server, &verdicts[i]);
+	gone_watch_wait_blocking(watch, CONFIRM_MS);
+	int64_t took_ms = clock_mono_ms() - begun_ms;
+	gone_watch_result(watch, &unreached, &unconfirmed);
+	gone_watch_free(&watch);
+	session_write_ends_blocking(server, verdicts, n);
+	free(verdicts);
+	return json_pack("{s:I, s:o, s:o, s:I}", "sessions", (json_int_t)n, "unreached", unreached, "unconfirmed",
+			 unconfirmed, "took_ms", (json_int_t)took_ms);
+}

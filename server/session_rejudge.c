@@ -1,0 +1,169 @@
+/* Live sessions are judged again when policies or revocations change. Whoever is forbidden is cut at once; the records
+ * of all ends are written when all are judged. A provider may have to be asked, and it may hang: so first comes what
+ * can be said without, for every session, and a provider that did not answer is asked no more in that round. */
+#include "base/log.h"
+#include "base/text.h"
+#include "server/auth.h"
+#include "server/pool.h"
+#include "server/server.h"
+#include "server/session_ends.h"
+#include "server/session_judge.h"
+#include "server/session_record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Beside 0 and errors: allowed as far as can be said without its provider. */
+#define NOT_ASKED 1
+
+struct round {
+	struct server *server;
+	bool asking;    /* else providers are not */
+	json_t *silent; /* set of the names of those that did not answer; NULL: not kept */
+	struct session_verdict *denied;
+	size_t denied_n, failed_n;
+	struct err failure; /* the last one */
+};
+
+static int change_grant(void *arg, json_t *doc, struct err *e)
+{
+	(void)e;
+	if (record_ended(doc) || json_equal(json_object_get(doc, "grant"), arg))
+		return 1;
+	json_object_set(doc, "grant", arg);
+	return 0;
+}
+
+pthread_mutex_t *session_judging(struct sessions *s, const char *id)
+{
+	return &s->judging[session_table_hash(id) % SESSION_SETTLERS];
+}
+
+/* told: the grant that the agent has; NULL: the record's. With the session's lock of judging held. */
+static int apply(struct server *server, const json_t *doc, const char *remote_address, const json_t *told,
+		 struct err *e)
+{
+	json_auto_t *grant = NULL;
+	const char *id = record_text(doc, "id");
+	int rc = session_judge_again_blocking(server, doc, NULL, remote_address, &grant, e);
+	if (rc)
+		return rc;
+	const json_t *recorded = json_object_get(doc, "grant");
+	if (!json_equal(grant, told ? told : recorded))
+		session_send_grant(server, record_text(doc, "target"), id, grant); /* first: it may allow less */
+	return json_equal(grant, recorded) ? 0 : record_change_blocking(server, id, change_grant, grant, NULL, e);
+}
+
+static int judge_locked(struct round *r, const char *id, const json_t *told, struct err *e)
+{
+	json_auto_t *doc = NULL;
+	struct session_live row = { .client_address = "" };
+	int rc = record_get_blocking(r->server, id, &doc, NULL, e);
+	if (rc || record_ended(doc))
+		return rc == ERR_NOT_FOUND ? 0 : rc;
+	session_table_get(r->server->sessions->live, id, &row);
+	const char *remote_address = *row.client_address ? row.client_address : NULL;
+	const char *provider = record_text(doc, "provider");
+	bool asks = auth_is_asked_anythread(r->server->auth, provider);
+	if (asks && !r->asking) {
+		rc = session_judge_denials_anythread(r->server, doc, remote_address, e);
+		return rc ? rc : NOT_ASKED;
+	}
+	if (asks && json_object_get(r->silent, provider))
+		return err_set(e, ERR_UNAVAILABLE, "provider %s does not answer", provider);
+	rc = apply(r->server, doc, remote_address, told, e);
+	if (asks && rc == ERR_UNAVAILABLE && r->silent)
+		json_object_set_new(r->silent, provider, json_true());
+	return rc;
+}
+
+/* ERR_DENIED: it may not go on. *out, which the caller has zeroed, says why, and it is cut. */
+static int judge(struct round *r, const char *id, const json_t *told, struct session_verdict *out, struct err *e)
+{
+	pthread_mutex_t *lock = session_judging(r->server->sessions, id);
+	pthread_mutex_lock(lock);
+	int rc = judge_locked(r, id, told, e);
+	pthread_mutex_unlock(lock);
+	if (rc == ERR_DENIED) {
+		snprintf(out->session, sizeof out->session, "%s", id);
+		out->code = 4007;
+		text_print(out->text, sizeof out->text, "policy no longer allows the session: %.200s", e->text);
+		snprintf(out->by, sizeof out->by, "policy");
+		session_cut_anythread(r->server, out);
+	}
+	return rc;
+}
+
+int session_judge_started_blocking(struct server *server, const char *id, const json_t *offered, struct err *e)
+{
+	struct round r = { .server = server, .asking = true };
+	struct session_verdict denied = { .code = 0 };
+	int rc = judge(&r, id, offered, &denied, e);
+	if (rc == ERR_DENIED)
+		session_write_ends_blocking(server, &denied, 1);
+	else if (rc)
+		atomic_store(&server->sessions->rejudge_owed, true);
+	return rc == ERR_DENIED ? rc : 0;
+}
+
+/* True: it is still to be judged. */
+static bool judge_one(struct round *r, const char *id)
+{
+	struct err e;
+	int rc = judge(r, id, NULL, &r->denied[r->denied_n], &e);
+	if (rc == ERR_DENIED) {
+		r->denied_n++;
+	} else if (rc < 0) {
+		r->failed_n++;
+		r->failure = e;
+	}
+	return rc == NOT_ASKED;
+}
+
+static void judge_rows(struct round *r, struct session_live *rows, size_t n)
+{
+	size_t left = 0;
+	for (size_t i = 0; i < n; i++)
+		if (rows[i].end_code == 0 && judge_one(r, rows[i].id))
+			rows[left++] = rows[i];
+	r->asking = true;
+	for (size_t i = 0; i < left; i++)
+		judge_one(r, rows[i].id);
+}
+
+void sessions_rejudge_blocking(struct server *server)
+{
+	struct sessions *s = server->sessions;
+	size_t n;
+	struct session_live *rows = session_table_copy(s->live, NULL, &n);
+	struct round r = { .server = server, .silent = json_object(), .denied = calloc(n + 1, sizeof *r.denied) };
+	atomic_store(&s->rejudge_owed, false);
+	if (r.denied)
+		judge_rows(&r, rows, n);
+	else
+		r.failed_n = n;
+	if (r.failed_n) {
+		atomic_store(&s->rejudge_owed, true);
+		log_error("%zu of %zu sessions could not be judged by the new policies, trying again: %s", r.failed_n,
+			  n, r.denied ? r.failure.text : "out of memory");
+	}
+	session_write_ends_blocking(server, r.denied, r.denied_n);
+	json_decref(r.silent);
+	free(r.denied);
+	free(rows);
+}
+
+static void rejudge_job(void *arg)
+{
+	sessions_rejudge_blocking(arg);
+}
+
+void session_rejudge_owed_anythread(struct server *server)
+{
+	const struct pool_job job = {
+		.run_blocking = rejudge_job, .arg = server, .reactor = -1, .lane = POOL_ATTACHES
+	};
+	atomic_bool *owed = &server->sessions->rejudge_owed;
+	if (atomic_exchange(owed, false) && pool_submit_anythread(server->pool, &job) != 0)
+		atomic_store(owed, true);
+}

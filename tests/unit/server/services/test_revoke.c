@@ -1,0 +1,204 @@
+/* Revocations, and judging live sessions again when a provider does not answer. */
+#include "world.h"
+
+#include "base/clock.h"
+#include "server/session_state.h"
+#include "tunnel/plugin.h"
+
+#include <string.h>
+
+#define TCP "'127.0.0.1:5432'"
+#define BOB "{'Effect':'Allow','Principal':{'User':['alice','bob']},'Action':['*'],'Resource':['*']}"
+
+static struct world *world_with_bob(void)
+{
+	struct world *w = world_up();
+	put_policy(w, "base", BOB);
+	enrol(w, "web-1", "");
+	hello(w, "web-1", 7, "");
+	return w;
+}
+
+static int start_as(struct world *w, const char *who, char id[65], char token[65])
+{
+	char body[1024];
+	snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':[" TCP "],'client_key':'%s'}",
+		 w->client_key);
+	struct answer a = call(w, "POST", "/v1/sessions", "", who, body);
+	int status = a.status;
+	if (id)
+		snprintf(id, 65, "%s", text_at(a.json, "session.id"));
+	if (token)
+		snprintf(token, 65, "%s", text_at(a.json, "token"));
+	answer_free(&a);
+	return status;
+}
+
+static int revoke(struct world *w, const char *body)
+{
+	struct answer a = call(w, "POST", "/v1/revocations", "", "alice", body);
+	int status = a.status;
+	answer_free(&a);
+	return status;
+}
+
+static void assert_ended(struct world *w, const char *id, bool ended)
+{
+	json_t *doc = record_of(w, id);
+	assert_string_equal(text_at(doc, "state"), ended ? "ended" : "starting");
+	json_decref(doc);
+}
+
+static void test_he_is_out_and_his_sessions_end(void **state)
+{
+	(void)state;
+	char his[65], token[65], mine[65];
+	struct attach_decision d;
+	struct world *w = world_with_bob();
+	assert_int_equal(start_as(w, "bob", his, token), 201);
+	assert_int_equal(start_as(w, "alice", mine, NULL), 201);
+	fake_ws_last(7, "offer");
+	/* Nobody answers for the agent: so it is told of as not confirmed. */
+	struct answer a = call(w, "POST", "/v1/revocations", "", "alice", "{'principal':'bob','reason':'gone'}");
+	assert_int_equal(a.status, 200);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(a.json, "unconfirmed"), 0)), his);
+	assert_int_equal(json_array_size(json_object_get(a.json, "unconfirmed")), 1);
+	answer_free(&a);
+	assert_ended(w, his, true);
+	assert_ended(w, mine, false);
+	assert_int_equal(fake_relay_ended(his), 4007);
+	assert_int_equal(fake_ws_count(7, "terminate"), 1);
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
+	assert_int_equal(start_as(w, "alice", NULL, NULL), 201);
+	assert_int_equal(attach(w, his, token, w->client, &d), 4007);
+	world_down(w);
+}
+
+static void test_it_holds_after_a_restart_and_for_what_ran_meanwhile(void **state)
+{
+	(void)state;
+	char his[65], token[65];
+	struct attach_decision d;
+	struct world *w = world_with_bob();
+	assert_int_equal(start_as(w, "bob", his, token), 201);
+	/* In the store, and nothing more: as by another node, or before a crash. */
+	fake_store_fail_after(0, -1);
+	assert_int_equal(revoke(w, "{'principal':'bob'}"), 200);
+	assert_ended(w, his, false);
+	fake_store_heal();
+	world_restart(w);
+	assert_int_equal(attach(w, his, token, w->client, &d), 4403);
+	sweep_in(w, 0);
+	assert_ended(w, his, true);
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
+	world_down(w);
+}
+
+static void revoke_bob(void *arg)
+{
+	assert_int_equal(revoke(arg, "{'credential':'key-bob'}"), 200);
+}
+
+static void test_a_session_that_starts_meanwhile_does_not_slip_through(void **state)
+{
+	(void)state;
+	struct world *w = world_with_bob();
+	fake_store_then("sessions", revoke_bob, w);
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
+	assert_int_equal(sessions_count_anythread(w->server.sessions, NULL), 0);
+	world_down(w);
+}
+
+static void test_one_that_cannot_be_recorded_is_in_force_and_told(void **state)
+{
+	(void)state;
+	struct world *w = world_with_bob();
+	fake_store_unanswered("revocations");
+	struct answer a = call(w, "POST", "/v1/revocations", "", "alice", "{'principal':'bob'}");
+	assert_int_equal(a.status, 503);
+	assert_non_null(strstr(text_at(a.json, "detail"), "in force on this node"));
+	answer_free(&a);
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
+	world_down(w);
+}
+
+static void test_mistakes(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *body;
+		int status;
+		const char *words;
+	} cases[] = {
+		{ "{}", 400, "give one of principal, credential, session" },
+		{ "{'principal':'bob','session':'s-1'}", 400, "give one of" },
+		{ "{'session':'s-1','for_s':5}", 400, "body.for_s" },
+		{ "{'principal':'bob','for_s':0}", 400, "body.for_s" },
+		{ "{'principal':''}", 400, "body.principal" },
+		{ "{'session':'s-1'}", 404, "s-1" },
+		{ "{'principal':'alice'}", 409, "revoke yourself" },
+		{ "{'credential':'key-alice'}", 409, "credential of this very call" },
+	};
+	struct world *w = world_with_bob();
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct answer a = call(w, "POST", "/v1/revocations", "", "alice", cases[i].body);
+		assert_int_equal(a.status, cases[i].status);
+		assert_non_null(strstr(text_at(a.json, "detail"), cases[i].words));
+		answer_free(&a);
+	}
+	struct answer a = call(w, "DELETE", "/v1/revocations/nothing", "", "alice", NULL);
+	assert_int_equal(a.status, 404);
+	answer_free(&a);
+	assert_int_equal(audited(w, "revocation.put", NULL, NULL), 0);
+	world_down(w);
+}
+
+static void test_a_lapsed_one_says_nothing(void **state)
+{
+	(void)state;
+	struct world *w = world_with_bob();
+	assert_int_equal(revoke(w, "{'principal':'bob','for_s':1}"), 200);
+	int64_t until = clock_mono_ms() + 20000;
+	while (start_as(w, "bob", NULL, NULL) != 201 && clock_mono_ms() < until)
+		;
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 201);
+	struct answer a = call(w, "GET", "/v1/revocations", "", "alice", NULL);
+	assert_int_equal(json_array_size(json_object_get(a.json, "revocations")), 0);
+	answer_free(&a);
+	world_down(w);
+}
+
+/* What is denied without a doubt needs no provider, and one that is silent is asked once a round. */
+static void test_a_provider_that_is_silent_holds_up_no_denial(void **state)
+{
+	(void)state;
+	char ids[6][65];
+	struct world *w = world_with_bob();
+	for (size_t i = 0; i < 6; i++)
+		assert_int_equal(start_as(w, i % 2 ? "bob" : "alice", ids[i], NULL), 201);
+	put_policy(w, "out", "{'Effect':'Deny','Principal':{'User':['bob']},'Action':['tunnel:*'],'Resource':['*']}");
+	fake_auth_answers(TUNNEL_UNAVAILABLE);
+	sessions_rejudge_blocking(&w->server);
+	for (size_t i = 0; i < 6; i++)
+		assert_ended(w, ids[i], i % 2);
+	assert_int_equal(fake_auth_asked(), 1);
+	fake_auth_answers(TUNNEL_DENIED);
+	sweep_in(w, 0); /* the judgement is still owed */
+	for (size_t i = 0; i < 6; i++)
+		assert_ended(w, ids[i], true);
+	world_down(w);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_he_is_out_and_his_sessions_end),
+		cmocka_unit_test(test_it_holds_after_a_restart_and_for_what_ran_meanwhile),
+		cmocka_unit_test(test_a_session_that_starts_meanwhile_does_not_slip_through),
+		cmocka_unit_test(test_one_that_cannot_be_recorded_is_in_force_and_told),
+		cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_a_lapsed_one_says_nothing),
+		cmocka_unit_test(test_a_provider_that_is_silent_holds_up_no_denial),
+	};
+	return RUN_CASES(tests);
+}
