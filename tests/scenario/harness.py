@@ -172,8 +172,14 @@ def make_ca(folder, address="127.0.0.1"):
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca, None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         )
-        if not ca:
+        if ca:
+            usage = dict.fromkeys("digital_signature content_commitment key_encipherment data_encipherment key_agreement".split(), False)
+            usage |= dict(key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False)
+            b = b.add_extension(x509.KeyUsage(**usage), critical=True)
+        else:
             b = b.add_extension(
                 x509.SubjectAlternativeName(
                     [
