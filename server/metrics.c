@@ -35,6 +35,8 @@ static const struct {
 	[METRIC_POOL_REJECTED] = { "pool_rejected", false, "jobs refused because their worker queue was full" },
 	[METRIC_AUDIT_WAITING] = { "audit_waiting", true, "audit records that wait to be written" },
 	[METRIC_AUDIT_LOST] = { "audit_lost", false, "audit records that are in the server's log alone" },
+	[METRIC_AUDIT_EXPORT_BEHIND] = { "audit_export_behind", true,
+					 "audit records that an export lacks because it cannot be written" },
 };
 
 struct plugin_counter {

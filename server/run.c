@@ -117,7 +117,7 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 	    (rc = store_open(s->plugin_dir, &s->store, v->metrics, &v->store, e)) != 0 ||
 	    (rc = auth_open(s->plugin_dir, &s->auth, v->metrics, &v->auth, e)) != 0 ||
 	    (rc = sshca_open(s->ssh_ca_key, &v->sshca, e)) != 0 || (rc = audit_open_blocking(v, &v->audit, e)) != 0 ||
-	    (rc = audit_keeper_start(v, &v->audit_keeper, e)) != 0 ||
+	    (rc = audit_keeper_start_blocking(v, &v->audit_keeper, e)) != 0 ||
 	    (rc = policies_open_blocking(v, &v->policies, e)) != 0 ||
 	    (rc = revocations_open_blocking(v, &v->revocations, e)) != 0 || (rc = relay_new(v, &v->relay, e)) != 0 ||
 	    (rc = sessions_new(v, &v->sessions, e)) != 0 || (rc = control_new(v, &v->control, e)) != 0 ||

@@ -55,6 +55,10 @@ const struct conf_row settings_rows[] = {
 	{ "audit.on_failure", CONF_ENUM, AT(audit_on_failure), 0, "stop", 0, 0, "stop|continue",
 	  "while an audit record cannot be written: no session starts, or sessions start and their records wait in "
 	  "memory" },
+	{ "audit.file", CONF_PATH, AT(audit_file), 0, "", 0, 4000, NULL,
+	  "the audit log is also appended to this file, a record as JSON a line; it may be rotated; \"\": none" },
+	{ "audit.syslog", CONF_PATH, AT(audit_syslog), 0, "", 0, 100, NULL,
+	  "and sent to the syslog daemon with this socket, \"/dev/log\"; \"\": none" },
 	{ "drain_timeout", CONF_DURATION_MS, AT(drain_ms), 0, "10s", 0, 3600000, NULL,
 	  "on SIGTERM: how long connections may take to move elsewhere" },
 	{ "log.level", CONF_ENUM, AT(log_level), CONF_RELOAD, "info", 0, 0, "error|warn|info|debug",

@@ -24,7 +24,8 @@ struct settings {
 	int64_t session_max_ms, session_idle_ms, detach_grace_ms; /* idle 0: none */
 	int64_t session_warn_ms;                                  /* 0: no notices */
 	int64_t drain_ms;
-	int audit_on_failure; /* enum audit_on_failure */
+	int audit_on_failure;            /* enum audit_on_failure */
+	char *audit_file, *audit_syslog; /* "": no export */
 	int log_level, log_format;
 	struct conf_section store;
 	struct conf_sections auth;
