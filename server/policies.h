@@ -31,6 +31,10 @@ int policies_allows_blocking(struct server *server, const struct identity *id, c
  */
 int policies_denies_anythread(struct server *server, const struct identity *id, const char *remote_address,
 			      const char *action, const char *resource, const json_t *extra, struct err *e);
+/* The same, and the statement. */
+int policies_denying_anythread(struct server *server, const struct identity *id, const char *remote_address,
+			       const char *action, const char *resource, const json_t *extra,
+			       struct policy_decision *out, struct err *e);
 
 /* The policies API's own work: validated, stored, in force when it returns. Other nodes are told by a message on the
  * store's channel POLICIES_CHANNEL, {"node", "name"}: whoever subscribes there reloads. */

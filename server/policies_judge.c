@@ -187,10 +187,11 @@ int policies_allows_blocking(struct server *server, const struct identity *id, c
 	return ask(server, id, remote_address, action, resource, extra, false, e);
 }
 
-int policies_denies_anythread(struct server *server, const struct identity *id, const char *remote_address,
-			      const char *action, const char *resource, const json_t *extra, struct err *e)
+int policies_denying_anythread(struct server *server, const struct identity *id, const char *remote_address,
+			       const char *action, const char *resource, const json_t *extra,
+			       struct policy_decision *out, struct err *e)
 {
-	struct policy_decision decision;
+	*out = (struct policy_decision){ .effect = POLICY_NO_MATCH };
 	struct question q = { .server = server,
 			      .id = id,
 			      .remote_address = remote_address,
@@ -199,7 +200,14 @@ int policies_denies_anythread(struct server *server, const struct identity *id, 
 			      .context = make_context(id, remote_address, extra) };
 	if (!q.context)
 		return 0;
-	int rc = evaluate(&q, &decision, e);
+	int rc = evaluate(&q, out, e);
 	json_decref(q.context);
 	return rc;
+}
+
+int policies_denies_anythread(struct server *server, const struct identity *id, const char *remote_address,
+			      const char *action, const char *resource, const json_t *extra, struct err *e)
+{
+	struct policy_decision decision;
+	return policies_denying_anythread(server, id, remote_address, action, resource, extra, &decision, e);
 }

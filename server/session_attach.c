@@ -9,6 +9,7 @@
 #include "ident/key.h"
 #include "ident/proof.h"
 #include "server/audit.h"
+#include "server/policies.h"
 #include "server/server.h"
 #include "server/session_judge.h"
 #include "server/session_record.h"
@@ -167,20 +168,20 @@ void session_prove_blocking(struct server *server, const struct session_proof *p
 	session_check_alive_blocking(server, record, out);
 }
 
-/* The refusal stands even when it cannot be written down. */
-static void audit_refusal(struct server *server, const json_t *record, const char *remote_address, const char *text)
+static void audit_refusal(struct server *server, const json_t *record, const struct identity *caller,
+			  const char *remote_address, const char *text)
 {
 	char resource[sizeof "session/" + LIMIT_ID];
-	struct err e;
+	struct policy_decision d;
 	snprintf(resource, sizeof resource, "session/%s", record_text(record, "id"));
-	if (audit_append_blocking(server->audit, "denied",
-				  json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "action", "tunnel:ResumeSession",
-					    "resource", resource, "subject", record_text(record, "principal"),
-					    "provider", record_text(record, "provider"), "remote_address",
-					    remote_address, "text", text),
-				  &e))
-		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", record_text(record, "id") }, { "error", e.text }),
-			 "a refused attach could not be written to the audit log");
+	session_denied_by_anythread(server, record, caller, remote_address, &d);
+	bool by_policy = d.effect == POLICY_DENY;
+	audit_note_blocking(server->audit, "denied",
+			    json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s}", "action", "tunnel:ResumeSession",
+				      "resource", resource, "subject", record_text(record, "principal"), "provider",
+				      record_text(record, "provider"), "remote_address", remote_address, "policy",
+				      by_policy ? d.policy : NULL, "statement", by_policy ? d.statement : NULL, "text",
+				      text));
 }
 
 void session_judge_attach_blocking(struct server *server, const json_t *record, const struct identity *caller,
@@ -191,7 +192,7 @@ void session_judge_attach_blocking(struct server *server, const json_t *record, 
 	int rc = session_judge_again_blocking(server, record, caller, remote_address, &grant, &e);
 	if (rc == ERR_DENIED) {
 		refuse(out, 4403, "%.250s", e.text);
-		audit_refusal(server, record, remote_address, out->text);
+		audit_refusal(server, record, caller, remote_address, out->text);
 	} else if (rc) {
 		refuse(out, 4503, "policy could not be asked, try again: %.200s", e.text);
 	}

@@ -210,3 +210,38 @@ int session_judge_denials_anythread(struct server *server, const json_t *record,
 	identity_free(&id);
 	return rc == ERR_DENIED ? rc : 0;
 }
+
+void session_denied_by_anythread(struct server *server, const json_t *record, const struct identity *caller,
+				 const char *remote_address, struct policy_decision *out)
+{
+	struct identity own_id = { .subject = "" };
+	struct err e;
+	char own[RESOURCE_TEXT], target[RESOURCE_TEXT], host[LIMIT_LINK_HOST + 1];
+	uint16_t port;
+	*out = (struct policy_decision){ .effect = POLICY_NO_MATCH };
+	if (!caller && record_identity(record, &own_id, &e))
+		return;
+	struct session_ask ask = ask_of(record, caller ? caller : &own_id, remote_address);
+	snprintf(own, sizeof own, "session/%s", record_text(record, "id"));
+	snprintf(target, sizeof target, "target/%s", ask.target);
+	json_auto_t *context = session_context(record);
+	bool ssh = strcmp(ask.kind, "ssh") == 0;
+	int rc = policies_denying_anythread(server, ask.id, ask.remote_address, "tunnel:ResumeSession", own, context,
+					    out, &e);
+	if (rc == 0)
+		rc = policies_denying_anythread(server, ask.id, ask.remote_address, "tunnel:StartSession", target,
+						context, out, &e);
+	if (rc == 0 && ssh)
+		rc = policies_denying_anythread(server, ask.id, ask.remote_address, "tunnel:OpenSsh", target, context,
+						out, &e);
+	for (size_t i = 0; rc == 0 && !ssh && i < json_array_size(ask.allow); i++) {
+		const char *endpoint = json_string_value(json_array_get(ask.allow, i));
+		if (!endpoint || text_parse_host_port(endpoint, host, sizeof host, &port))
+			continue;
+		json_object_set_new(context, "tunnel:Host", json_string(host));
+		json_object_set_new(context, "tunnel:Port", json_integer(port));
+		rc = policies_denying_anythread(server, ask.id, ask.remote_address, "tunnel:OpenTcp", target, context,
+						out, &e);
+	}
+	identity_free(&own_id);
+}

@@ -31,6 +31,11 @@ int session_judge_again_blocking(struct server *server, const json_t *record, co
 /* Only whether a revocation or a statement that denies ends it: nobody is asked, so nothing hangs. 0 or ERR_DENIED. */
 int session_judge_denials_anythread(struct server *server, const json_t *record, const char *remote_address,
 				    struct err *e);
+/* Which statement denies resuming, starting or an endpoint of it, for its record in the audit log; NO_MATCH: none does.
+ */
+struct policy_decision;
+void session_denied_by_anythread(struct server *server, const json_t *record, const struct identity *caller,
+				 const char *remote_address, struct policy_decision *out);
 /* What policies may look at when they judge an action on session/<id>: kind, login, session:Principal, session:Target,
  * the target's tags. New reference. */
 json_t *session_context(const json_t *record);

@@ -679,6 +679,10 @@ static void test_a_refused_attach_is_in_the_audit_log(void **state)
 		   "{'Sid':'late','Effect':'Deny','Principal':'*','Action':['tunnel:ResumeSession'],'Resource':['*']}");
 	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4403);
 	assert_int_equal(audited(r.w, "denied", "action", "tunnel:ResumeSession"), 1);
+	json_t *denied = audit_last(r.w, "denied");
+	assert_string_equal(json_string_value(json_object_get(denied, "policy")), "late");
+	assert_string_equal(json_string_value(json_object_get(denied, "statement")), "late");
+	json_decref(denied);
 	down(&r);
 }
 
