@@ -8,7 +8,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from harness import USER, Stack, free_port, write_secret
+from harness import USER, Stack, TcpServer, free_port, write_secret
 
 ISSUER, AUDIENCE = "https://id.example.com", "tunnel"
 
@@ -83,6 +83,29 @@ def test_a_token_by_another_key(jwt_stack, folder):
     jwt_stack.token()
     write_secret(folder / "token", jwt.encode({"iss": ISSUER, "aud": AUDIENCE, "sub": "dev", "exp": now + 60, "nbf": now}, pem, algorithm="ES256"))
     refused(jwt_stack, "list-targets", "--profile", "jwt", code=231, words=["signature"])
+
+
+def test_a_key_that_a_token_names_is_not_fetched(jwt_stack, folder):
+    called = []
+    site = TcpServer(lambda c: called.append(c.getpeername()))
+    try:
+        other = ec.generate_private_key(ec.SECP256R1())
+        pem = other.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        jwt_stack.token()
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "dev", "exp": int(time.time()) + 60}
+        for name in ("jku", "x5u"):
+            header = {name: f"http://127.0.0.1:{site.port}/keys.json"}
+            write_secret(folder / "token", jwt.encode(claims, pem, algorithm="ES256", headers=header))
+            refused(jwt_stack, "list-targets", "--profile", "jwt", code=231, words=["signature is wrong"])
+        assert called == []
+    finally:
+        site.close()
+
+
+def test_an_encrypted_token(jwt_stack, folder):
+    jwt_stack.token()
+    write_secret(folder / "token", (folder / "token").read_text() + ".AAAA.AAAA")
+    refused(jwt_stack, "list-targets", "--profile", "jwt", code=231, words=["no provider recognises this credential"])
 
 
 def test_a_forged_sigv4(jwt_stack):
