@@ -96,11 +96,31 @@ static int explain(const struct http_response *r, char why[CLIENT_WHY])
 	return status_exit_code(r);
 }
 
+/* A document with mistakes: each of them on a line. */
+static bool complain_mistakes(const struct http_response *r)
+{
+	const json_t *list = json_object_get(r->json, "mistakes"), *one;
+	size_t i, n = (size_t)json_integer_value(json_object_get(r->json, "mistake_count"));
+	if (!json_array_size(list))
+		return false;
+	complain("%zu mistake%s (%s)", n, n == 1 ? "" : "s", r->code);
+	json_array_foreach(list, i, one)
+	{
+		const char *path = json_string_value(json_object_get(one, "path"));
+		const char *text = json_string_value(json_object_get(one, "text"));
+		complain("%s%s%s", path ? path : "", path && *path ? ": " : "", text ? text : "?");
+	}
+	if (n > i)
+		complain("and %zu more", n - i);
+	return true;
+}
+
 int client_complain(const struct http_response *r)
 {
 	char why[CLIENT_WHY];
 	int code = explain(r, why);
-	complain("%s", why);
+	if (!complain_mistakes(r))
+		complain("%s", why);
 	return code;
 }
 
@@ -127,8 +147,9 @@ static int call_one(struct client *c, const char *server, const char *method, co
 	return http_call_blocking(&q, out, e);
 }
 
-int client_try(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json,
-	       char why[CLIENT_WHY])
+/* The answer of the first server that gives one. 0, or an exit code and why there is none. */
+static int ask_servers(struct client *c, const char *method, const char *path, const json_t *body,
+		       struct http_response *out, char why[CLIENT_WHY])
 {
 	struct err e = { 0 };
 	struct credential cred;
@@ -137,21 +158,32 @@ int client_try(struct client *c, const char *method, const char *path, const jso
 		return EXIT_CODE_CONFIG;
 	}
 	char *text = body ? json_text(body) : NULL;
-	struct http_response r = { 0 };
 	int rc = ERR_UNAVAILABLE;
 	for (size_t i = 0; rc != 0 && i < c->profile.servers.n; i++)
-		rc = call_one(c, c->profile.servers.at[i], method, path, text, &cred, &r, &e);
+		rc = call_one(c, c->profile.servers.at[i], method, path, text, &cred, out, &e);
 	credential_free(&cred);
 	free(text);
-	if (rc != 0) {
-		snprintf(why, CLIENT_WHY, "%s", e.text);
-		return exit_for_err(&e);
-	}
-	int code = EXIT_CODE_OK;
-	if (r.status >= 400)
+	if (rc == 0)
+		return EXIT_CODE_OK;
+	snprintf(why, CLIENT_WHY, "%s", e.text);
+	return exit_for_err(&e);
+}
+
+static void take_json(struct http_response *r, json_t **out_json)
+{
+	if (out_json)
+		*out_json = json_incref(r->json);
+}
+
+int client_try(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json,
+	       char why[CLIENT_WHY])
+{
+	struct http_response r = { 0 };
+	int code = ask_servers(c, method, path, body, &r, why);
+	if (code == EXIT_CODE_OK && r.status >= 400)
 		code = explain(&r, why);
-	else if (out_json)
-		*out_json = json_incref(r.json);
+	else if (code == EXIT_CODE_OK)
+		take_json(&r, out_json);
 	http_response_free(&r);
 	return code;
 }
@@ -159,8 +191,14 @@ int client_try(struct client *c, const char *method, const char *path, const jso
 int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json)
 {
 	char why[CLIENT_WHY];
-	int code = client_try(c, method, path, body, out_json, why);
+	struct http_response r = { 0 };
+	int code = ask_servers(c, method, path, body, &r, why);
 	if (code != EXIT_CODE_OK)
 		complain("%s", why);
+	else if (r.status >= 400)
+		code = client_complain(&r);
+	else
+		take_json(&r, out_json);
+	http_response_free(&r);
 	return code;
 }

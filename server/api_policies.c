@@ -57,6 +57,13 @@ static int audit_change(struct api_call *c, const char *event, struct err *e)
 				     e);
 }
 
+/* All of them, whole; the detail has room for the first. */
+static void answer_mistakes(struct api_call *c, const struct policy_mistakes *m, const struct err *e)
+{
+	json_t *members = json_pack("{s:O, s:I}", "mistakes", m->list, "mistake_count", (json_int_t)m->n);
+	api_answer_problem(c, 400, "invalid-request", members, "%s", e->text);
+}
+
 void api_policies_put(struct api_call *c)
 {
 	struct err e;
@@ -64,17 +71,21 @@ void api_policies_put(struct api_call *c)
 	json_auto_t *body = query ? api_body(c) : NULL;
 	if (!body)
 		return;
-	int rc = policies_may_put(c->server->policies, c->param, body, &e);
+	struct policy_mistakes mistakes = { .n = 0 };
+	int rc = policies_may_put(c->server->policies, c->param, body, &mistakes, &e);
 	if (rc == 0)
 		rc = audit_change(c, "policy.put", &e);
 	if (rc == 0)
 		rc = policies_put_blocking(c->server->policies, c->param, body, &e);
 	if (rc == 0)
 		sessions_rejudge_blocking(c->server);
-	if (rc)
+	if (mistakes.n)
+		answer_mistakes(c, &mistakes, &e);
+	else if (rc)
 		api_answer_err(c, rc, &e);
 	else
 		api_answer(c, 200, json_incref(body));
+	policy_mistakes_free(&mistakes);
 }
 
 void api_policies_delete(struct api_call *c)

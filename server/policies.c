@@ -136,17 +136,19 @@ static int check_size(const json_t *document, struct err *e)
 	return 0;
 }
 
-static int make_entry(const char *name, const json_t *document, struct policy_entry **out_entry, struct err *e)
+static int make_entry(const char *name, const json_t *document, struct policy_entry **out_entry,
+		      struct policy_mistakes *mistakes, struct err *e)
 {
 	int rc = check_size(document, e);
-	return rc ? rc : policy_entry_new(name, false, document, out_entry, e);
+	return rc ? rc : policy_entry_new(name, false, document, out_entry, mistakes, e);
 }
 
-int policies_may_put(struct policies *p, const char *name, const json_t *document, struct err *e)
+int policies_may_put(struct policies *p, const char *name, const json_t *document, struct policy_mistakes *mistakes,
+		     struct err *e)
 {
 	struct policy_set *set = policies_current_anythread(p), *next = NULL;
 	struct policy_entry *entry = NULL;
-	int rc = make_entry(name, document, &entry, e);
+	int rc = make_entry(name, document, &entry, mistakes, e);
 	if (rc == 0)
 		rc = refuse_file(set, name, e);
 	if (rc == 0)
@@ -160,7 +162,7 @@ int policies_may_put(struct policies *p, const char *name, const json_t *documen
 int policies_put_blocking(struct policies *p, const char *name, const json_t *document, struct err *e)
 {
 	struct policy_entry *entry = NULL;
-	int rc = make_entry(name, document, &entry, e);
+	int rc = make_entry(name, document, &entry, NULL, e);
 	if (rc != 0)
 		return rc;
 	pthread_mutex_lock(&p->change);

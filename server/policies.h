@@ -40,8 +40,9 @@ int policies_denying_anythread(struct server *server, const struct identity *id,
  * store's channel POLICIES_CHANNEL, {"node", "name"}: whoever subscribes there reloads. */
 #define POLICIES_CHANNEL "policies"
 int policies_put_blocking(struct policies *p, const char *name, const json_t *document, struct err *e);
-/* What put and del would refuse, before anything is written. */
-int policies_may_put(struct policies *p, const char *name, const json_t *document, struct err *e);
+/* What put and del would refuse, before anything is written. mistakes: of the document, as policy_parse has them. */
+int policies_may_put(struct policies *p, const char *name, const json_t *document, struct policy_mistakes *mistakes,
+		     struct err *e);
 int policies_may_del_blocking(struct policies *p, const char *name, struct err *e);
 int policies_get_blocking(struct policies *p, const char *name, json_t **out_document, struct err *e);
 int policies_del_blocking(struct policies *p, const char *name, struct err *e); /* ERR_CONFLICT for one of policy_dir */

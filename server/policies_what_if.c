@@ -55,9 +55,8 @@ int policies_simulate(struct policies *p, const char *subject, const json_t *gro
 		      const char *resource, const json_t *context, json_t **out_answer, struct err *e)
 {
 	char now[CLOCK_TEXT_LEN];
-	if (!policy_action_is_known(action))
-		return err_set(e, ERR_INVALID, "action: unknown action \"%.64s\"; allowed: %s", action,
-			       policy_actions_allowed);
+	if (policy_action_check(action, e) != 0)
+		return err_wrap(e, "action");
 	json_t *copy = context ? json_deep_copy(context) : json_object();
 	if (!copy)
 		return err_set(e, ERR_NOMEM, "out of memory");

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "server/store.h"
 
@@ -22,13 +23,28 @@ struct found {
 	int rc;
 };
 
+/* An error has room for the first one; who mends a document wants to know all. */
+static void log_mistakes(const char *name, const struct policy_mistakes *m)
+{
+	size_t i;
+	const json_t *one;
+	if (m->n > 1)
+		json_array_foreach(m->list, i, one)
+			log_error("policy %s: %s%s%s", name, json_string_value(json_object_get(one, "path")),
+				  *json_string_value(json_object_get(one, "path")) ? ": " : "",
+				  json_string_value(json_object_get(one, "text")));
+}
+
 static int add(struct found *f, const char *name, bool from_file, const json_t *document, struct err *e)
 {
 	if (f->n == LIMIT_POLICIES)
 		return err_set(e, ERR_LIMIT, "more than %u policies", LIMIT_POLICIES);
-	int rc = policy_entry_new(name, from_file, document, &f->at[f->n], e);
+	struct policy_mistakes mistakes = { .n = 0 };
+	int rc = policy_entry_new(name, from_file, document, &f->at[f->n], &mistakes, e);
 	if (rc == 0)
 		f->n++;
+	log_mistakes(name, &mistakes);
+	policy_mistakes_free(&mistakes);
 	return rc;
 }
 

@@ -6,14 +6,14 @@
 #include <string.h>
 
 int policy_entry_new(const char *name, bool from_file, const json_t *document, struct policy_entry **out_entry,
-		     struct err *e)
+		     struct policy_mistakes *mistakes, struct err *e)
 {
 	struct policy_entry *entry = calloc(1, sizeof *entry);
 	if (!entry)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	atomic_init(&entry->users, 1);
 	entry->from_file = from_file;
-	int rc = policy_parse(name, document, &entry->policy, e);
+	int rc = policy_parse(name, document, &entry->policy, mistakes, e);
 	if (rc == 0)
 		*out_entry = entry;
 	else

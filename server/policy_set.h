@@ -23,8 +23,9 @@ struct policy_set {
 	const struct policy **parsed;  /* the same, for policy_evaluate */
 };
 
+/* mistakes: of the document, as policy_parse has them; may be NULL. */
 int policy_entry_new(const char *name, bool from_file, const json_t *document, struct policy_entry **out_entry,
-		     struct err *e);
+		     struct policy_mistakes *mistakes, struct err *e);
 void policy_entry_drop(struct policy_entry **entry);
 
 /* Takes users of its own on the entries, which need no order. ERR_LIMIT, and ERR_CONFLICT when a name is there twice.

@@ -46,6 +46,8 @@
 #define LIMIT_POLICY_TEXT 1024u         /* bytes of a pattern, value, name or key */
 #define LIMIT_POLICY_PIECES 64u         /* runs of text, wildcards and variables a pattern */
 #define LIMIT_POLICY_VARIABLES 8u       /* variables a pattern */
+#define LIMIT_POLICY_MISTAKES 32u       /* of one document that are told */
+#define LIMIT_POLICY_MISTAKE_TEXT 512u  /* bytes of one, without its path */
 #define LIMIT_POLICY_WHO_ROWS 1000u     /* of an answer to who-can: more than a person reads */
 #define LIMIT_POLICY_WHO_STEPS 1000000u /* statements judged for one; about a tenth of a second */
 #define LIMIT_POLICY_FILE (256u * 1024) /* bytes of one file of policy_dir; what the API takes (LIMIT_HTTP_BODY) */

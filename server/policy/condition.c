@@ -58,8 +58,21 @@ static const struct policy_operator *operator_by_name(const char *name, size_t l
 	return NULL;
 }
 
+static int refuse_operator(const char *name, const struct policy_path *path, struct policy_report *report)
+{
+	struct policy_nearest nearest = { .wanted = name };
+	for (size_t i = 0; i < sizeof operators / sizeof *operators; i++)
+		policy_nearest_offer(&nearest, operators[i].name);
+	return policy_mistake(report, path,
+			      "unknown operator;%s allowed: String[Not]Equals[IgnoreCase], String[Not]Like, "
+			      "Numeric|Date + [Not]Equals, LessThan[Equals], GreaterThan[Equals], Bool, "
+			      "[Not]IpAddress, Null",
+			      policy_nearest_words(&nearest));
+}
+
 /* [ForAnyValue:|ForAllValues:]Name[IfExists] */
-static int read_operator(const char *text, const struct policy_path *path, struct policy_condition *out, struct err *e)
+static int read_operator(const char *text, const struct policy_path *path, struct policy_condition *out,
+			 struct policy_report *report)
 {
 	static const char any[] = "ForAnyValue:", all[] = "ForAllValues:", if_exists[] = "IfExists";
 	const char *name = text;
@@ -75,68 +88,67 @@ static int read_operator(const char *text, const struct policy_path *path, struc
 	out->if_exists = len > tail && strcmp(name + len - tail, if_exists) == 0;
 	out->op = operator_by_name(name, out->if_exists ? len - tail : len);
 	if (!out->op)
-		return policy_mistake(e, path,
-				      "unknown operator; allowed: String[Not]Equals[IgnoreCase], String[Not]Like, "
-				      "Numeric|Date + [Not]Equals, LessThan[Equals], GreaterThan[Equals], Bool, "
-				      "[Not]IpAddress, Null");
+		return refuse_operator(name, path, report);
 	if (out->op->type == OPERAND_NULL && (out->if_exists || out->set != POLICY_SET_NONE))
-		return policy_mistake(e, path, "Null takes neither IfExists nor ForAnyValue: or ForAllValues:");
+		return policy_mistake(report, path, "Null takes neither IfExists nor ForAnyValue: or ForAllValues:");
 	return 0;
 }
 
 static int read_string(const struct policy_scalar *s, const struct policy_operator *op, const struct policy_path *path,
-		       union policy_operand *out, struct err *e)
+		       union policy_operand *out, struct policy_report *report)
 {
 	char scratch[POLICY_SCRATCH];
 	size_t len;
 	const char *text = policy_scalar_as_text(s, scratch, &len);
 	if (!text)
-		return policy_mistake(e, path, "expected string, number or boolean");
+		return policy_mistake(report, path, "expected string, number or boolean");
 	if (strlen(text) != len)
-		return policy_mistake(e, path, "contains a NUL character");
-	return policy_pattern_parse(text, op->like, path, &out->pattern, e);
+		return policy_mistake(report, path, "contains a NUL character");
+	return policy_pattern_parse(text, op->like, path, &out->pattern, report);
 }
 
 static int read_net(const struct policy_scalar *s, const struct policy_path *path, union policy_operand *out,
-		    struct err *e)
+		    struct policy_report *report)
 {
 	const char *wrong = "expected string; allowed: 192.0.2.7, 10.0.0.0/8, 2001:db8::/32";
 	if (s->type == POLICY_SCALAR_TEXT && strlen(s->text) == s->len)
 		wrong = policy_net_parse(s->text, &out->net);
-	return wrong ? policy_mistake(e, path, "%s", wrong) : 0;
+	return wrong ? policy_mistake(report, path, "%s", wrong) : 0;
 }
 
 static int read_operand(const json_t *item, const struct policy_operator *op, const struct policy_path *path,
-			union policy_operand *out, struct err *e)
+			union policy_operand *out, struct policy_report *report)
 {
 	struct policy_scalar s = policy_scalar_of(item);
 	if (op->type != OPERAND_STRING && s.type == POLICY_SCALAR_TEXT && strstr(s.text, "${"))
-		return policy_mistake(e, path,
+		return policy_mistake(report, path,
 				      "variables are not allowed here; allowed: in Resource, NotResource and "
 				      "the operands of String operators");
 	switch (op->type) {
 	case OPERAND_STRING:
-		return read_string(&s, op, path, out, e);
+		return read_string(&s, op, path, out, report);
 	case OPERAND_NUMBER:
-		return policy_scalar_as_number(&s, &out->number) ? 0 : policy_mistake(e, path, "expected number");
+		return policy_scalar_as_number(&s, &out->number) ? 0 : policy_mistake(report, path, "expected number");
 	case OPERAND_DATE:
 		if (policy_scalar_as_date(&s, &out->date_ms))
 			return 0;
 		return policy_mistake(
-			e, path, "expected date; allowed: 2026-01-31T09:15:00Z, or seconds since 1970 as a number");
+			report, path,
+			"expected date; allowed: 2026-01-31T09:15:00Z, or seconds since 1970 as a number");
 	case OPERAND_BOOL:
 	case OPERAND_NULL:
-		return policy_scalar_as_bool(&s, &out->truth) ? 0 : policy_mistake(e, path, "expected true or false");
+		return policy_scalar_as_bool(&s, &out->truth) ? 0
+							      : policy_mistake(report, path, "expected true or false");
 	case OPERAND_ADDRESS:
-		return read_net(&s, path, out, e);
+		return read_net(&s, path, out, report);
 	}
-	return policy_mistake(e, path, "unknown kind of operator");
+	return policy_mistake(report, path, "unknown kind of operator");
 }
 
-static int add_operand(void *arg, const json_t *item, const struct policy_path *path, struct err *e)
+static int add_operand(void *arg, const json_t *item, const struct policy_path *path, struct policy_report *report)
 {
 	struct policy_condition *c = arg;
-	int rc = read_operand(item, c->op, path, &c->operands[c->n], e);
+	int rc = read_operand(item, c->op, path, &c->operands[c->n], report);
 	if (rc == 0)
 		c->n++;
 	return rc;
@@ -152,59 +164,56 @@ static void condition_free(struct policy_condition *c)
 }
 
 static int read_condition(const char *key, const json_t *values, const struct policy_path *path,
-			  struct policy_condition *c, struct err *e)
+			  struct policy_condition *c, struct policy_report *report)
 {
-	int rc = policy_key_parse(key, strlen(key), path, &c->key, e);
+	int rc = policy_key_parse(key, strlen(key), path, &c->key, report);
 	if (rc != 0)
 		return rc;
 	c->operands = calloc(policy_list_size(values) + 1, sizeof *c->operands);
 	if (!c->operands)
-		return err_set(e, ERR_NOMEM, "out of memory");
+		return policy_no_memory(report);
 	c->values = values;
-	return policy_each(values, path, add_operand, c, e);
+	return policy_each(values, path, add_operand, c, report);
 }
 
 /* One operator's object: {"key": value or [values]}. */
 static int read_operator_block(const char *name, const json_t *block, const struct policy_path *path,
-			       struct policy_condition *list, size_t *n, struct err *e)
+			       struct policy_condition *list, size_t *n, struct policy_report *report)
 {
 	struct policy_condition head = { .op_text = name };
-	int rc = read_operator(name, path, &head, e);
+	int rc = read_operator(name, path, &head, report);
 	if (rc != 0)
 		return rc;
 	if (!json_is_object(block) || json_object_size(block) == 0)
-		return policy_mistake(e, path, "expected object of condition keys, at least one");
-	const char *key;
-	json_t *values;
+		return policy_mistake(report, path, "expected object of condition keys, at least one");
 	void *it = json_object_iter(policy_walkable(block));
-	for (; it; it = json_object_iter_next(policy_walkable(block), it)) {
-		key = json_object_iter_key(it);
-		values = json_object_iter_value(it);
+	for (; it && !policy_stops(rc); it = json_object_iter_next(policy_walkable(block), it)) {
+		const char *key = json_object_iter_key(it);
 		struct policy_path at = policy_path_key(path, key);
 		if (*n == LIMIT_POLICY_CONDITIONS)
-			return policy_mistake(e, &at, "more than %u conditions in a statement",
+			return policy_mistake(report, &at, "more than %u conditions in a statement",
 					      LIMIT_POLICY_CONDITIONS);
 		list[*n] = head;
-		rc = read_condition(key, values, &at, &list[(*n)++], e);
-		if (rc != 0)
-			return rc;
+		int one = read_condition(key, json_object_iter_value(it), &at, &list[(*n)++], report);
+		rc = one ? one : rc;
 	}
-	return 0;
+	return rc;
 }
 
 int policy_conditions_parse(const json_t *element, const struct policy_path *path, struct policy_condition **out,
-			    size_t *out_n, struct err *e)
+			    size_t *out_n, struct policy_report *report)
 {
 	if (!json_is_object(element))
-		return policy_mistake(e, path, "expected object of operators");
+		return policy_mistake(report, path, "expected object of operators");
 	struct policy_condition *list = calloc(LIMIT_POLICY_CONDITIONS, sizeof *list);
 	size_t n = 0;
-	int rc = list ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+	int rc = list ? 0 : policy_no_memory(report);
 	void *it = json_object_iter(policy_walkable(element));
-	for (; rc == 0 && it; it = json_object_iter_next(policy_walkable(element), it)) {
+	for (; !policy_stops(rc) && it; it = json_object_iter_next(policy_walkable(element), it)) {
 		const char *name = json_object_iter_key(it);
 		struct policy_path at = policy_path_key(path, name);
-		rc = read_operator_block(name, json_object_iter_value(it), &at, list, &n, e);
+		int one = read_operator_block(name, json_object_iter_value(it), &at, list, &n, report);
+		rc = one ? one : rc;
 	}
 	if (rc != 0) {
 		policy_conditions_free(&list, n);

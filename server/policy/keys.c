@@ -45,15 +45,27 @@ static int key_id(const char *name, size_t len)
 	return -1;
 }
 
+static int refuse_key(const char *name, const struct policy_path *path, struct policy_report *report)
+{
+	struct policy_nearest nearest = { .wanted = name };
+	for (int i = 0; i < POLICY_KEY_FIXED; i++)
+		policy_nearest_offer(&nearest, fixed_keys[i]);
+	return policy_mistake(report, path, "unknown condition key \"%s\";%s allowed: %s", policy_quote(name).text,
+			      policy_nearest_words(&nearest), keys_allowed);
+}
+
 int policy_key_parse(const char *name, size_t len, const struct policy_path *path, struct policy_key *out,
-		     struct err *e)
+		     struct policy_report *report)
 {
 	int id = len <= LIMIT_POLICY_TEXT ? key_id(name, len) : -1;
-	if (id < 0)
-		return policy_mistake(e, path, "unknown condition key; allowed: %s", keys_allowed);
 	char *copy = strndup(name, len);
 	if (!copy)
-		return err_set(e, ERR_NOMEM, "out of memory");
+		return policy_no_memory(report);
+	if (id < 0) {
+		int rc = refuse_key(copy, path, report);
+		free(copy);
+		return rc;
+	}
 	out->id = (enum policy_key_id)id;
 	out->name = copy;
 	return 0;
@@ -138,6 +150,12 @@ uint32_t policy_action_bit(const char *name)
 	return 0;
 }
 
+void policy_actions_offer(struct policy_nearest *n)
+{
+	for (size_t i = 0; i < ACTIONS; i++)
+		policy_nearest_offer(n, actions[i]);
+}
+
 uint32_t policy_action_match(const char *pattern)
 {
 	uint32_t found = 0;
@@ -150,4 +168,15 @@ uint32_t policy_action_match(const char *pattern)
 bool policy_action_is_known(const char *name)
 {
 	return policy_action_bit(name) != 0;
+}
+
+int policy_action_check(const char *action, struct err *e)
+{
+	struct policy_nearest nearest = { .wanted = action };
+	if (policy_action_is_known(action))
+		return 0;
+	policy_actions_offer(&nearest);
+	return err_set(e, ERR_INVALID, "unknown action \"%s\";%s%s", policy_quote(action).text,
+		       nearest.name ? policy_nearest_words(&nearest) : " allowed: ",
+		       nearest.name ? "" : policy_actions_allowed);
 }

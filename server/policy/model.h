@@ -18,11 +18,26 @@ struct policy_quote {
 	char text[49];
 };
 struct policy_quote policy_quote(const char *text);
-/* ERR_INVALID, "<path>: <what is wrong; what is allowed>". */
-int policy_mistake(struct err *e, const struct policy_path *path, const char *fmt, ...) PRINTF_LIKE(3, 4);
-/* Calls fn for a lone value, or for each entry of an array, with its path. An empty array is a mistake. */
-typedef int policy_item_fn(void *arg, const json_t *item, const struct policy_path *path, struct err *e);
-int policy_each(const json_t *list, const struct policy_path *path, policy_item_fn *fn, void *arg, struct err *e);
+/* What is found wrong while a document is read. Reading goes on behind a mistake, so that one answer has them all: who
+ * calls a reader for several things stops for nothing but policy_stops(). */
+struct policy_report {
+	struct policy_mistakes *mistakes;
+	struct err *e;
+	size_t n;
+};
+/* "<path>: <what is wrong; what is allowed>". ERR_INVALID. */
+int policy_mistake(struct policy_report *report, const struct policy_path *path, const char *fmt, ...)
+	PRINTF_LIKE(3, 4);
+int policy_no_memory(struct policy_report *report); /* ERR_NOMEM */
+static inline bool policy_stops(int rc)
+{
+	return rc != 0 && rc != ERR_INVALID;
+}
+/* Calls fn for a lone value, or for each entry of an array, with its path. An empty array is a mistake. 0, or what the
+ * last call that failed returned. */
+typedef int policy_item_fn(void *arg, const json_t *item, const struct policy_path *path, struct policy_report *report);
+int policy_each(const json_t *list, const struct policy_path *path, policy_item_fn *fn, void *arg,
+		struct policy_report *report);
 /* For jansson's iterators, which do not change what they walk but do not say so. */
 static inline json_t *policy_walkable(const json_t *object)
 {
@@ -117,7 +132,7 @@ struct policy_values {
 };
 
 int policy_key_parse(const char *name, size_t len, const struct policy_path *path, struct policy_key *out,
-		     struct err *e);
+		     struct policy_report *report);
 bool policy_key_is_list(const struct policy_key *key); /* may have several values: not for variables */
 void policy_view_init(struct policy_view *view, const struct policy_request *request);
 void policy_view_values(struct policy_view *view, const struct policy_key *key, struct policy_values *out);
@@ -127,6 +142,19 @@ bool policy_view_knows(const struct policy_view *view, const struct policy_key *
 #define POLICY_ACTIONS_ALL ((1u << 14) - 1)
 uint32_t policy_action_bit(const char *name);      /* 0: unknown */
 uint32_t policy_action_match(const char *pattern); /* wildcards; 0: no action of that name */
+
+/* nearest.c: what somebody may have meant who wrote something else */
+
+struct policy_nearest {
+	const char *wanted, *name; /* name: of the nearest that was offered; NULL: none is near */
+	size_t distance;
+	char words[80];
+};
+void policy_nearest_offer(struct policy_nearest *n, const char *name);
+/* " did you mean tunnel:OpenSsh?", or "". Good as long as n is. */
+const char *policy_nearest_words(struct policy_nearest *n);
+void policy_actions_offer(struct policy_nearest *n);
+extern const char policy_actions_allowed[]; /* for complaints */
 
 /* pattern.c: text with wildcards and ${variables} */
 
@@ -153,7 +181,7 @@ enum policy_match { POLICY_MATCH_NO, POLICY_MATCH_YES, POLICY_MATCH_UNSET /* a v
 
 /* like: '*' and '?' are wildcards; else they are plain text. */
 int policy_pattern_parse(const char *text, bool like, const struct policy_path *path, struct policy_pattern *out,
-			 struct err *e);
+			 struct policy_report *report);
 void policy_pattern_free(struct policy_pattern *p);
 enum policy_match policy_pattern_match(const struct policy_pattern *p, struct policy_view *view, bool ignore_case,
 				       const char *text, size_t len);
@@ -186,7 +214,7 @@ struct policy_condition {
 
 /* The whole Condition element. */
 int policy_conditions_parse(const json_t *element, const struct policy_path *path, struct policy_condition **out,
-			    size_t *out_n, struct err *e);
+			    size_t *out_n, struct policy_report *report);
 void policy_conditions_free(struct policy_condition **conditions, size_t n);
 /* effect decides which way an inverted operator goes when a variable has no value: never towards access. */
 bool policy_condition_holds(const struct policy_condition *c, enum policy_effect effect, struct policy_view *view);

@@ -18,14 +18,14 @@ struct reader {
 	const struct policy_path *path;
 	struct policy_pattern *out;
 	size_t stored;
-	struct err *e;
+	struct policy_report *report;
 };
 
 static int add_piece(struct reader *r, enum policy_piece_kind kind)
 {
 	struct policy_pattern *p = r->out;
 	if (p->n == LIMIT_POLICY_PIECES)
-		return policy_mistake(r->e, r->path, "more than %u wildcards and variables", LIMIT_POLICY_PIECES);
+		return policy_mistake(r->report, r->path, "more than %u wildcards and variables", LIMIT_POLICY_PIECES);
 	p->pieces[p->n++] = (struct policy_piece){ .kind = kind };
 	return 0;
 }
@@ -51,10 +51,10 @@ static int read_fallback(struct reader *r, const char **end, char **out)
 	const char *s = *end + 1 + strspn(*end + 1, " ");
 	const char *quote = *s == '\'' ? strchr(s + 1, '\'') : NULL;
 	if (!quote)
-		return policy_mistake(r->e, r->path, "default value of a variable; allowed: ${key, 'text'}");
+		return policy_mistake(r->report, r->path, "default value of a variable; allowed: ${key, 'text'}");
 	*out = strndup(s + 1, (size_t)(quote - s - 1));
 	if (!*out)
-		return err_set(r->e, ERR_NOMEM, "out of memory");
+		return policy_no_memory(r->report);
 	*end = quote + 1 + strspn(quote + 1, " ");
 	return 0;
 }
@@ -71,20 +71,21 @@ static int read_variable(struct reader *r)
 		return add_char(r, *name);
 	}
 	if (p->variable_count == LIMIT_POLICY_VARIABLES)
-		return policy_mistake(r->e, r->path, "more than %u variables", LIMIT_POLICY_VARIABLES);
+		return policy_mistake(r->report, r->path, "more than %u variables", LIMIT_POLICY_VARIABLES);
 	struct policy_variable *v = &p->variables[p->variable_count];
-	int rc = *end ? policy_key_parse(name, len, r->path, &v->key, r->e)
-		      : policy_mistake(r->e, r->path, "\"${\" without \"}\"; a plain dollar sign is ${$}");
+	int rc = *end ? policy_key_parse(name, len, r->path, &v->key, r->report)
+		      : policy_mistake(r->report, r->path, "\"${\" without \"}\"; a plain dollar sign is ${$}");
 	if (rc != 0)
 		return rc;
 	v->piece = p->n;
 	p->variable_count++; /* from here on policy_pattern_free frees it */
 	if (policy_key_is_list(&v->key))
-		return policy_mistake(r->e, r->path, "%s has several values and cannot be a variable", v->key.name);
+		return policy_mistake(r->report, r->path, "%s has several values and cannot be a variable",
+				      v->key.name);
 	if (*end == ',' && (rc = read_fallback(r, &end, &v->fallback)) != 0)
 		return rc;
 	if (*end != '}')
-		return policy_mistake(r->e, r->path, "\"${\" without \"}\"; a plain dollar sign is ${$}");
+		return policy_mistake(r->report, r->path, "\"${\" without \"}\"; a plain dollar sign is ${$}");
 	r->at = end + 1;
 	return add_piece(r, POLICY_PIECE_TEXT);
 }
@@ -102,12 +103,12 @@ static int read_one(struct reader *r)
 	return add_piece(r, c == '*' ? POLICY_PIECE_RUN : POLICY_PIECE_ONE);
 }
 
-static int shrink(struct policy_pattern *p, struct err *e)
+static int shrink(struct policy_pattern *p, struct policy_report *report)
 {
 	/* Most patterns are one or two pieces; a thousand statements should stay in the cache. */
 	struct policy_piece *pieces = realloc(p->pieces, (p->n ? p->n : 1) * sizeof *pieces);
 	if (!pieces)
-		return err_set(e, ERR_NOMEM, "out of memory");
+		return policy_no_memory(report);
 	p->pieces = pieces;
 	if (p->variable_count == 0) {
 		free(p->variables);
@@ -117,20 +118,20 @@ static int shrink(struct policy_pattern *p, struct err *e)
 }
 
 int policy_pattern_parse(const char *text, bool like, const struct policy_path *path, struct policy_pattern *out,
-			 struct err *e)
+			 struct policy_report *report)
 {
 	size_t len = strlen(text);
 	if (len > LIMIT_POLICY_TEXT)
-		return policy_mistake(e, path, "%zu bytes long; allowed: at most %u", len, LIMIT_POLICY_TEXT);
+		return policy_mistake(report, path, "%zu bytes long; allowed: at most %u", len, LIMIT_POLICY_TEXT);
 	struct policy_pattern p = { .store = calloc(1, len + 1),
 				    .pieces = calloc(LIMIT_POLICY_PIECES, sizeof *p.pieces),
 				    .variables = calloc(LIMIT_POLICY_VARIABLES, sizeof *p.variables) };
-	struct reader r = { .at = text, .like = like, .path = path, .out = &p, .e = e };
-	int rc = p.store && p.pieces && p.variables ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+	struct reader r = { .at = text, .like = like, .path = path, .out = &p, .report = report };
+	int rc = p.store && p.pieces && p.variables ? 0 : policy_no_memory(report);
 	while (rc == 0 && *r.at)
 		rc = read_one(&r);
 	if (rc == 0)
-		rc = shrink(&p, e);
+		rc = shrink(&p, report);
 	if (rc == 0)
 		*out = p;
 	else

@@ -74,14 +74,38 @@ struct policy_path policy_path_index(const struct policy_path *parent, size_t in
 	return path;
 }
 
-int policy_mistake(struct err *e, const struct policy_path *path, const char *fmt, ...)
+static int append(struct policy_mistakes *m, const char *path, const char *text)
 {
-	char text[sizeof e->text];
+	if (!m || json_array_size(m->list) >= LIMIT_POLICY_MISTAKES)
+		return 0;
+	if (!m->list)
+		m->list = json_array();
+	return json_array_append_new(m->list, json_pack("{s:s, s:s}", "path", path, "text", text));
+}
+
+int policy_mistake(struct policy_report *report, const struct policy_path *path, const char *fmt, ...)
+{
+	char text[LIMIT_POLICY_MISTAKE_TEXT];
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	return err_set(e, ERR_INVALID, "%s: %s", path->text, text);
+	if (report->n++ == 0)
+		err_set(report->e, ERR_INVALID, "%s%s%s", path->text, path->text[0] ? ": " : "", text);
+	if (report->mistakes)
+		report->mistakes->n = report->n;
+	return append(report->mistakes, path->text, text) == 0 ? ERR_INVALID : policy_no_memory(report);
+}
+
+int policy_no_memory(struct policy_report *report)
+{
+	return err_set(report->e, ERR_NOMEM, "out of memory");
+}
+
+void policy_mistakes_free(struct policy_mistakes *m)
+{
+	json_decref(m->list);
+	*m = (struct policy_mistakes){ .n = 0 };
 }
 
 size_t policy_list_size(const json_t *list)
@@ -89,18 +113,19 @@ size_t policy_list_size(const json_t *list)
 	return json_is_array(list) ? json_array_size(list) : 1;
 }
 
-int policy_each(const json_t *list, const struct policy_path *path, policy_item_fn *fn, void *arg, struct err *e)
+int policy_each(const json_t *list, const struct policy_path *path, policy_item_fn *fn, void *arg,
+		struct policy_report *report)
 {
 	if (!json_is_array(list))
-		return fn(arg, list, path, e);
+		return fn(arg, list, path, report);
 	size_t n = json_array_size(list);
 	if (n == 0 || n > LIMIT_POLICY_LIST)
-		return policy_mistake(e, path, "%zu entries; allowed: 1 to %u", n, LIMIT_POLICY_LIST);
-	for (size_t i = 0; i < n; i++) {
+		return policy_mistake(report, path, "%zu entries; allowed: 1 to %u", n, LIMIT_POLICY_LIST);
+	int worst = 0;
+	for (size_t i = 0; i < n && !policy_stops(worst); i++) {
 		struct policy_path at = policy_path_index(path, i);
-		int rc = fn(arg, json_array_get(list, i), &at, e);
-		if (rc != 0)
-			return rc;
+		int rc = fn(arg, json_array_get(list, i), &at, report);
+		worst = rc ? rc : worst;
 	}
-	return 0;
+	return worst;
 }

@@ -24,15 +24,25 @@
 
 struct policy;
 
-/* Validates everything; each mistake is named by its JSON path: "Statement[2].Condition.StringEquls: unknown operator;
- * allowed: …". */
-int policy_parse(const char *name, const json_t *document, struct policy **out_policy, struct err *e);
+/* All that is wrong with a document. Starts as zeros. */
+struct policy_mistakes {
+	json_t *list; /* [{"path": "Statement[2].Condition.StringEquls", "text": "unknown operator; allowed: …"}], at
+		       * most LIMIT_POLICY_MISTAKES; NULL: none */
+	size_t n;     /* how many there are */
+};
+void policy_mistakes_free(struct policy_mistakes *m);
+
+/* Validates everything. ERR_INVALID: each mistake, named by its JSON path, is added to *mistakes (may be NULL); e has
+ * the first one, "Statement[2].Condition.StringEquls: unknown operator; …", behind "3 mistakes; the first: " when there
+ * are more. */
+int policy_parse(const char *name, const json_t *document, struct policy **out_policy, struct policy_mistakes *mistakes,
+		 struct err *e);
 void policy_free(struct policy **policy);
 const char *policy_name(const struct policy *p);
 const json_t *policy_document(const struct policy *p); /* its own copy; other threads read it too: take no reference */
 /* Names that a policy may use. */
 bool policy_action_is_known(const char *action);
-extern const char policy_actions_allowed[]; /* for complaints */
+int policy_action_check(const char *action, struct err *e); /* ERR_INVALID names it, and the nearest or all there are */
 bool policy_key_is_known(const char *condition_key);
 
 struct policy_request {

@@ -301,9 +301,8 @@ int policy_who(const struct policy *const *policies, size_t count, const char *r
 	       const struct policy_who_question *questions, size_t n, json_t **out_rows, bool *out_more, struct err *e)
 {
 	for (size_t i = 0; i < n; i++)
-		if (!policy_action_is_known(questions[i].action))
-			return err_set(e, ERR_INVALID, "unknown action \"%s\"; allowed: %s",
-				       policy_quote(questions[i].action).text, policy_actions_allowed);
+		if (policy_action_check(questions[i].action, e) != 0)
+			return ERR_INVALID;
 	struct walk w = { .resource = resource, .questions = questions, .n = n, .rows = json_array() };
 	int rc = walk_all(&w, policies, count);
 	free(w.denies);

@@ -13,7 +13,7 @@ static struct policy *parse(const char *name, const json_t *document)
 {
 	struct policy *p = NULL;
 	struct err e;
-	int rc = policy_parse(name, document, &p, &e);
+	int rc = policy_parse(name, document, &p, NULL, &e);
 	FUZZ_CHECK((rc == 0) == (p != NULL));
 	FUZZ_CHECK(rc == 0 || (rc == ERR_INVALID && e.code == rc && e.text[0]));
 	return p;

@@ -1,8 +1,10 @@
 """simulate-policy and who-can: what the policies say of people who need not exist."""
 
 import json
+import signal
 
 import pytest
+from harness import Stack, wait_for
 
 POLICY = {
     "Version": "2026-01-01",
@@ -25,8 +27,6 @@ POLICY = {
 @pytest.fixture
 def asked(folder):
     """A server with that policy and a target web-1 with the tag role=web."""
-    from harness import Stack
-
     s = Stack(folder, policy=POLICY)
     try:
         s.start_server()
@@ -134,13 +134,11 @@ def test_who_can_says_what_simulate_says(asked):
 
 def test_they_are_for_those_who_may_read_policies(asked):
     asked.write_credentials({asked.key_id: ("dev", asked.secret, []), "KANN": ("ann", "the-secret-of-ann-0123", ["ops"])})
-    asked.server.kill(__import__("signal").SIGHUP)
+    asked.server.kill(signal.SIGHUP)
     ann = {"TUNNEL_KEY_ID": "KANN", "TUNNEL_SECRET": "the-secret-of-ann-0123"}
 
     def known():
         return asked.cli("whoami", check=False, **ann).returncode == 0
-
-    from harness import wait_for
 
     wait_for(known, "the server to know ann")
     for args in (["who-can", "--target", "web-1"], ["simulate-policy", "--principal", "a", "--target", "web-1"]):
@@ -148,3 +146,34 @@ def test_they_are_for_those_who_may_read_policies(asked):
         assert r.returncode == 232 and "tunnel:GetPolicy" in r.stderr and r.stdout == "", (args, r.stderr)
     r = asked.cli("who-can", "--target", "web-9", check=False)
     assert r.returncode == 233 and "web-9" in r.stderr, r.stderr
+
+
+BROKEN = {
+    "Version": "2026-01-01",
+    "Statement": [
+        {"Sid": "A", "Effect": "Allow", "Principal": "*", "Action": ["tunnel:OpenSsh", "tunnel:OpenShell"], "Resource": "web-1",
+         "Condition": {"StringEquls": {"tunnel:Login": "x"}}},
+        {"Sid": "B", "Effect": "Allow", "Principal": "*", "Action": "*"},
+    ],
+}
+PLACES = ["Statement[0].Action[1]", "Statement[0].Resource", "Statement[0].Condition.StringEquls", "Statement[1]"]
+
+
+def test_each_mistake_of_a_policy_is_told(asked):
+    (asked.folder / "broken.json").write_text(json.dumps(BROKEN))
+    r = asked.cli("put-policy", "broken", asked.folder / "broken.json", check=False)
+    lines = r.stderr.splitlines()
+    assert r.returncode == 1 and lines[0] == "tunnel-cli: 4 mistakes (invalid-request)", r.stderr
+    assert [line.split(": ")[1] for line in lines[1:]] == PLACES
+    assert '"tunnel:OpenShell"; did you mean tunnel:OpenSsh? allowed: tunnel: StartSession' in lines[1], lines[1]
+    assert lines[1].endswith("OpenSsh, OpenTcp"), "nothing is cut"
+
+
+def test_a_server_tells_each_mistake_of_a_file(bare):
+    """Of a file it will not start with, and of one that a reload finds."""
+    bare.start_server()
+    (bare.folder / "policies" / "broken.json").write_text(json.dumps(BROKEN))
+    bare.server.kill(signal.SIGHUP)
+    for place in PLACES:
+        bare.server.wait_log(f"policy broken: {place}: ")
+    bare.server.wait_log("4 mistakes; the first")

@@ -366,7 +366,7 @@ static void test_reload(void **state)
 	} rows[] = {
 		{ "zz.json", "{", "zz.json: not valid JSON: line 1" },
 		{ "zz.json", "{\"Version\":\"2026-01-01\",\"Statement\":{\"Effect\":\"allow\"}}",
-		  "zz.json: Statement.Effect: unknown effect" },
+		  "zz.json: 4 mistakes; the first: Statement.Effect: unknown effect" },
 		{ "a b.json", BASE, "policy name \"a b\"" },
 		{ "s1.json", BASE, "policy \"s1\" is both in policy_dir and in the store" },
 	};
@@ -471,7 +471,9 @@ static void test_simulate(void **state)
 		{ NULL, "tunnel:OpenSsh", "target/web-1", "{}",
 		  "{'effect':'no-match','policy':null,'statement':null}" },
 		{ NULL, "tunnel:OpnSsh", "target/web-1", NULL,
-		  "action: unknown action \"tunnel:OpnSsh\"; allowed: tunnel: StartSession" },
+		  "action: unknown action \"tunnel:OpnSsh\"; did you mean tunnel:OpenSsh?" },
+		{ NULL, "Look", "target/web-1", NULL,
+		  "action: unknown action \"Look\"; allowed: tunnel: StartSession" },
 		{ NULL, "tunnel:OpenSsh", "target/web-1", "{\"target:tag/env\":\"x\"}",
 		  "context.target:tag/env: unknown" },
 		{ NULL, "tunnel:OpenSsh", "target/web-1", "{\"tunnel:Login\":{}}",

@@ -32,7 +32,7 @@ static void measure(const char *name, bool similar)
 	struct policy *p = NULL;
 	struct err e = { 0 };
 	int64_t start = clock_mono_us();
-	if (policy_parse("p", document, &p, &e) != 0) {
+	if (policy_parse("p", document, &p, NULL, &e) != 0) {
 		fprintf(stderr, "%s\n", e.text);
 		exit(1);
 	}

@@ -23,7 +23,7 @@ static enum policy_effect judge(const char *effect, const struct row *r)
 	struct policy *p = NULL;
 	struct err e = { 0 };
 	struct policy_decision d;
-	if (policy_parse("p", document, &p, &e) != 0)
+	if (policy_parse("p", document, &p, NULL, &e) != 0)
 		fail_msg("%s: %s", r->condition, e.text);
 	const struct policy_request q = { "alice", groups, "tunnel:OpenSsh", "target/web-1", context };
 	policy_evaluate((const struct policy *const *)&p, 1, &q, &d);
@@ -402,7 +402,7 @@ static void test_hostile_patterns_end(void **state)
 	json_t *context = json_pack("{s:s}", "tunnel:Host", value);
 	struct policy *p = NULL;
 	struct policy_decision d;
-	assert_int_equal(policy_parse("p", document, &p, NULL), 0);
+	assert_int_equal(policy_parse("p", document, &p, NULL, NULL), 0);
 	const struct policy_request q = { "alice", NULL, "tunnel:OpenSsh", "target/a", context };
 	policy_evaluate((const struct policy *const *)&p, 1, &q, &d);
 	assert_int_equal(d.effect, POLICY_NO_MATCH);

@@ -42,7 +42,7 @@ static void one_seed(uint32_t seed, struct tally *tally)
 	for (size_t i = 0; i < n; i++) {
 		struct err e = { 0 };
 		json_t *document = random_document();
-		if (policy_parse("p", document, &policies[i], &e) != 0)
+		if (policy_parse("p", document, &policies[i], NULL, &e) != 0)
 			fail_msg("seed %u: %s", seed, e.text);
 		json_array_append_new(documents, document);
 	}

@@ -20,11 +20,12 @@ struct row {
 
 static const struct row rows[] = {
 	{ "[]", "policy: expected object" },
-	{ "{}", "Version: missing" },
-	{ "{" V "}", "Statement: missing" },
+	{ "{}", "Version is missing" },
+	{ "{" V "}", "Statement is missing" },
 	{ "{'Version':'2012-10-17','Statement':[" GOOD "]}", "Version: unknown version; allowed: \"2026-01-01\"" },
 	{ "{'Version':20260101,'Statement':[" GOOD "]}", "Version: unknown version; allowed: \"2026-01-01\"" },
-	{ "{" V ",'Statements':[]}", "Statements: unknown field; allowed: Version, Id, Statement" },
+	{ "{" V ",'Statements':[]}",
+	  "Statements: unknown field; did you mean Statement? allowed: Version, Id, Statement" },
 	{ "{" V ",'Id':7,'Statement':[" GOOD "]}", "Id: expected string" },
 	{ "{" V ",'Id':'','Statement':[" GOOD "]}", "Id: 0 bytes long; allowed: 1 to 1024" },
 	{ "{" V ",'Statement':[]}", "Statement: 0 statements; allowed: 1 to 1000" },
@@ -39,13 +40,14 @@ static const struct row rows[] = {
 	{ DOC(GOOD ",{" HOW "," WHO ",'NotPrincipal':'*'," WHAT "," WHERE "}"),
 	  "Statement[1]: only one of Principal or NotPrincipal is allowed" },
 	{ DOC("{" HOW ",'Principal':{'User':'a'},'NotPrincipal':{'User':'b'}," WHAT "," WHERE "}"),
-	  "Statement[0].NotPrincipal: only one of" },
+	  "Statement[0]: only one of Principal or NotPrincipal is allowed" },
 	{ DOC("{" HOW "," WHO ",'NotAction':'tunnel:Revoke'," WHAT "," WHERE "}"),
 	  "Statement[0]: only one of Action or NotAction is allowed" },
 	{ DOC("{" HOW "," WHO "," WHAT "," WHERE ",'NotResource':'audit'}"),
-	  "Statement[0].NotResource: only one of Resource or NotResource is allowed" },
+	  "Statement[0]: only one of Resource or NotResource is allowed" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resourc':'*'}"),
-	  "Statement[0].Resourc: unknown field; allowed: Sid, Effect, Principal, NotPrincipal, Action" },
+	  "Statement[0].Resourc: unknown field; did you mean Resource? allowed: Sid, Effect, Principal, NotPrincipal, "
+	  "Action" },
 	{ DOC("{'Effect':'allow'," WHO "," WHAT "," WHERE "}"),
 	  "Statement[0].Effect: unknown effect; allowed: \"Allow\", \"Deny\"" },
 	{ DOC("{'Effect':true," WHO "," WHAT "," WHERE "}"), "Statement[0].Effect: unknown effect" },
@@ -72,11 +74,20 @@ static const struct row rows[] = {
 	  "Statement[0].Principal.User: variables are not allowed here" },
 	/* Action */
 	{ DOC("{" HOW "," WHO ",'Action':'tunnel:StartSesion'," WHERE "}"),
-	  "Statement[0].Action: unknown action; allowed: tunnel: StartSession, ResumeSession" },
+	  "Statement[0].Action: unknown action \"tunnel:StartSesion\"; did you mean tunnel:StartSession? allowed: "
+	  "tunnel: "
+	  "StartSession, ResumeSession" },
 	{ DOC("{" HOW "," WHO ",'Action':['tunnel:OpenSsh','tunnel:openssh']," WHERE "}"),
-	  "Statement[0].Action[1]: unknown action" },
+	  "Statement[0].Action[1]: unknown action \"tunnel:openssh\"; did you mean tunnel:OpenSsh? allowed: tunnel: " },
+	{ DOC("{" HOW "," WHO ",'Action':'OpenShell'," WHERE "}"),
+	  "Statement[0].Action: unknown action \"OpenShell\"; allowed: tunnel: StartSession, ResumeSession, "
+	  "TerminateSession, DescribeSessions, ListTargets, EnrollTarget, DeregisterTarget, PutPolicy, GetPolicy, "
+	  "Revoke, "
+	  "ReadAudit, ReadMetrics, OpenSsh, OpenTcp" },
+	{ DOC("{" HOW "," WHO ",'Action':'openssh'," WHERE "}"),
+	  "Statement[0].Action: unknown action \"openssh\"; did you mean tunnel:OpenSsh?" },
 	{ DOC("{" HOW "," WHO ",'Action':'tunnel:Close*'," WHERE "}"),
-	  "Statement[0].Action: no action matches; allowed:" },
+	  "Statement[0].Action: no action matches \"tunnel:Close*\"; allowed:" },
 	{ DOC("{" HOW "," WHO ",'Action':{}," WHERE "}"), "Statement[0].Action: expected string" },
 	{ DOC("{" HOW "," WHO ",'Action':[]," WHERE "}"), "Statement[0].Action: 0 entries" },
 	{ DOC("{" HOW "," WHO ",'NotAction':'*'," WHERE "}"), "Statement[0].NotAction: leaves no action" },
@@ -96,7 +107,7 @@ static const struct row rows[] = {
 	{ DOC("{" HOW "," WHO "," WHAT ",'NotResource':'target/${tunnel:Claim/x'}"),
 	  "Statement[0].NotResource: \"${\" without \"}\"" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':'target/${aws:username}'}"),
-	  "Statement[0].Resource: unknown condition key; allowed: tunnel:Login" },
+	  "Statement[0].Resource: unknown condition key \"aws:username\"; allowed: tunnel:Login" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':'target/${tunnel:Group}'}"),
 	  "Statement[0].Resource: tunnel:Group has several values and cannot be a variable" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':'target/${tunnel:Claim/x, y}'}"),
@@ -106,8 +117,8 @@ static const struct row rows[] = {
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':'target/${}'}"), "Statement[0].Resource: unknown condition key" },
 	/* Condition */
 	{ COND("[]"), "Statement[0].Condition: expected object of operators" },
-	{ COND("{'StringEquls':{'tunnel:Login':'a'}}"),
-	  "Statement[0].Condition.StringEquls: unknown operator; allowed: String[Not]Equals[IgnoreCase]" },
+	{ COND("{'StringEquls':{'tunnel:Login':'a'}}"), "Statement[0].Condition.StringEquls: unknown operator; did you "
+							"mean StringEquals? allowed: String[Not]Equals[IgnoreCase]" },
 	{ COND("{'IfExists':{'tunnel:Login':'a'}}"), "Statement[0].Condition.IfExists: unknown operator" },
 	{ COND("{'ForAnyValue:':{'tunnel:Login':'a'}}"), "Statement[0].Condition.ForAnyValue:: unknown operator" },
 	{ COND("{'NullIfExists':{'tunnel:Login':true}}"), "Statement[0].Condition.NullIfExists: Null takes neither" },
@@ -115,7 +126,9 @@ static const struct row rows[] = {
 	{ COND("{'StringEquals':'x'}"), "Statement[0].Condition.StringEquals: expected object of condition keys" },
 	{ COND("{'StringEquals':{}}"), "Statement[0].Condition.StringEquals: expected object of condition keys" },
 	{ COND("{'StringEquals':{'tunnel:Logn':'x'}}"),
-	  "Statement[0].Condition.StringEquals.tunnel:Logn: unknown condition key; allowed: tunnel:Login, Host" },
+	  "Statement[0].Condition.StringEquals.tunnel:Logn: unknown condition key \"tunnel:Logn\"; did you mean "
+	  "tunnel:Login? allowed: tunnel:Login, "
+	  "Host" },
 	{ COND("{'StringEquals':{'tunnel:Claim/':'x'}}"),
 	  "Statement[0].Condition.StringEquals.tunnel:Claim/: unknown condition key" },
 	{ COND("{'StringEquals':{'tunnel:Login':[]}}"),
@@ -166,18 +179,34 @@ static const struct row rows[] = {
 	{ DOC("{'\\u001b[31m\\u00fc':1}"), "Statement[0].?[31m??: unknown field" },
 };
 
+static const char *at(const struct policy_mistakes *m, size_t i, const char *member)
+{
+	return json_string_value(json_object_get(json_array_get(m->list, i), member));
+}
+
+/* The first one, as it is told. */
 static void expect(const json_t *document, const char *complaint, const char *what)
 {
 	struct policy *p = NULL;
+	struct policy_mistakes m = { .n = 0 };
 	struct err e = { 0 };
-	int rc = policy_parse("p", document, &p, &e);
+	char first[1024] = "";
+	int rc = policy_parse("p", document, &p, &m, &e);
 	if (rc == 0)
 		fail_msg("accepted: %s", what);
 	assert_int_equal(rc, ERR_INVALID);
 	assert_int_equal(e.code, ERR_INVALID);
 	assert_null(p);
-	if (strncmp(e.text, complaint, strlen(complaint)) != 0)
-		fail_msg("%s: \"%s\", expected \"%s\"", what, e.text, complaint);
+	if (m.n)
+		snprintf(first, sizeof first, "%s%s%s", at(&m, 0, "path"), *at(&m, 0, "path") ? ": " : "",
+			 at(&m, 0, "text"));
+	else
+		snprintf(first, sizeof first, "%s", e.text);
+	if (strncmp(first, complaint, strlen(complaint)) != 0)
+		fail_msg("%s: \"%s\", expected \"%s\"", what, first, complaint);
+	assert_true(m.n <= 1 || strstr(e.text, " mistakes; the first: ") != NULL);
+	assert_true(m.n != 1 || strncmp(e.text, first, sizeof e.text - 1) == 0);
+	policy_mistakes_free(&m);
 }
 
 static void test_documents(void **state)
@@ -188,6 +217,74 @@ static void test_documents(void **state)
 		expect(document, rows[i].complaint, rows[i].document);
 		json_decref(document);
 	}
+}
+
+/* One answer has them all; what is right between them does not hide the rest. */
+static void test_all_at_once(void **state)
+{
+	(void)state;
+	static const char *const paths[] = {
+		"Id",
+		"Statement[0].Effect",
+		"Statement[0].Principal.User[0]",
+		"Statement[0].Principal.Grup",
+		"Statement[0].Action[0]",
+		"Statement[0].Action[2]",
+		"Statement[0].Resource[1]",
+		"Statement[0].Condition.StringEquls",
+		"Statement[0].Condition.IpAddress.tunnel:SourceIp[0]",
+		"Statement[0].Condition.IpAddress.tunnel:SourceIp[2]",
+		"Statement[0].Condition.Bool.tunnel:Claim/",
+		"Statement[1]",
+		"Statement[2]",
+		"Statement[5].Sid",
+		"",
+	};
+	json_t *document = quotes_json(
+		"{'Id':7,'Statement':[{'Effect':'Alow','Principal':{'User':['dev-*','a'],'Grup':'x'},"
+		"'Action':['tunnel:OpenSh','tunnel:OpenSsh','tunnel:${x}'],'Resource':['*','web-1'],"
+		"'Condition':{'StringEquls':{'tunnel:Login':'a'},'IpAddress':{'tunnel:SourceIp':['x','::1','y']},"
+		"'Bool':{'tunnel:Claim/':true,'tunnel:Claim/mfa':true}}},7,{}," GOOD ",{'Sid':'s'," HOW "," WHO "," WHAT
+		"," WHERE "},{'Sid':'s'," HOW "," WHO "," WHAT "," WHERE "}]}");
+	struct policy *p = NULL;
+	struct policy_mistakes m = { .n = 0 };
+	struct err e = { 0 };
+	assert_int_equal(policy_parse("p", document, &p, &m, &e), ERR_INVALID);
+	for (size_t i = 0; i < json_array_size(m.list); i++)
+		print_message("%s: %s\n", at(&m, i, "path"), at(&m, i, "text"));
+	assert_non_null(strstr(e.text, "18 mistakes; the first: Id: expected string"));
+	assert_int_equal(m.n, sizeof paths / sizeof *paths + 3); /* Statement[2] lacks four fields */
+	assert_int_equal(json_array_size(m.list), m.n);
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+		bool found = false;
+		for (size_t k = 0; k < m.n && !found; k++)
+			found = strcmp(at(&m, k, "path"), paths[i]) == 0;
+		if (!found)
+			fail_msg("nothing is told of \"%s\"", paths[i]);
+	}
+	policy_mistakes_free(&m);
+	json_decref(document);
+}
+
+/* More than are told are counted. */
+static void test_so_many(void **state)
+{
+	(void)state;
+	json_t *list = json_array();
+	for (size_t i = 0; i < LIMIT_POLICY_LIST; i++)
+		json_array_append_new(list, json_string("tunnel:OpenShel"));
+	json_t *document = quotes_json(DOC(GOOD)), *first = json_array_get(json_object_get(document, "Statement"), 0);
+	json_object_set_new(first, "Action", list);
+	struct policy *p = NULL;
+	struct policy_mistakes m = { .n = 0 };
+	struct err e = { 0 };
+	assert_int_equal(policy_parse("p", document, &p, &m, &e), ERR_INVALID);
+	assert_int_equal(m.n, LIMIT_POLICY_LIST);
+	assert_int_equal(json_array_size(m.list), LIMIT_POLICY_MISTAKES);
+	assert_string_equal(at(&m, LIMIT_POLICY_MISTAKES - 1, "path"), "Statement[0].Action[31]");
+	policy_mistakes_free(&m);
+	assert_null(m.list);
+	json_decref(document);
 }
 
 static json_t *statement_with(const char *field, json_t *value)
@@ -230,7 +327,7 @@ static void accept(json_t *document)
 {
 	struct policy *p = NULL;
 	struct err e = { 0 };
-	if (policy_parse("p", document, &p, &e) != 0)
+	if (policy_parse("p", document, &p, NULL, &e) != 0)
 		fail_msg("%s", e.text);
 	policy_free(&p);
 	json_decref(document);
@@ -277,9 +374,9 @@ static void test_policy_names(void **state)
 	json_t *document = quotes_json(DOC(GOOD));
 	struct policy *p = NULL;
 	struct err e = { 0 };
-	assert_int_equal(policy_parse("a b", document, &p, &e), ERR_INVALID);
+	assert_int_equal(policy_parse("a b", document, &p, NULL, &e), ERR_INVALID);
 	assert_non_null(strstr(e.text, "policy name \"a b\"; allowed: letters"));
-	assert_int_equal(policy_parse("base-1.x", document, &p, &e), 0);
+	assert_int_equal(policy_parse("base-1.x", document, &p, NULL, &e), 0);
 	assert_string_equal(policy_name(p), "base-1.x");
 	policy_free(&p);
 	policy_free(&p);
@@ -289,9 +386,8 @@ static void test_policy_names(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_documents),
-		cmocka_unit_test(test_ceilings),
-		cmocka_unit_test(test_policy_names),
+		cmocka_unit_test(test_documents), cmocka_unit_test(test_all_at_once),  cmocka_unit_test(test_so_many),
+		cmocka_unit_test(test_ceilings),  cmocka_unit_test(test_policy_names),
 	};
 	return RUN_CASES(tests);
 }

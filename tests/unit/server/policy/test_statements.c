@@ -19,7 +19,7 @@ static void run(const struct row *r, size_t i)
 	struct policy *p = NULL;
 	struct err e = { 0 };
 	struct policy_decision d;
-	if (policy_parse("p", document, &p, &e) != 0)
+	if (policy_parse("p", document, &p, NULL, &e) != 0)
 		fail_msg("row %zu: %s: %s", i, r->statement, e.text);
 	const struct policy_request q = { r->subject, groups, r->action, r->resource, context };
 	policy_evaluate((const struct policy *const *)&p, 1, &q, &d);
@@ -156,7 +156,7 @@ static void test_precedence(void **state)
 			json_t *document = json_pack("{s:s, s:o}", "Version", "2026-01-01", "Statement",
 						     quotes_json(rows[i].policies[n]));
 			struct err e = { 0 };
-			if (policy_parse(names[n], document, &p[n], &e) != 0)
+			if (policy_parse(names[n], document, &p[n], NULL, &e) != 0)
 				fail_msg("row %zu: %s", i, e.text);
 			json_decref(document);
 		}

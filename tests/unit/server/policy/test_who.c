@@ -17,7 +17,7 @@ static struct policy *parse(const json_t *document)
 {
 	struct policy *p = NULL;
 	struct err e = { 0 };
-	if (policy_parse("p", document, &p, &e) != 0)
+	if (policy_parse("p", document, &p, NULL, &e) != 0)
 		fail_msg("%s", e.text);
 	return p;
 }

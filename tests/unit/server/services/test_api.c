@@ -500,10 +500,19 @@ static void test_policies_and_audit_over_the_api(void **state)
 {
 	(void)state;
 	struct world *w = up();
+	struct answer a;
 	expect(w, "PUT", "/v1/policies/x", "", "alice", "{'Version':'2026-01-01'}", 400, "invalid-request",
 	       "Statement");
+	a = call(w, "PUT", "/v1/policies/x", "", "alice",
+		 "{'Version':'2026-01-01','Statement':[{'Effect':'Allow'},7]}");
+	assert_int_equal(a.status, 400);
+	assert_int_equal(json_integer_value(json_object_get(a.json, "mistake_count")), 4);
+	json_t *last = json_array_get(json_object_get(a.json, "mistakes"), 3);
+	assert_string_equal(text_at(last, "path"), "Statement[1]");
+	assert_string_equal(text_at(last, "text"), "expected object");
+	answer_free(&a);
 	expect(w, "GET", "/v1/policies/x", "", "alice", NULL, 404, "not-found", "");
-	struct answer a = call(w, "GET", "/v1/policies", "", "alice", NULL);
+	a = call(w, "GET", "/v1/policies", "", "alice", NULL);
 	assert_int_equal(json_array_size(json_object_get(a.json, "policies")), 1);
 	answer_free(&a);
 	a = call(w, "POST", "/v1/policies:simulate", "", "alice",
