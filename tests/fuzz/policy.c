@@ -4,7 +4,7 @@
 #include "fuzz.h"
 
 #include "base/json.h"
-#include "server/policy/policy.h"
+#include "server/policy/who.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +66,33 @@ static void check(const struct policy *p, const struct policy *again, const stru
 	FUZZ_CHECK(judge(always(POLICY_ALLOW), p, q) == with_allow);
 }
 
+static bool concerns(const json_t *row, const char *subject)
+{
+	const char *user = json_string_value(json_object_get(json_object_get(row, "who"), "user"));
+	return json_object_get(json_object_get(row, "who"), "everyone") || (user && strcmp(user, subject) == 0);
+}
+
+/* Whoever is allowed is in a row, and whom one names without a condition is allowed. */
+static void check_who(const struct policy *p, const struct policy_request *q)
+{
+	const struct policy_who_question question = { q->action, q->context };
+	json_t *rows = NULL;
+	bool more = false, certain = false;
+	struct err e;
+	size_t i;
+	const json_t *row;
+	int rc = policy_who(&p, 1, q->resource, &question, 1, &rows, &more, &e);
+	FUZZ_CHECK(rc == (policy_action_is_known(q->action) ? 0 : ERR_INVALID));
+	if (rc != 0)
+		return;
+	json_array_foreach(rows, i, row) certain |=
+		json_is_true(json_object_get(row, "certain")) && concerns(row, q->subject);
+	enum policy_effect effect = judge(p, NULL, q);
+	FUZZ_CHECK(!certain || effect == POLICY_ALLOW);
+	FUZZ_CHECK(effect != POLICY_ALLOW || more || json_array_size(rows) > 0);
+	json_decref(rows);
+}
+
 static const char *text_of(const json_t *json, const char *key)
 {
 	const char *text = json_string_value(json_object_get(json, key));
@@ -85,6 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 						  .action = text_of(json, "action"),
 						  .resource = text_of(json, "resource"),
 						  .context = json_object_get(json, "context") };
+		check_who(p, &q);
 		char *text = json_text(document);
 		struct policy *again = parse_text("again", text);
 		FUZZ_CHECK(again && strcmp(policy_name(again), "again") == 0);
