@@ -409,21 +409,37 @@ struct store *audit_store(struct audit *audit)
 
 static int count_row(void *arg, const char *key, json_t *record, uint64_t seq)
 {
-	(void)key, (void)record;
-	*(uint64_t *)arg = seq;
+	(void)key, (void)record, (void)seq;
+	++*(unsigned *)arg;
 	return 0;
 }
 
-/* A store does not say how long a log is; what was last known is read on from. */
+static int has_record(struct audit *audit, uint64_t seq, bool *out_has, struct err *e)
+{
+	unsigned n = 0;
+	int rc = store_read_blocking(audit->store, AUDIT_LOG, seq, 1, count_row, &n, e);
+	*out_has = n > 0;
+	return rc ? err_wrap(e, "finding the end of the audit log") : 0;
+}
+
+/* A store does not say how long a log is. Its numbers have no gaps, so from what was last known on the end is found by
+ * steps that double, and then halve. */
 int audit_end_blocking(struct audit *audit, uint64_t *out_seq, struct err *e)
 {
-	uint64_t before, seq = atomic_load(&audit->seen);
-	do {
-		before = seq;
-		int rc = store_read_blocking(audit->store, AUDIT_LOG, seq + 1, LIMIT_SCAN_PAGE, count_row, &seq, e);
-		if (rc != 0)
-			return err_wrap(e, "finding the end of the audit log");
-	} while (seq - before >= LIMIT_SCAN_PAGE);
+	uint64_t seq = atomic_load(&audit->seen), step = 1;
+	bool has = true;
+	int rc = has_record(audit, seq + step, &has, e);
+	while (rc == 0 && has) {
+		seq += step;
+		step *= 2;
+		rc = has_record(audit, seq + step, &has, e);
+	}
+	while (rc == 0 && (step /= 2) > 0) {
+		rc = has_record(audit, seq + step, &has, e);
+		seq += rc == 0 && has ? step : 0;
+	}
+	if (rc != 0)
+		return rc;
 	saw(audit, seq);
 	*out_seq = seq;
 	return 0;

@@ -385,7 +385,7 @@ static void test_the_newest_are_found_from_behind(void **state)
 		expected -= 500;
 		json_decref(found.records);
 	}
-	assert_in_range(f->store->rows_read, 3000, 3000); /* each twice at most: to find the end, and to be found */
+	assert_in_range(f->store->rows_read, 1500, 1530); /* to find the end takes few */
 	audit_close(&other);
 }
 
@@ -472,7 +472,7 @@ static void test_a_search_has_a_bound_and_goes_on(void **state)
 								   .since_ms = clock_wall_ms() + 2 * 86400000LL });
 	assert_int_equal(json_array_size(found.records), 0);
 	assert_int_equal(found.next_before, 0);
-	assert_int_equal(f->store->rows_read, 1000);
+	assert_in_range(f->store->rows_read, 1000, 1001);
 	json_decref(found.records);
 }
 
