@@ -25,6 +25,7 @@ int offer_parse(json_t *message, struct offer *out, struct err *e)
 		{ "grant", JSON_FIELD_OBJECT, true, 0, 0, (void *)&o.grant },
 		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &o.expires_at_ms },
 		{ "detach_grace_s", JSON_FIELD_INT, false, 0, INT32_MAX, &o.detach_grace_s },
+		{ "lease_s", JSON_FIELD_INT, false, 0, INT32_MAX, &o.lease_s },
 		{ .name = NULL },
 	};
 	int rc = json_read(message, "offer", false, fields, e);
@@ -61,12 +62,12 @@ json_t *job_settings(const struct settings *s)
 char *job_make(const struct offer *o, const struct settings *s, const char *target, json_t *server_urls)
 {
 	json_t *settings = job_settings(s);
-	json_auto_t *json = json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:I, s:s, s:O, s:o}", "session",
-				      o->session, "generation", (json_int_t)o->generation, "kind", o->kind, "relay_url",
-				      o->relay_url, "token", o->token, "client_pin", o->client_pin, "principal",
-				      o->principal, "grant", o->grant, "expires_at_ms", (json_int_t)o->expires_at_ms,
-				      "detach_grace_s", (json_int_t)o->detach_grace_s, "target", target, "server_urls",
-				      server_urls, "settings", settings);
+	json_auto_t *json = json_pack(
+		"{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:I, s:I, s:s, s:O, s:o}", "session", o->session,
+		"generation", (json_int_t)o->generation, "kind", o->kind, "relay_url", o->relay_url, "token", o->token,
+		"client_pin", o->client_pin, "principal", o->principal, "grant", o->grant, "expires_at_ms",
+		(json_int_t)o->expires_at_ms, "detach_grace_s", (json_int_t)o->detach_grace_s, "lease_s",
+		(json_int_t)o->lease_s, "target", target, "server_urls", server_urls, "settings", settings);
 	char *text = json ? json_text(json) : NULL;
 	if (json) {
 		char *copy = (char *)(uintptr_t)json_string_value(json_object_get(json, "token"));

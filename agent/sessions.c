@@ -67,6 +67,7 @@ struct sessions {
 	struct list all;
 	size_t count;
 	uv_timer_t *again; /* active while a session has no channel */
+	bool control_up;
 	struct sessions_callbacks callbacks;
 	void *user;
 };
@@ -304,6 +305,26 @@ static void tell_superseded(struct session *one)
 		channel_send(one->channel, message); /* a lost one is repeated when its channel is made anew */
 }
 
+static void tell_control(struct session *one)
+{
+	json_auto_t *message = json_pack("{s:s, s:b}", "type", "control", "up", (int)one->owner->control_up);
+	if (message)
+		channel_send(one->channel, message); /* a lost one is repeated when its channel is made anew */
+}
+
+void sessions_control(struct sessions *s, bool up)
+{
+	if (s->control_up == up)
+		return;
+	s->control_up = up;
+	LIST_EACH(node, &s->all)
+	{
+		struct session *one = LIST_ENTRY(node, struct session, node);
+		if (one->channel)
+			tell_control(one);
+	}
+}
+
 /* Without a channel they wait for the next one. */
 static void tell_order(struct session *one, enum order order)
 {
@@ -366,6 +387,8 @@ static int attach(struct session *one, int fd, struct err *e)
 		tell_superseded(one);
 	else if (!rc && !one->offered) /* they may have changed while there was no supervisor */
 		tell_settings(one);
+	if (!rc)
+		tell_control(one);
 	for (enum order order = 0; !rc && order < ORDERS; order++)
 		tell_order(one, order);
 	return rc;

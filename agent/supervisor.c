@@ -92,6 +92,8 @@ static void lost(struct supervisor *s, int64_t least_ms, const char *why)
 {
 	bool was_up = s->control == CONTROL_UP;
 	s->control = CONTROL_DOWN;
+	if (s->sessions)
+		sessions_control(s->sessions, false);
 	notify_ready_file(settings_text(s->settings->ready_file), 0);
 	if (s->stopping)
 		return;
@@ -169,6 +171,7 @@ static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
 			json_array_append(s->urls, json_array_get(urls, i));
 	}
 	s->control = CONTROL_UP;
+	sessions_control(s->sessions, true);
 	s->up_since_ms = clock_mono_ms();
 	ws_client_set_heartbeat(s->ws, heartbeat_s * 1000, heartbeat_s * 1000 * DEAD_BEATS);
 	s->last_problem[0] = '\0';

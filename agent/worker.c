@@ -6,6 +6,7 @@
 #include "agent/channel.h"
 #include "agent/exits.h"
 #include "agent/job.h"
+#include "agent/lease.h"
 #include "agent/name.h"
 #include "agent/reports.h"
 #include "agent/state.h"
@@ -50,6 +51,7 @@ struct worker {
 	struct channel *supervisor;
 	uv_poll_t listener;
 	int listener_fd;
+	struct lease lease;
 	uv_timer_t expiry, farewell;
 	uv_signal_t child, term;
 	bool over, superseded;
@@ -137,6 +139,8 @@ static void on_message(void *user, json_t *message)
 		json_int_t n = json_integer_value(json_object_get(message, "n"));
 		reports_ack(w->reports, n > 0 ? (uint64_t)n : 0);
 		leave_if_done(w);
+	} else if (strcmp(type, "control") == 0) {
+		lease_touch(&w->lease, json_is_true(json_object_get(message, "up")));
 	} else if (strcmp(type, "grant") == 0 && !w->over) {
 		on_grant(w, message);
 	} else if (strcmp(type, "terminate") == 0 && !w->over) {
@@ -154,6 +158,7 @@ static void on_supervisor_gone(void *user, const char *why)
 	reports_attach(w->reports, NULL);
 	channel_free(&w->supervisor);
 	log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", w->job.offer.session }), "supervisor gone: %s", why);
+	lease_touch(&w->lease, false);
 	leave_if_done(w);
 }
 
@@ -226,7 +231,22 @@ static void on_state(void *user, enum endpoint_state state, int64_t outage_ms, c
 static void on_open(void *user, uint32_t stream, const struct link_dest *dest)
 {
 	struct worker *w = user;
-	streams_open(w->streams, stream, dest);
+	if (w->lease.frozen)
+		endpoint_refuse(w->ep, stream, LINK_NOT_ALLOWED,
+				"the target has been out of the control plane's reach for too long");
+	else
+		streams_open(w->streams, stream, dest);
+}
+
+static void on_lease(void *user, bool frozen)
+{
+	struct worker *w = user;
+	if (!w->ep || w->over)
+		return;
+	log_with(LOG_LEVEL_WARN, FIELDS({ "session", w->job.offer.session }), "%s",
+		 frozen ? "the control plane has been out of reach for too long: the session is frozen"
+			: "the control plane is in reach again: the session goes on");
+	endpoint_freeze(w->ep, frozen);
 }
 
 static void on_stream_closed(void *user, uint32_t stream, unsigned code, const char *text, uint64_t bytes_in,
@@ -388,6 +408,7 @@ static void init_handles(struct worker *w)
 	uv_loop_init(&w->loop);
 	uv_timer_init(&w->loop, &w->expiry);
 	uv_timer_init(&w->loop, &w->farewell);
+	lease_init(&w->lease, &w->loop, on_lease, w);
 	uv_signal_init(&w->loop, &w->child);
 	uv_signal_init(&w->loop, &w->term);
 	w->expiry.data = w->farewell.data = w->child.data = w->term.data = w;
@@ -397,6 +418,7 @@ static void init_handles(struct worker *w)
 static int start(struct worker *w, struct err *e)
 {
 	struct settings *s = &w->job.settings;
+	w->lease.ms = w->job.offer.lease_s * 1000;
 	int rc = allow_parse(s->allow.at, s->allow.n, &w->allow, e);
 	if (!rc)
 		rc = grant_parse(w->job.offer.grant, &w->grant, e);
@@ -433,6 +455,7 @@ static void close_all(struct worker *w)
 		uv_close((uv_handle_t *)&w->listener, NULL);
 		close(w->listener_fd);
 	}
+	lease_end(&w->lease);
 	uv_close((uv_handle_t *)&w->expiry, NULL);
 	uv_close((uv_handle_t *)&w->child, NULL);
 	uv_close((uv_handle_t *)&w->term, NULL);

@@ -23,6 +23,9 @@ bool session_send_offer(struct server *server, const json_t *record, const char 
 		"client_pin", record_text(record, "client_pin"), "principal", record_text(record, "principal"), "grant",
 		json_object_get(record, "grant"), "expires_at_ms", (json_int_t)record_int(record, "expires_ms"),
 		"detach_grace_s", (json_int_t)((server->settings->detach_grace_ms + 999) / 1000));
+	if (offer && server->settings->session_lease_ms)
+		json_object_set_new(offer, "lease_s",
+				    json_integer((json_int_t)((server->settings->session_lease_ms + 999) / 1000)));
 	return offer && control_send_anythread(server->control, record_text(record, "target"), offer);
 }
 

@@ -48,6 +48,9 @@ const struct conf_row settings_rows[] = {
 	  "a session without a byte for so long ends; 0: never" },
 	{ "session.detach_grace", CONF_DURATION_MS, AT(detach_grace_ms), 0, "15m", 1000, 7 * DAY_MS, NULL,
 	  "a session of which an end stays away for so long ends" },
+	{ "session.control_lease", CONF_DURATION_MS, AT(session_lease_ms), 0, "0", 0, 7 * DAY_MS, NULL,
+	  "a session freezes when its target's agent has been out of the control plane's reach for so long, until it "
+	  "is back; 0: it goes on" },
 	{ "session.warn", CONF_DURATION_MS, AT(session_warn_ms), 0, "5m", 0, DAY_MS, NULL,
 	  "so long before a session ends by one of these times its client is told; 0: not" },
 	{ "session.bind_to_identity", CONF_BOOL, AT(bind_to_identity), 0, "false", 0, 0, NULL,

@@ -21,6 +21,7 @@ struct settings {
 	int64_t ssh_certificate_ms;
 	char *policy_dir; /* *.json, read at start and on SIGHUP, beside those in the store; "" none */
 	bool bind_to_identity;
+	int64_t session_lease_ms;                                 /* 0: none */
 	int64_t session_max_ms, session_idle_ms, detach_grace_ms; /* idle 0: none */
 	int64_t session_warn_ms;                                  /* 0: no notices */
 	int64_t drain_ms;

@@ -286,6 +286,13 @@ int endpoint_start(uv_loop_t *loop, const struct endpoint_config *config, const 
 	return 0;
 }
 
+void endpoint_freeze(struct endpoint *ep, bool frozen)
+{
+	ep->frozen = frozen;
+	if (!frozen)
+		pumps_thaw(ep);
+}
+
 void endpoint_free(struct endpoint **ep_ptr)
 {
 	if (!ep_ptr || !*ep_ptr)

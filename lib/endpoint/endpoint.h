@@ -81,6 +81,9 @@ void endpoint_end(struct endpoint *ep, unsigned code, const char *text);
 /* Leaves the session without ending it: leg closed with 1001, nothing said to the other end, which waits its grace.
  * over follows with close_code 0, LINK_OK and "detached". */
 void endpoint_detach(struct endpoint *ep);
+/* While it is frozen no byte of a stream moves to or from its descriptors; the session stays attached, and nothing is
+ * lost. */
+void endpoint_freeze(struct endpoint *ep, bool frozen);
 /* Try a new leg now; the present one stays until the new one is attached. */
 void endpoint_network_changed(struct endpoint *ep);
 enum endpoint_state endpoint_get_state(const struct endpoint *ep);

@@ -78,6 +78,7 @@ struct endpoint {
 
 	struct list pumps[PUMP_BUCKETS], dirty, leaving;
 	size_t n_leaving;
+	bool frozen;
 
 	uv_idle_t turn;
 	uv_timer_t link_timer, retry_timer, give_up_timer;
@@ -201,6 +202,7 @@ void pump_done(struct pump *p, unsigned code, const char *text);
 /* The same after the link's CLOSED: what was written to a socket still gets to its reader. */
 void pump_closed(struct pump *p, unsigned code, const char *text);
 void pumps_run(struct endpoint *ep);
+void pumps_thaw(struct endpoint *ep); /* all look for what there is to do */
 void pumps_end(struct endpoint *ep, unsigned code, const char *text);
 void pump_close_fds(int in_fd, int out_fd);
 

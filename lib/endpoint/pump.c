@@ -262,6 +262,12 @@ void pump_closed(struct pump *p, unsigned code, const char *text)
 	tell_closed(p, code, text, code != LINK_OK);
 }
 
+static void stop_watching(struct pump *p)
+{
+	set_events(&p->in, 0);
+	set_events(&p->out, 0);
+}
+
 static void on_ready(uv_poll_t *poll, int status, int events)
 {
 	struct pump *p = poll->data;
@@ -281,6 +287,8 @@ static void on_ready(uv_poll_t *poll, int status, int events)
 		p->writable = true;
 	if (p->ep->freed || p->done)
 		uv_poll_stop(poll);
+	else if (p->ep->frozen)
+		stop_watching(p); /* else it would be told for ever */
 	else
 		pump_wake(p);
 }
@@ -481,10 +489,19 @@ static void run(struct pump *p)
 	update_events(p, !p->in_done && link_stream_room(p->ep->link, p->id) > 0);
 }
 
+void pumps_thaw(struct endpoint *ep)
+{
+	for (size_t i = 0; i < PUMP_BUCKETS; i++)
+		LIST_EACH(node, &ep->pumps[i])
+	pump_wake(LIST_ENTRY(node, struct pump, node));
+}
+
 void pumps_run(struct endpoint *ep)
 {
 	struct list now;
 	list_init(&now);
+	if (ep->frozen)
+		return;
 	while (!list_empty(&ep->dirty)) {
 		struct list *node = ep->dirty.next;
 		list_remove(node);
