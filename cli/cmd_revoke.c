@@ -67,9 +67,11 @@ static void tell(const struct revoke_options *o, const json_t *answer)
 	const char *kind = o->principal ? "principal" : o->credential ? "credential" : "session";
 	const char *value = o->principal ? o->principal : o->credential ? o->credential : o->session;
 	const char *id = json_string_value(json_object_get(json_object_get(answer, "revocation"), "id"));
-	printf("%s %s is revoked; %lld %s ended, gone everywhere after %lld ms\n", kind, value,
-	       number(answer, "sessions"), number(answer, "sessions") == 1 ? "session" : "sessions",
-	       number(answer, "took_ms"));
+	bool everywhere = json_array_size(json_object_get(answer, "unreached")) == 0 &&
+			  json_array_size(json_object_get(answer, "unconfirmed")) == 0;
+	printf("%s %s is revoked; %lld %s ended, %s after %lld ms\n", kind, value, number(answer, "sessions"),
+	       number(answer, "sessions") == 1 ? "session" : "sessions",
+	       everywhere ? "gone everywhere" : "cut off, but not confirmed by all agents", number(answer, "took_ms"));
 	if (id)
 		printf("lift it with: tunnel-cli lift-revocation %s\n", id);
 }

@@ -69,24 +69,25 @@ static bool may(struct ask *a)
 	return api_require(a->call, "tunnel:Revoke", resource, context);
 }
 
-static int audit(struct api_call *c, const char *event, const char *kind, const char *value, const char *reason,
-		 struct err *e)
+static json_t *audit_fields(const struct ask *a, int64_t expires_ms)
 {
-	return audit_append_blocking(c->server->audit, event,
-				     json_pack("{s:s, s:s, s:s, s:s, s:s?}", kind, value, "by", c->id.subject,
-					       "provider", c->id.provider, "reason", reason ? reason : "",
-					       "remote_address", c->request->remote_address),
-				     e);
+	const struct api_call *c = a->call;
+	json_t *fields = json_pack("{s:s, s:s, s:s, s:s, s:s?}", a->kind, a->value, "by", c->id.subject, "provider",
+				   c->id.provider, "reason", a->reason ? a->reason : "", "remote_address",
+				   c->request->remote_address);
+	if (fields && !a->session)
+		json_object_set_new(fields, "expires_at", record_time(expires_ms));
+	return fields;
 }
 
-static int put(const struct ask *a, json_t **out, struct err *e)
+static int put(const struct ask *a, int64_t expires_ms, json_t **out, struct err *e)
 {
 	struct api_call *c = a->call;
 	const struct revocation what = { .principal = a->principal,
 					 .credential = a->credential,
 					 .reason = a->reason,
 					 .by = c->id.subject,
-					 .expires_ms = a->for_s ? clock_wall_ms() + a->for_s * 1000 : 0 };
+					 .expires_ms = expires_ms };
 	return revocations_put_blocking(c->server->revocations, &what, out, e);
 }
 
@@ -100,20 +101,22 @@ static json_t *end_sessions(const struct ask *a)
 	const struct session_revocation what = { .principal = a->principal,
 						 .credential = a->credential,
 						 .session = a->session,
+						 .target = a->record ? record_text(a->record, "target") : NULL,
 						 .text = text,
 						 .by = a->call->id.subject };
 	return sessions_revoke_blocking(a->call->server, &what);
 }
 
+/* Cutting needs no store: so it is done also when the revocation could not be recorded. */
 static void revoke(struct ask *a)
 {
 	struct api_call *c = a->call;
 	struct err e;
 	json_t *revocation = NULL;
-	int rc = audit(c, "revocation.put", a->kind, a->value, a->reason, &e);
-	if (rc == 0 && !a->session)
-		rc = put(a, &revocation, &e);
-	if (rc) {
+	int64_t expires_ms = a->for_s ? clock_wall_ms() + a->for_s * 1000 : 0;
+	audit_note_blocking(c->server->audit, "revocation.put", audit_fields(a, expires_ms));
+	int rc = a->session ? 0 : put(a, expires_ms, &revocation, &e);
+	if (rc == ERR_INVALID) {
 		api_answer_err(c, rc, &e);
 		return;
 	}
@@ -122,7 +125,12 @@ static void revoke(struct ask *a)
 		json_object_set_new(answer, "revocation", revocation ? revocation : json_null());
 	else
 		json_decref(revocation);
-	api_answer(c, 200, answer);
+	if (rc == 0) {
+		api_answer(c, 200, answer);
+		return;
+	}
+	json_decref(answer);
+	api_answer_err(c, rc, &e);
 }
 
 /* The session, if it lives. 404 and 409 only for those who may know. */
@@ -196,17 +204,23 @@ void api_revocations_list(struct api_call *c)
 
 void api_revocations_delete(struct api_call *c)
 {
+	struct ask a = { .call = c, .kind = "principal", .value = c->param };
 	struct err e;
+	bool changed;
 	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
 	if (!query)
 		return;
 	json_auto_t *one = revocations_get(c->server->revocations, c->param);
-	char resource[RESOURCE_TEXT];
-	const char *kind = one ? record_text(one, "kind") : "principal";
-	snprintf(resource, sizeof resource, "%s/%s", kind, one ? record_text(one, kind) : c->param);
-	if (!api_require(c, "tunnel:Revoke", resource, NULL))
+	if (!one && revocations_reload_blocking(c->server->revocations, &changed, &e) == 0)
+		one = revocations_get(c->server->revocations, c->param); /* another node may have made it just now */
+	if (one) {
+		a.kind = record_text(one, "kind");
+		a.value = record_text(one, a.kind);
+	}
+	if (!may(&a))
 		return;
-	int rc = one ? audit(c, "revocation.delete", kind, record_text(one, kind), NULL, &e) : 0;
+	int rc = one ? audit_append_blocking(c->server->audit, "revocation.delete", audit_fields(&a, 0), &e)
+		     : err_set(&e, ERR_NOT_FOUND, "no revocation '%s'", c->param);
 	if (rc == 0)
 		rc = revocations_del_blocking(c->server->revocations, c->param, &e);
 	if (rc)

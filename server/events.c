@@ -30,7 +30,8 @@ static void reload(void *arg)
 	pthread_mutex_unlock(&v->lock);
 	if (policies_reload_blocking(v->server->policies, &e) != 0)
 		log_error("policies changed on another node: %s; the old ones stay in use", e.text);
-	if (revocations_reload_blocking(v->server->revocations, &e) != 0)
+	bool changed;
+	if (revocations_reload_blocking(v->server->revocations, &changed, &e) != 0)
 		log_error("something was revoked on another node: %s", e.text);
 	sessions_rejudge_blocking(v->server);
 }

@@ -199,7 +199,7 @@ int policies_denying_anythread(struct server *server, const struct identity *id,
 			      .resource = resource,
 			      .context = make_context(id, remote_address, extra) };
 	if (!q.context)
-		return 0;
+		return err_set(e, ERR_UNAVAILABLE, "out of memory");
 	int rc = evaluate(&q, out, e);
 	json_decref(q.context);
 	return rc;

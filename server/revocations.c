@@ -1,5 +1,6 @@
-/* A revocation's id is made from what it revokes, so there is one of each, and whoever looks needs no search. Changes
- * go to the store first; what a lost message left out comes with the next one or with SIGHUP. */
+/* A revocation's id is made from what it revokes, so there is one of each, and whoever looks needs no search. One is in
+ * force here before it is in the store: what cannot be recorded now is kept ("unrecorded") and recorded later. What a
+ * lost message left out comes when the store is looked through, each minute. */
 #include "server/revocations.h"
 
 #include "base/clock.h"
@@ -88,12 +89,41 @@ void revocations_close(struct revocations **revocations)
 	*revocations = NULL;
 }
 
-int revocations_reload_blocking(struct revocations *r, struct err *e)
+static int store(struct revocations *r, const char *id, json_t *doc, struct err *e)
+{
+	json_object_del(doc, "unrecorded");
+	int rc = store_put_blocking(r->server->store, COLLECTION, id, doc, TUNNEL_VERSION_ANY,
+				    record_int(doc, "expires_ms"), NULL, NULL, e);
+	if (rc)
+		json_object_set_new(doc, "unrecorded", json_true());
+	return rc;
+}
+
+/* With r->change held, so r->all stays. */
+static void keep_unrecorded(struct revocations *r, json_t *all)
+{
+	const char *id;
+	json_t *doc;
+	struct err e;
+	json_object_foreach(r->all, id, doc)
+	{
+		if (!json_object_get(doc, "unrecorded"))
+			continue;
+		json_t *copy = json_deep_copy(doc); /* others look at the old one meanwhile */
+		if (store(r, id, copy, &e))
+			log_error("revocation %s is in force and still not recorded: %s", id, e.text);
+		json_object_set_new(all, id, copy);
+	}
+}
+
+int revocations_reload_blocking(struct revocations *r, bool *out_changed, struct err *e)
 {
 	json_t *all = NULL, *old = NULL;
 	pthread_mutex_lock(&r->change);
 	int rc = load_blocking(r->server, &all, e);
 	if (rc == 0) {
+		keep_unrecorded(r, all);
+		*out_changed = !json_equal(r->all, all);
 		pthread_rwlock_wrlock(&r->lock);
 		old = r->all;
 		r->all = all;
@@ -162,25 +192,48 @@ static void set(struct revocations *r, const char *id, json_t *doc)
 	pthread_rwlock_unlock(&r->lock);
 }
 
+/* One that is there is not shortened by another: who wants that lifts it. With r->change held. */
+static int64_t later(const struct revocations *r, const char *id, int64_t expires_ms)
+{
+	const json_t *old = json_object_get(r->all, id);
+	if (!in_force(old))
+		return expires_ms;
+	int64_t old_ms = record_int(old, "expires_ms");
+	return !old_ms || !expires_ms ? 0 : old_ms > expires_ms ? old_ms : expires_ms;
+}
+
+static int put_locked(struct revocations *r, const char *id, const char *kind, const struct revocation *what,
+		      json_t **out_doc, struct err *e)
+{
+	json_t *doc = json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:b}", "kind", kind, "value",
+				what->principal ? what->principal : what->credential, "at_ms",
+				(json_int_t)clock_wall_ms(), "by", what->by, "reason", what->reason ? what->reason : "",
+				"expires_ms", (json_int_t)later(r, id, what->expires_ms), "unrecorded", 1);
+	json_t *recorded = doc ? json_deep_copy(doc) : NULL;
+	if (!recorded) {
+		json_decref(doc);
+		return err_set(e, ERR_INVALID, "%s: not UTF-8", kind);
+	}
+	set(r, id, doc);
+	json_decref(doc);
+	int rc = store(r, id, recorded, e);
+	if (rc == 0)
+		set(r, id, recorded);
+	*out_doc = recorded;
+	return rc ? err_wrap(e, "in force on this node, and not recorded yet; trying again") : 0;
+}
+
 int revocations_put_blocking(struct revocations *r, const struct revocation *what, json_t **out, struct err *e)
 {
 	const char *kind = what->principal ? "principal" : "credential";
-	const char *value = what->principal ? what->principal : what->credential;
 	char id[REVOCATION_ID_TEXT];
-	name_it(kind, value, id);
-	json_auto_t *doc = json_pack("{s:s, s:s, s:I, s:s, s:s, s:I}", "kind", kind, "value", value, "at_ms",
-				     (json_int_t)clock_wall_ms(), "by", what->by, "reason",
-				     what->reason ? what->reason : "", "expires_ms", (json_int_t)what->expires_ms);
-	if (!doc)
-		return err_set(e, ERR_INVALID, "%s: not UTF-8", kind);
+	json_auto_t *doc = NULL;
+	name_it(kind, what->principal ? what->principal : what->credential, id);
 	pthread_mutex_lock(&r->change);
-	/* In force before it is durable: until then it may be taken for one that was never made, and is told to be. */
-	set(r, id, doc);
-	int rc = store_put_blocking(r->server->store, COLLECTION, id, doc, TUNNEL_VERSION_ANY, what->expires_ms, NULL,
-				    NULL, e);
+	int rc = put_locked(r, id, kind, what, &doc, e);
 	pthread_mutex_unlock(&r->change);
 	if (rc)
-		return err_wrap(e, "in force on this node until it is restarted, and not recorded");
+		return rc;
 	tell_others(r, id);
 	*out = view(id, doc);
 	return 0;

@@ -8,6 +8,7 @@
 #include "server/auth.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct server;
@@ -15,8 +16,8 @@ struct revocations;
 
 int revocations_open_blocking(struct server *server, struct revocations **out_revocations, struct err *e);
 void revocations_close(struct revocations **r);
-/* Reads the store again; on failure those that were known stay. */
-int revocations_reload_blocking(struct revocations *r, struct err *e);
+/* Reads the store again, and records what could not be; on failure those that were known stay. */
+int revocations_reload_blocking(struct revocations *r, bool *out_changed, struct err *e);
 
 /* 0, or ERR_DENIED and words that may be shown to him. Either may be NULL or "". Any thread. */
 int revocations_check_anythread(struct revocations *r, const char *principal, const char *credential, struct err *e);
@@ -30,7 +31,8 @@ struct revocation {
 	const char *by;
 	int64_t expires_ms; /* wall; 0: until it is lifted */
 };
-/* In force and durable when it returns 0; one that is there already is replaced. *out: as the API shows it. */
+/* In force and durable when it returns 0; in force, and recorded later, on ERR_UNAVAILABLE and ERR_TIMEOUT. One that is
+ * there already is replaced, but its time is never shortened. *out: as the API shows it. */
 int revocations_put_blocking(struct revocations *r, const struct revocation *what, json_t **out, struct err *e);
 /* 0; ERR_NOT_FOUND. */
 int revocations_del_blocking(struct revocations *r, const char *id, struct err *e);

@@ -190,7 +190,8 @@ static void reload(struct server *v, const char *config_path)
 	all &= told("store", rc, &e);
 	rc = policies_reload_blocking(v->policies, &e);
 	all &= told("policies", rc, &e);
-	rc = revocations_reload_blocking(v->revocations, &e);
+	bool changed;
+	rc = revocations_reload_blocking(v->revocations, &changed, &e);
 	all &= told("revocations", rc, &e);
 	sessions_rejudge_blocking(v);
 	if (all)

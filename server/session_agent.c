@@ -36,6 +36,15 @@ void session_send_grant(struct server *server, const char *target, const char *s
 		control_send_anythread(server->control, target, message);
 }
 
+void session_send_terminate(struct server *server, const char *target, const char *session, unsigned code,
+			    const char *text)
+{
+	json_auto_t *message = json_pack("{s:s, s:s, s:i, s:s}", "type", "terminate", "session", session, "code",
+					 (int)code, "text", text);
+	if (message)
+		control_send_anythread(server->control, target, message);
+}
+
 struct agent_view {
 	const json_t *running;
 	int64_t mono_ms;
@@ -76,11 +85,8 @@ static void answer_stray(struct server *server, const char *target, const char *
 	bool theirs = rc == 0 && strcmp(record_text(doc, "target"), target) == 0;
 	if (theirs && !record_ended(doc))
 		return;
-	json_auto_t *message = json_pack("{s:s, s:s, s:i, s:s}", "type", "terminate", "session", id, "code",
-					 theirs ? (int)record_end_code(doc) : 4404, "text",
-					 theirs ? record_end_text(doc) : "no such session of this target");
-	if (message)
-		control_send_anythread(server->control, target, message);
+	session_send_terminate(server, target, id, theirs ? record_end_code(doc) : 4404,
+			       theirs ? record_end_text(doc) : "no such session of this target");
 }
 
 struct new_token {
@@ -150,6 +156,8 @@ void sessions_on_agent_blocking(struct server *server, const char *target, const
 		session_table_change(s->live, rows[i].id, mark_agent_view, &view);
 		if (rows[i].end_code == 0)
 			tell_agent(server, target, rows[i].id, &view);
+		else if (view.runs || view.older) /* it was away when it was told */
+			session_send_terminate(server, target, rows[i].id, rows[i].end_code, rows[i].end_text);
 	}
 	for (size_t i = 0; i < json_array_size(running); i++) {
 		const char *id = record_text(json_array_get(running, i), "id");

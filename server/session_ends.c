@@ -13,7 +13,6 @@
 #include <string.h>
 #include <time.h>
 
-#define WRITERS 16
 #define WRITE_MS 3000   /* a caller waits no longer */
 #define CONFIRM_MS 5000 /* an agent that is connected has so long to say that a session is gone */
 
@@ -78,6 +77,12 @@ static bool add_job(struct writing *w)
 	return false;
 }
 
+/* The others of the lane are for what else legs and agents say. */
+static size_t job_count(const struct server *server)
+{
+	return (size_t)server->settings->workers / 2;
+}
+
 void session_write_ends_blocking(struct server *server, const struct session_verdict *verdicts, size_t n)
 {
 	struct writing *w = n ? calloc(1, sizeof *w + n * sizeof *verdicts) : NULL;
@@ -95,7 +100,7 @@ void session_write_ends_blocking(struct server *server, const struct session_ver
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&w->changed, &attr);
 	pthread_condattr_destroy(&attr);
-	for (size_t i = 1; i < n && i < WRITERS && add_job(w); i++)
+	for (size_t i = 0; i + 1 < n && i < job_count(server) && add_job(w); i++)
 		;
 	pthread_mutex_lock(&w->lock);
 	write_some(w, until_ms);
@@ -113,22 +118,29 @@ static bool is_about(const struct session_revocation *what, const struct session
 				  : strcmp(row->id, what->session) == 0;
 }
 
+static void verdict_of(struct session_verdict *v, const char *session, const char *target,
+		       const struct session_revocation *what)
+{
+	*v = (struct session_verdict){ .code = 4007 };
+	snprintf(v->session, sizeof v->session, "%s", session);
+	snprintf(v->target, sizeof v->target, "%s", target);
+	text_print(v->text, sizeof v->text, "%s", what->text);
+	text_print(v->by, sizeof v->by, "%s", what->by);
+}
+
 static struct session_verdict *judge_all(struct server *server, const struct session_revocation *what, size_t *out_n)
 {
 	size_t rows_n = 0;
 	struct session_live *rows = session_table_copy(server->sessions->live, NULL, &rows_n);
-	struct session_verdict *verdicts = calloc(rows_n ? rows_n : 1, sizeof *verdicts);
+	bool copied = rows || session_table_count(server->sessions->live, NULL) == 0;
+	struct session_verdict *verdicts = copied ? calloc(rows_n + 1, sizeof *verdicts) : NULL;
 	*out_n = 0;
-	for (size_t i = 0; verdicts && i < rows_n; i++) {
-		if (!is_about(what, &rows[i]))
-			continue;
-		struct session_verdict *v = &verdicts[(*out_n)++];
-		memcpy(v->session, rows[i].id, sizeof v->session);
-		memcpy(v->target, rows[i].target, sizeof v->target);
-		v->code = 4007;
-		text_print(v->text, sizeof v->text, "%s", what->text);
-		text_print(v->by, sizeof v->by, "%s", what->by);
-	}
+	for (size_t i = 0; verdicts && i < rows_n; i++)
+		if (is_about(what, &rows[i]))
+			verdict_of(&verdicts[(*out_n)++], rows[i].id, rows[i].target, what);
+	/* One that starts at this moment, or is another node's, has no row here. */
+	if (verdicts && what->session && *out_n == 0)
+		verdict_of(&verdicts[(*out_n)++], what->session, what->target, what);
 	free(rows);
 	return verdicts;
 }
@@ -140,12 +152,15 @@ json_t *sessions_revoke_blocking(struct server *server, const struct session_rev
 	struct session_verdict *verdicts = judge_all(server, what, &n);
 	struct gone_watch *watch = verdicts ? gone_watch_new(server, verdicts, n) : NULL;
 	json_t *unreached = NULL, *unconfirmed = NULL;
+	struct err e;
 	if (!watch) {
 		free(verdicts);
 		return NULL;
 	}
 	for (size_t i = 0; i < n; i++)
-		session_cut_anythread(server, &verdicts[i]);
+		if (!session_cut_anythread(server, &verdicts[i])) /* by its record, then */
+			sessions_end_blocking(server, verdicts[i].session, verdicts[i].code, verdicts[i].text,
+					      verdicts[i].by, &e);
 	gone_watch_wait_blocking(watch, CONFIRM_MS);
 	int64_t took_ms = clock_mono_ms() - begun_ms;
 	gone_watch_result(watch, &unreached, &unconfirmed);

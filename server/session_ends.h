@@ -16,6 +16,7 @@ void session_write_ends_blocking(struct server *server, const struct session_ver
  * until the last one was gone; targets whose agent is not connected, sessions whose agent did not answer in time. */
 struct session_revocation {
 	const char *principal, *credential, *session; /* one of them */
+	const char *target;                           /* of the session */
 	const char *text, *by;
 };
 json_t *sessions_revoke_blocking(struct server *server, const struct session_revocation *what);

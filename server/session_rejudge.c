@@ -54,21 +54,49 @@ static int apply(struct server *server, const json_t *doc, const char *remote_ad
 	return json_equal(grant, recorded) ? 0 : record_change_blocking(server, id, change_grant, grant, NULL, e);
 }
 
+/* What it takes to judge a session: 1 and nothing is to be judged, since it has ended; 0; errors. */
+static int look_up(struct round *r, const char *id, json_t **out_doc, struct session_live *row, struct err *e)
+{
+	int rc = record_get_blocking(r->server, id, out_doc, NULL, e);
+	if (rc)
+		return rc == ERR_NOT_FOUND ? 1 : rc;
+	session_table_get(r->server->sessions->live, id, row);
+	return record_ended(*out_doc) || row->end_code;
+}
+
+static const char *address_of(const struct session_live *row)
+{
+	return *row->client_address ? row->client_address : NULL;
+}
+
+/* NOT_ASKED: for all that can be said without its provider it may go on. 0: it has none to be asked. No lock is taken,
+ * so a judgement that hangs in a provider holds this one up no more. */
+static int judge_unasked(struct round *r, const char *id, struct err *e)
+{
+	json_auto_t *doc = NULL;
+	struct session_live row = { .client_address = "" };
+	int rc = look_up(r, id, &doc, &row, e);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	if (!auth_is_asked_anythread(r->server->auth, record_text(doc, "provider")))
+		return 0;
+	rc = session_judge_denials_anythread(r->server, doc, address_of(&row), e);
+	return rc ? rc : NOT_ASKED;
+}
+
 static int judge_locked(struct round *r, const char *id, const json_t *told, struct err *e)
 {
 	json_auto_t *doc = NULL;
 	struct session_live row = { .client_address = "" };
-	int rc = record_get_blocking(r->server, id, &doc, NULL, e);
-	if (rc || record_ended(doc))
-		return rc == ERR_NOT_FOUND ? 0 : rc;
-	session_table_get(r->server->sessions->live, id, &row);
-	const char *remote_address = *row.client_address ? row.client_address : NULL;
+	int rc = look_up(r, id, &doc, &row, e);
+	if (rc > 0 && told) /* between its start's judgement and the offer */
+		return err_set(e, ERR_DENIED, "the session has ended: %.180s",
+			       row.end_code ? row.end_text : record_end_text(doc));
+	if (rc)
+		return rc < 0 ? rc : 0;
+	const char *remote_address = address_of(&row);
 	const char *provider = record_text(doc, "provider");
 	bool asks = auth_is_asked_anythread(r->server->auth, provider);
-	if (asks && !r->asking) {
-		rc = session_judge_denials_anythread(r->server, doc, remote_address, e);
-		return rc ? rc : NOT_ASKED;
-	}
 	if (asks && json_object_get(r->silent, provider))
 		return err_set(e, ERR_UNAVAILABLE, "provider %s does not answer", provider);
 	rc = apply(r->server, doc, remote_address, told, e);
@@ -81,9 +109,12 @@ static int judge_locked(struct round *r, const char *id, const json_t *told, str
 static int judge(struct round *r, const char *id, const json_t *told, struct session_verdict *out, struct err *e)
 {
 	pthread_mutex_t *lock = session_judging(r->server->sessions, id);
-	pthread_mutex_lock(lock);
-	int rc = judge_locked(r, id, told, e);
-	pthread_mutex_unlock(lock);
+	int rc = r->asking ? 0 : judge_unasked(r, id, e);
+	if (rc == 0) {
+		pthread_mutex_lock(lock);
+		rc = judge_locked(r, id, told, e);
+		pthread_mutex_unlock(lock);
+	}
 	if (rc == ERR_DENIED) {
 		snprintf(out->session, sizeof out->session, "%s", id);
 		out->code = 4007;
@@ -94,15 +125,19 @@ static int judge(struct round *r, const char *id, const json_t *told, struct ses
 	return rc;
 }
 
-int session_judge_started_blocking(struct server *server, const char *id, const json_t *offered, struct err *e)
+int session_judge_started_blocking(struct server *server, const char *id, const char *target, const json_t *offered,
+				   struct err *e)
 {
 	struct round r = { .server = server, .asking = true };
 	struct session_verdict denied = { .code = 0 };
 	int rc = judge(&r, id, offered, &denied, e);
-	if (rc == ERR_DENIED)
+	if (rc == ERR_DENIED) {
 		session_write_ends_blocking(server, &denied, 1);
-	else if (rc)
+		/* It may have ended, and its agent been told so, before the offer reached it. */
+		session_send_terminate(server, target, id, denied.code, denied.text);
+	} else if (rc) {
 		atomic_store(&server->sessions->rejudge_owed, true);
+	}
 	return rc == ERR_DENIED ? rc : 0;
 }
 
@@ -135,13 +170,15 @@ void sessions_rejudge_blocking(struct server *server)
 {
 	struct sessions *s = server->sessions;
 	size_t n;
+	atomic_store(&s->rejudge_owed,
+		     false); /* before: what is owed from here on may be about a row that is not seen */
 	struct session_live *rows = session_table_copy(s->live, NULL, &n);
+	bool copied = rows || session_table_count(s->live, NULL) == 0;
 	struct round r = { .server = server, .silent = json_object(), .denied = calloc(n + 1, sizeof *r.denied) };
-	atomic_store(&s->rejudge_owed, false);
-	if (r.denied)
+	if (r.denied && copied)
 		judge_rows(&r, rows, n);
 	else
-		r.failed_n = n;
+		r.failed_n = n + 1;
 	if (r.failed_n) {
 		atomic_store(&s->rejudge_owed, true);
 		log_error("%zu of %zu sessions could not be judged by the new policies, trying again: %s", r.failed_n,

@@ -235,7 +235,8 @@ static int hand_over(struct resume *r, struct err *e)
 	session_table_keep_token(s->live, r->session, r->target_token);
 	/* An agent that has gone in between is offered it when it is back. */
 	session_send_offer(r->server, r->doc, r->target_token);
-	return session_judge_started_blocking(r->server, r->session, json_object_get(r->doc, "grant"), e);
+	return session_judge_started_blocking(r->server, r->session, record_text(r->doc, "target"),
+					      json_object_get(r->doc, "grant"), e);
 }
 
 static int take_over(struct resume *r, struct session_started *out, struct err *e)

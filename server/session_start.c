@@ -516,7 +516,8 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 			sessions_end_blocking(s->server, s->session, 4013, text, "server", &why);
 		return session_offline(s->target_doc, out, e);
 	}
-	rc = session_judge_started_blocking(s->server, s->session, json_object_get(doc, "grant"), e);
+	rc = session_judge_started_blocking(s->server, s->session, record_text(doc, "target"),
+					    json_object_get(doc, "grant"), e);
 	if (rc)
 		return rc;
 	metrics_add(s->server->metrics, METRIC_SESSIONS_STARTED, 1);

@@ -68,13 +68,16 @@ int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, 
 
 /* False when the agent is not connected here. The offer has the record's generation. */
 bool session_send_offer(struct server *server, const json_t *record, const char *token);
+void session_send_terminate(struct server *server, const char *target, const char *session, unsigned code,
+			    const char *text);
 pthread_mutex_t *session_judging(struct sessions *s, const char *id);
 /* Has all live sessions judged again, by a job, if that could not be done before. */
 void session_rejudge_owed_anythread(struct server *server);
 void session_send_grant(struct server *server, const char *target, const char *session, json_t *grant);
 /* Right after the offer: policies may have changed since the start was judged, and what was then sent about the session
  * reached an agent that did not know it. ERR_DENIED: it is ended again. */
-int session_judge_started_blocking(struct server *server, const char *id, const json_t *offered, struct err *e);
+int session_judge_started_blocking(struct server *server, const char *id, const char *target, const json_t *offered,
+				   struct err *e);
 
 /* Who holds this token and proof, and may he act on the session now? out->close_code says why not. *out_record is set
  * when the session is known and the proof is good. */

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "server/control.h"
 #include "server/metrics.h"
+#include "server/revocations.h"
 #include "server/server.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
@@ -240,7 +241,12 @@ void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms
 	if (mono_ms - s->scanned_mono_ms < SCAN_MS)
 		return;
 	struct err e;
+	bool changed = false;
 	s->scanned_mono_ms = mono_ms;
+	if (revocations_reload_blocking(s->server->revocations, &changed, &e))
+		log_warn("the store could not be looked through for revocations: %s", e.text);
+	if (changed)
+		atomic_store(&s->rejudge_owed, true);
 	if (scan_store(s, false, mono_ms, wall_ms, &e))
 		log_warn("the store could not be looked through for sessions that were left behind: %s", e.text);
 }

@@ -151,10 +151,7 @@ static void release_end(struct session_live *row, void *arg)
 static void cut(struct server *server, const char *id, const char *target, unsigned code, const char *text)
 {
 	relay_end_anythread(server->relay, id, code, text);
-	json_auto_t *message =
-		json_pack("{s:s, s:s, s:i, s:s}", "type", "terminate", "session", id, "code", (int)code, "text", text);
-	if (message)
-		control_send_anythread(server->control, target, message);
+	session_send_terminate(server, target, id, code, text);
 }
 
 static void release_cut(struct session_live *row, void *arg)

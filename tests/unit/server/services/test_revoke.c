@@ -81,6 +81,7 @@ static void test_it_holds_after_a_restart_and_for_what_ran_meanwhile(void **stat
 	struct attach_decision d;
 	struct world *w = world_with_bob();
 	assert_int_equal(start_as(w, "bob", his, token), 201);
+	control_on_closed_blocking(&w->server, 7, "web-1", "lost"); /* so that nobody is waited for */
 	/* In the store, and nothing more: as by another node, or before a crash. */
 	fake_store_fail_after(0, -1);
 	assert_int_equal(revoke(w, "{'principal':'bob'}"), 200);
@@ -91,6 +92,36 @@ static void test_it_holds_after_a_restart_and_for_what_ran_meanwhile(void **stat
 	sweep_in(w, 0);
 	assert_ended(w, his, true);
 	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
+	world_down(w);
+}
+
+static void test_a_time_is_not_shortened(void **state)
+{
+	(void)state;
+	struct world *w = world_with_bob();
+	assert_int_equal(revoke(w, "{'principal':'bob','reason':'stolen'}"), 200);
+	assert_int_equal(revoke(w, "{'principal':'bob','for_s':60}"), 200);
+	struct answer a = call(w, "GET", "/v1/revocations", "", "alice", NULL);
+	json_t *one = json_array_get(json_object_get(a.json, "revocations"), 0);
+	assert_true(json_is_null(json_object_get(one, "expires_at")));
+	answer_free(&a);
+	assert_int_equal(audited(w, "revocation.put", NULL, NULL), 2);
+	world_down(w);
+}
+
+static void test_an_agent_that_was_away_is_told_when_it_is_back(void **state)
+{
+	(void)state;
+	char his[65], running[80];
+	struct world *w = world_with_bob();
+	assert_int_equal(start_as(w, "bob", his, NULL), 201);
+	control_on_closed_blocking(&w->server, 7, "web-1", "lost");
+	fake_store_fail_after(0, -1); /* so that its record does not say it yet */
+	assert_int_equal(revoke(w, "{'principal':'bob'}"), 200);
+	snprintf(running, sizeof running, "'%s'", his);
+	hello(w, "web-1", 8, running);
+	assert_int_equal(fake_ws_count(8, "terminate"), 1);
+	fake_store_heal();
 	world_down(w);
 }
 
@@ -112,13 +143,22 @@ static void test_a_session_that_starts_meanwhile_does_not_slip_through(void **st
 static void test_one_that_cannot_be_recorded_is_in_force_and_told(void **state)
 {
 	(void)state;
+	char his[65];
 	struct world *w = world_with_bob();
-	fake_store_unanswered("revocations");
+	assert_int_equal(start_as(w, "bob", his, NULL), 201);
+	control_on_closed_blocking(&w->server, 7, "web-1", "lost");
+	fake_store_away();
 	struct answer a = call(w, "POST", "/v1/revocations", "", "alice", "{'principal':'bob'}");
 	assert_int_equal(a.status, 503);
 	assert_non_null(strstr(text_at(a.json, "detail"), "in force on this node"));
 	answer_free(&a);
+	assert_int_equal(fake_relay_ended(his), 4007);
 	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
+	fake_store_heal();
+	sweep_in(w, 61000); /* the store is looked through, and told */
+	world_restart(w);
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
+	assert_ended(w, his, true);
 	world_down(w);
 }
 
@@ -194,6 +234,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_he_is_out_and_his_sessions_end),
 		cmocka_unit_test(test_it_holds_after_a_restart_and_for_what_ran_meanwhile),
+		cmocka_unit_test(test_a_time_is_not_shortened),
+		cmocka_unit_test(test_an_agent_that_was_away_is_told_when_it_is_back),
 		cmocka_unit_test(test_a_session_that_starts_meanwhile_does_not_slip_through),
 		cmocka_unit_test(test_one_that_cannot_be_recorded_is_in_force_and_told),
 		cmocka_unit_test(test_mistakes),
