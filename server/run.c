@@ -135,6 +135,8 @@ static void stop(struct server *v, struct events **events)
 		events_mute(*events);
 	if (v->reactors)
 		reactors_halt(v->reactors);
+	if (v->sessions)
+		sessions_halt(v->sessions);
 	/* What the ending connections reported is still worked off before what it is reported to ends. */
 	if (v->pool)
 		pool_stop(&v->pool);

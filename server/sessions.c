@@ -51,17 +51,23 @@ int sessions_new(struct server *server, struct sessions **out_sessions, struct e
 	return 0;
 }
 
-void sessions_stop(struct sessions **sessions)
+void sessions_halt(struct sessions *s)
 {
-	struct sessions *s = *sessions;
-	if (!s)
-		return;
 	pthread_mutex_lock(&s->lock);
 	s->stop = true;
 	pthread_cond_signal(&s->wake);
 	pthread_mutex_unlock(&s->lock);
 	if (s->sweeping)
 		pthread_join(s->sweeper, NULL);
+	s->sweeping = false;
+}
+
+void sessions_stop(struct sessions **sessions)
+{
+	struct sessions *s = *sessions;
+	if (!s)
+		return;
+	sessions_halt(s);
 	session_table_free(&s->live);
 	replay_free(&s->proofs);
 	for (size_t i = 0; i < SESSION_SETTLERS; i++) {

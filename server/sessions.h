@@ -16,6 +16,8 @@ struct sessions;
 int sessions_new(struct server *server, struct sessions **out_sessions, struct err *e);
 /* Loads live sessions from the store and starts the sweep (1 s): expiry, idleness, detach grace. */
 int sessions_start(struct sessions *s, struct err *e);
+/* Ends the sweep, which gives jobs to the pool: before pool_stop. */
+void sessions_halt(struct sessions *s);
 /* Nothing may use it any more: after pool_stop, before the relay, control and the store go. */
 void sessions_stop(struct sessions **s);
 
