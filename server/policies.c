@@ -88,7 +88,7 @@ void policies_evaluate_anythread(struct policies *p, const struct policy_request
 	policy_set_drop(&set);
 }
 
-/* Best effort: other nodes also reload now and then, so a lost message delays and does no more. */
+/* Best effort: what a lost message leaves out comes with the next one, or with SIGHUP. */
 static void tell_others(struct policies *p, const char *name)
 {
 	struct err e = { 0 };
