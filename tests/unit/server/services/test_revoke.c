@@ -57,7 +57,6 @@ static void test_he_is_out_and_his_sessions_end(void **state)
 	struct world *w = world_with_bob();
 	assert_int_equal(start_as(w, "bob", his, token), 201);
 	assert_int_equal(start_as(w, "alice", mine, NULL), 201);
-	fake_ws_last(7, "offer");
 	/* Nobody answers for the agent: so it is told of as not confirmed. */
 	struct answer a = call(w, "POST", "/v1/revocations", "", "alice", "{'principal':'bob','reason':'gone'}");
 	assert_int_equal(a.status, 200);
