@@ -56,15 +56,19 @@ static void count_lost(struct audit_queue *q, const json_t *record)
 bool audit_queue_push(struct audit_queue *q, json_t *record)
 {
 	size_t bytes = json_dumpb(record, NULL, 0, JSON_COMPACT);
+	json_t *own =
+		json_deep_copy(record); /* whoever writes it completes it, while the caller may still look at his */
 	pthread_mutex_lock(&q->lock);
-	bool room = q->count < RECORDS_MAX && bytes <= RECORD_BYTES_MAX && q->bytes + bytes <= BYTES_MAX;
+	bool room = own && q->count < RECORDS_MAX && bytes <= RECORD_BYTES_MAX && q->bytes + bytes <= BYTES_MAX;
 	if (room) {
-		q->at[(q->first + q->count++) % RECORDS_MAX] = (struct waiting){ json_incref(record), bytes };
+		q->at[(q->first + q->count++) % RECORDS_MAX] = (struct waiting){ own, bytes };
+		own = NULL;
 		q->bytes += bytes;
 	} else {
 		count_lost(q, record);
 	}
 	pthread_mutex_unlock(&q->lock);
+	json_decref(own);
 	json_decref(record);
 	return room;
 }
