@@ -1,5 +1,5 @@
-/* /v1/revocations. What is revoked is in force and recorded before its sessions are ended, and the answer comes when
- * nothing of them lives. */
+/* /v1/revocations. What is revoked is in force before its sessions are ended, and the answer comes when nothing of them
+ * lives. A store that is away delays the record, not the revocation, and the answer says so. */
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"

@@ -155,18 +155,26 @@ static void record(const struct question *q, const struct policy_decision *d, co
 	audit_note_blocking(q->server->audit, "denied", fields);
 }
 
+/* Its context is the caller's to free. -1: out of memory. */
+static int make_question(struct server *server, const struct identity *id, const char *remote_address,
+			 const char *action, const char *resource, const json_t *extra, struct question *out)
+{
+	*out = (struct question){ .server = server,
+				  .id = id,
+				  .remote_address = remote_address,
+				  .action = action,
+				  .resource = resource,
+				  .context = make_context(id, remote_address, extra) };
+	return out->context ? 0 : -1;
+}
+
 static int ask(struct server *server, const struct identity *id, const char *remote_address, const char *action,
 	       const char *resource, const json_t *extra, bool recorded, struct err *e)
 {
 	struct err own = { 0 };
 	struct policy_decision decision;
-	struct question q = { .server = server,
-			      .id = id,
-			      .remote_address = remote_address,
-			      .action = action,
-			      .resource = resource,
-			      .context = make_context(id, remote_address, extra) };
-	if (!q.context)
+	struct question q;
+	if (make_question(server, id, remote_address, action, resource, extra, &q) != 0)
 		return err_set(e, ERR_UNAVAILABLE, "out of memory");
 	int rc = judge(&q, &decision, e ? e : &own);
 	if (rc == ERR_DENIED && recorded)
@@ -192,13 +200,8 @@ int policies_denying_anythread(struct server *server, const struct identity *id,
 			       struct policy_decision *out, struct err *e)
 {
 	*out = (struct policy_decision){ .effect = POLICY_NO_MATCH };
-	struct question q = { .server = server,
-			      .id = id,
-			      .remote_address = remote_address,
-			      .action = action,
-			      .resource = resource,
-			      .context = make_context(id, remote_address, extra) };
-	if (!q.context)
+	struct question q;
+	if (make_question(server, id, remote_address, action, resource, extra, &q) != 0)
 		return err_set(e, ERR_UNAVAILABLE, "out of memory");
 	int rc = evaluate(&q, out, e);
 	json_decref(q.context);

@@ -21,7 +21,7 @@
 
 struct revocations {
 	struct server *server;
-	pthread_mutex_t change; /* held from the store's change to ours, so that both have the same order */
+	pthread_mutex_t change; /* held over the store's change and ours, so that both have the same order */
 	pthread_rwlock_t lock;
 	json_t *all; /* by id */
 };
