@@ -1,5 +1,6 @@
 /* The audit log. All nodes append to one log of the store; each node's records form a chain of hashes of their own, so
- * no node waits for another. A mutex makes "hash over the last one, append, become the last one" one step.
+ * no node waits for another. A mutex makes "hash over the last ones, append, become the last ones" one step. Who holds
+ * it writes what all who wait for it want written, so that many share one writing to the disk.
  *
  * Where the chain ends is kept in a document per node, {hash, seq, clean}: up to sequence number seq the log is
  * accounted for. It is written every few records and at close, so that opening reads only what came behind it, and
@@ -34,16 +35,29 @@
 #define HEAD_EVERY 64u
 #define HEAD_EVERY_MS 30000
 
+/* A record that somebody waits for. Who is first in the chain writes it, and says how it went. */
+struct ticket {
+	struct ticket *next;
+	json_t *record;
+	bool is_done; /* this and what follows: with the chain's mutex */
+	int rc;
+	struct err why;
+};
+
 struct audit {
 	struct store *store;
 	char *node;
 	pthread_mutex_t chain;
-	char head[AUDIT_HASH_TEXT];  /* hash of this node's last record */
-	uint64_t seq;                /* the log is accounted for up to here */
-	_Atomic uint64_t seen;       /* the log has at least so many records, of all nodes */
-	bool unsure;                 /* an append ended without an answer */
-	char tried[AUDIT_HASH_TEXT]; /* the queue's front may have been written with this hash; "": it was not */
+	char head[AUDIT_HASH_TEXT]; /* hash of this node's last record */
+	uint64_t seq;               /* the log is accounted for up to here */
+	_Atomic uint64_t seen;      /* the log has at least so many records, of all nodes */
+	bool unsure;                /* an append ended without an answer */
+	/* The queue's first tried_count records may have been written, up to one of them, with these hashes. */
+	char tried[STORE_RECORDS_MAX][AUDIT_HASH_TEXT];
+	size_t tried_count;
 	struct audit_queue *queue;
+	pthread_mutex_t tickets_lock;
+	struct ticket *first, **last;
 	atomic_bool failing;     /* the last writing failed: the keeper tries again, nobody else */
 	bool stops;              /* whether sessions wait for the log, as the settings say */
 	struct metrics *metrics; /* may be NULL */
@@ -163,9 +177,9 @@ static int begin(const struct audit *a, const char *event, json_t *record, struc
 }
 
 /* What it has from its place in the chain. */
-static int complete(const struct audit *a, json_t *record, char hash[AUDIT_HASH_TEXT], struct err *e)
+static int complete(json_t *record, const char *prev, char hash[AUDIT_HASH_TEXT], struct err *e)
 {
-	if (json_object_set_new(record, "prev", json_string(a->head)) != 0)
+	if (json_object_set_new(record, "prev", json_string(prev)) != 0)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	int rc = audit_record_hash(record, hash, e);
 	if (rc == 0 && json_object_set_new(record, "hash", json_string(hash)) != 0)
@@ -173,24 +187,29 @@ static int complete(const struct audit *a, json_t *record, char hash[AUDIT_HASH_
 	return rc;
 }
 
-/* With a->chain held, and sure. Afterwards hash is the record's when it was written or may have been, else "". */
-static int write_locked(struct audit *a, json_t *record, char hash[AUDIT_HASH_TEXT], struct err *e)
+/* With a->chain held, and sure. Writes the first *out_n of n records. On an error *out_n says how many may have been,
+ * in their order. hashes are those of the *out_n. */
+static int write_locked(struct audit *a, json_t **records, size_t n, char (*hashes)[AUDIT_HASH_TEXT], size_t *out_n,
+			struct err *e)
 {
-	uint64_t seq;
-	int rc = complete(a, record, hash, e);
-	if (rc != 0) {
-		hash[0] = '\0';
+	uint64_t first = 0;
+	size_t tried = 0;
+	int rc = 0;
+	*out_n = 0;
+	while (tried < n && (rc = complete(records[tried], tried ? hashes[tried - 1] : a->head, hashes[tried], e)) == 0)
+		tried++;
+	if (!tried)
 		return rc;
-	}
-	rc = store_append_blocking(a->store, AUDIT_LOG, record, &seq, e);
+	rc = store_append_blocking(a->store, AUDIT_LOG, records, tried, out_n, &first, e);
 	if (rc != 0) {
 		a->unsure = true;
+		*out_n = tried;
 		return rc;
 	}
-	memcpy(a->head, hash, sizeof a->head);
-	a->seq = seq;
-	saw(a, seq);
-	a->since_saved++;
+	memcpy(a->head, hashes[*out_n - 1], sizeof a->head);
+	a->seq = first + *out_n - 1;
+	saw(a, a->seq);
+	a->since_saved += (unsigned)*out_n;
 	return 0;
 }
 
@@ -200,37 +219,45 @@ static void tell_waiting(struct audit *a)
 		metrics_set(a->metrics, METRIC_AUDIT_WAITING, (int64_t)audit_queue_count(a->queue));
 }
 
-/* The next to be written: the front, and when all are, how many found no room. New reference. */
-static json_t *next_waiting(struct audit *a)
+/* The next to be written: the oldest, and when none is left, how many found no room. New references. */
+static size_t next_waiting(struct audit *a, json_t *out_records[STORE_RECORDS_MAX])
 {
 	struct err e;
-	json_t *front = audit_queue_front(a->queue);
-	json_t *lost = front ? NULL : audit_queue_take_lost(a->queue);
+	size_t n = audit_queue_peek(a->queue, out_records, STORE_RECORDS_MAX);
+	json_t *lost = n ? NULL : audit_queue_take_lost(a->queue);
 	if (!lost)
-		return front;
+		return n;
 	if (begin(a, "audit.lost", lost, &e) == 0)
 		audit_queue_push(a->queue, lost);
 	else
 		json_decref(lost);
-	return audit_queue_front(a->queue);
+	return audit_queue_peek(a->queue, out_records, STORE_RECORDS_MAX);
+}
+
+/* With a->chain held, and sure: the head says which of those that were tried are there. */
+static void settle_tried(struct audit *a)
+{
+	for (size_t i = 0; i < a->tried_count; i++)
+		if (strcmp(a->head, a->tried[i]) == 0)
+			audit_queue_pop(a->queue, i + 1);
+	a->tried_count = 0;
 }
 
 /* With a->chain held. 0: nothing waits any more. */
 static int drain_locked(struct audit *a, struct err *e)
 {
+	json_t *batch[STORE_RECORDS_MAX];
+	size_t n;
 	int rc = make_sure(a, e);
-	if (rc == 0 && a->tried[0]) {
-		if (strcmp(a->head, a->tried) == 0)
-			audit_queue_pop(a->queue);
-		a->tried[0] = '\0';
-	}
-	json_t *front = NULL;
-	while (rc == 0 && (front = next_waiting(a)) != NULL) {
-		rc = write_locked(a, front, a->tried, e);
-		json_decref(front);
+	if (rc == 0)
+		settle_tried(a);
+	while (rc == 0 && (n = next_waiting(a, batch)) > 0) {
+		rc = write_locked(a, batch, n, a->tried, &a->tried_count, e);
+		for (size_t i = 0; i < n; i++)
+			json_decref(batch[i]);
 		if (rc == 0) {
-			a->tried[0] = '\0';
-			audit_queue_pop(a->queue);
+			audit_queue_pop(a->queue, a->tried_count);
+			a->tried_count = 0;
 		}
 	}
 	bool was = atomic_exchange(&a->failing, rc != 0);
@@ -249,20 +276,73 @@ static void save_now_and_then(struct audit *a)
 		log_warn("audit log: noting its end: %s", e.text);
 }
 
+static void hand_in(struct audit *a, struct ticket *t)
+{
+	pthread_mutex_lock(&a->tickets_lock);
+	*a->last = t;
+	a->last = &t->next;
+	pthread_mutex_unlock(&a->tickets_lock);
+}
+
+static struct ticket *take_tickets(struct audit *a)
+{
+	pthread_mutex_lock(&a->tickets_lock);
+	struct ticket *all = a->first;
+	a->first = NULL;
+	a->last = &a->first;
+	pthread_mutex_unlock(&a->tickets_lock);
+	return all;
+}
+
+/* Marks the first n; returns the one behind them. */
+static struct ticket *finish(struct ticket *t, size_t n, int rc, const struct err *why)
+{
+	while (t && n--) {
+		struct ticket *next = t->next; /* before its owner may look */
+		t->rc = rc;
+		if (rc != 0)
+			t->why = *why;
+		t->is_done = true;
+		t = next;
+	}
+	return t;
+}
+
+/* With a->chain held: all that were handed in, behind what waits. When one cannot be written none behind it is tried:
+ * what became of that one must be found out first. */
+static void serve_tickets(struct audit *a)
+{
+	char hashes[STORE_RECORDS_MAX][AUDIT_HASH_TEXT];
+	json_t *batch[STORE_RECORDS_MAX];
+	struct err why = { 0 };
+	struct ticket *todo = take_tickets(a);
+	int rc = drain_locked(a, &why);
+	while (rc == 0 && todo) {
+		size_t n = 0, written;
+		for (struct ticket *t = todo; t && n < STORE_RECORDS_MAX; t = t->next)
+			batch[n++] = t->record;
+		rc = write_locked(a, batch, n, hashes, &written, &why);
+		if (rc == 0)
+			todo = finish(todo, written, 0, NULL);
+	}
+	finish(todo, SIZE_MAX, rc, &why);
+	if (rc == 0)
+		save_now_and_then(a);
+}
+
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e)
 {
-	char hash[AUDIT_HASH_TEXT];
+	struct ticket t = { .record = fields };
 	int rc = begin(audit, event, fields, e);
 	if (rc == 0) {
+		hand_in(audit, &t);
 		pthread_mutex_lock(&audit->chain);
-		rc = drain_locked(audit, e);
-		if (rc == 0)
-			rc = write_locked(audit, fields, hash, e);
-		if (rc == 0)
-			save_now_and_then(audit);
+		if (!t.is_done)
+			serve_tickets(audit);
+		rc = t.rc;
 		pthread_mutex_unlock(&audit->chain);
 		if (rc != 0)
-			err_wrap(e, "audit %s", event);
+			err_set(e, rc, "audit %s: %s", event, t.why.text);
 	}
 	json_decref(fields);
 	return rc;
@@ -345,6 +425,7 @@ static void release(struct audit *a)
 {
 	audit_queue_free(&a->queue);
 	pthread_mutex_destroy(&a->chain);
+	pthread_mutex_destroy(&a->tickets_lock);
 	free(a->node);
 	free(a);
 }
@@ -356,6 +437,8 @@ int audit_open_blocking(struct server *server, struct audit **out_audit, struct 
 	if (!a)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	pthread_mutex_init(&a->chain, NULL);
+	pthread_mutex_init(&a->tickets_lock, NULL);
+	a->last = &a->first;
 	a->store = server->store;
 	a->metrics = server->metrics;
 	a->stops = !server->settings || server->settings->audit_on_failure == AUDIT_STOP;

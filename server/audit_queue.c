@@ -34,8 +34,7 @@ void audit_queue_free(struct audit_queue **queue)
 	*queue = NULL;
 	if (!q)
 		return;
-	while (q->count)
-		audit_queue_pop(q);
+	audit_queue_pop(q, q->count);
 	json_decref(q->lost);
 	pthread_mutex_destroy(&q->lock);
 	free(q);
@@ -73,23 +72,25 @@ bool audit_queue_push(struct audit_queue *q, json_t *record)
 	return room;
 }
 
-json_t *audit_queue_front(struct audit_queue *q)
+size_t audit_queue_peek(struct audit_queue *q, json_t **out_records, size_t most)
 {
 	pthread_mutex_lock(&q->lock);
-	json_t *record = q->count ? json_incref(q->at[q->first].record) : NULL;
+	size_t n = q->count < most ? q->count : most;
+	for (size_t i = 0; i < n; i++)
+		out_records[i] = json_incref(q->at[(q->first + i) % RECORDS_MAX].record);
 	pthread_mutex_unlock(&q->lock);
-	return record;
+	return n;
 }
 
-void audit_queue_pop(struct audit_queue *q)
+void audit_queue_pop(struct audit_queue *q, size_t n)
 {
 	pthread_mutex_lock(&q->lock);
-	json_t *record = q->at[q->first].record;
-	q->bytes -= q->at[q->first].bytes;
-	q->first = (q->first + 1) % RECORDS_MAX;
-	q->count--;
+	for (; n && q->count; n--, q->count--) {
+		q->bytes -= q->at[q->first].bytes;
+		json_decref(q->at[q->first].record);
+		q->first = (q->first + 1) % RECORDS_MAX;
+	}
 	pthread_mutex_unlock(&q->lock);
-	json_decref(record);
 }
 
 size_t audit_queue_count(struct audit_queue *q)

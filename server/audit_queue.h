@@ -13,9 +13,9 @@ struct audit_queue *audit_queue_new(void); /* NULL: out of memory */
 void audit_queue_free(struct audit_queue **q);
 /* record is stolen. false: no room; it was counted, under its "event". */
 bool audit_queue_push(struct audit_queue *q, json_t *record);
-/* A new reference; NULL: empty. Only who took it out with pop makes the next one the front. */
-json_t *audit_queue_front(struct audit_queue *q);
-void audit_queue_pop(struct audit_queue *q);
+/* New references to the oldest, at most most; how many. They stay in the queue until they are popped. */
+size_t audit_queue_peek(struct audit_queue *q, json_t **out_records, size_t most);
+void audit_queue_pop(struct audit_queue *q, size_t n); /* the oldest n, of those that are there */
 size_t audit_queue_count(struct audit_queue *q);
 /* What was counted since it was last asked for: {"count", "events": {event: n}}; NULL: nothing was. New reference. */
 json_t *audit_queue_take_lost(struct audit_queue *q);

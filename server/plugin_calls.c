@@ -351,6 +351,32 @@ int plugin_store_append_blocking(struct plugin *p, const struct tunnel_call *cal
 	return rc;
 }
 
+int plugin_store_append_many_blocking(struct plugin *p, const struct tunnel_call *call, const char *log,
+				      const struct tunnel_record *records, size_t n, size_t *out_n,
+				      uint64_t *out_first_seq)
+{
+	struct gate g;
+	uint64_t seq = 0;
+	*out_n = 0;
+	if (!p->ops.store.append_many) { /* of before ABI 1.1 */
+		int one = plugin_store_append_blocking(p, call, log, records[0].text, records[0].len, out_first_seq);
+		*out_n = one == TUNNEL_OK;
+		return one;
+	}
+	int rc = gate_enter(&g, p, call);
+	if (rc != 0)
+		return rc;
+	rc = p->ops.store.append_many(p->instance, &g.call, log, records, n, &seq);
+	rc = gate_leave(&g, rc, NO_ANSWERS);
+	if (rc == TUNNEL_OK && seq == 0)
+		rc = broken(&g, "append_many answered OK without a sequence number");
+	if (rc == TUNNEL_OK) {
+		*out_n = n;
+		*out_first_seq = seq;
+	}
+	return rc;
+}
+
 int plugin_store_read_blocking(struct plugin *p, const struct tunnel_call *call, const char *log, uint64_t from,
 			       uint32_t limit, tunnel_row_fn *row, void *arg)
 {

@@ -52,6 +52,11 @@ int plugin_store_scan_blocking(struct plugin *p, const struct tunnel_call *call,
 			       tunnel_row_fn *row, void *arg, char *out_cursor);
 int plugin_store_append_blocking(struct plugin *p, const struct tunnel_call *call, const char *log, const char *record,
 				 size_t len, uint64_t *out_seq);
+/* The first *out_n of the records: all, or just one of a plugin that takes them singly. *out_n is 0 unless TUNNEL_OK.
+ */
+int plugin_store_append_many_blocking(struct plugin *p, const struct tunnel_call *call, const char *log,
+				      const struct tunnel_record *records, size_t n, size_t *out_n,
+				      uint64_t *out_first_seq);
 int plugin_store_read_blocking(struct plugin *p, const struct tunnel_call *call, const char *log, uint64_t from,
 			       uint32_t limit, tunnel_row_fn *row, void *arg);
 int plugin_store_publish_blocking(struct plugin *p, const struct tunnel_call *call, const char *channel,

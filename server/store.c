@@ -197,14 +197,35 @@ int store_scan_blocking(struct store *store, const char *collection, const char 
 	return rc;
 }
 
-int store_append_blocking(struct store *store, const char *log, const json_t *record, uint64_t *out_seq, struct err *e)
+/* The texts of as many records, from the first on, as may go together. */
+static size_t record_texts(json_t *const *records, size_t n, struct tunnel_record *out)
+{
+	size_t bytes = 0, taken = 0;
+	while (taken < n && taken < STORE_RECORDS_MAX) {
+		char *text = json_text(records[taken]);
+		size_t len = text ? strlen(text) : 0;
+		if (!text || (taken && bytes + len > TUNNEL_RECORDS_BYTES_MAX)) {
+			free(text);
+			break;
+		}
+		out[taken++] = (struct tunnel_record){ text, len };
+		bytes += len;
+	}
+	return taken;
+}
+
+int store_append_blocking(struct store *store, const char *log, json_t *const *records, size_t n, size_t *out_n,
+			  uint64_t *out_first, struct err *e)
 {
 	struct once o;
-	char *text = json_text(record);
-	if (!text)
+	struct tunnel_record texts[STORE_RECORDS_MAX];
+	size_t taken = record_texts(records, n, texts);
+	*out_n = 0;
+	if (!taken)
 		return err_set(e, ERR_NOMEM, "out of memory");
-	int rc = plugin_store_append_blocking(store->plugin, begin(&o), log, text, strlen(text), out_seq);
-	free(text);
+	int rc = plugin_store_append_many_blocking(store->plugin, begin(&o), log, texts, taken, out_n, out_first);
+	for (size_t i = 0; i < taken; i++)
+		free((char *)(size_t)texts[i].text);
 	return end(&o, rc, e);
 }
 

@@ -8,6 +8,8 @@
 
 #include <jansson.h>
 
+#define STORE_RECORDS_MAX 64u /* of one append */
+
 struct store;
 
 int store_open(const char *plugin_dir, const struct conf_section *section, struct metrics *metrics,
@@ -28,7 +30,11 @@ typedef int store_doc_fn(void *arg, const char *key, json_t *doc, uint64_t versi
  * start and end. */
 int store_scan_blocking(struct store *store, const char *collection, const char *index, const char *value,
 			uint32_t limit, char *cursor, store_doc_fn *fn, void *arg, struct err *e);
-int store_append_blocking(struct store *store, const char *log, const json_t *record, uint64_t *out_seq, struct err *e);
+/* Adds the first *out_n of 1 to STORE_RECORDS_MAX records, in order and with nothing between them; the first one's
+ * number is *out_first. Fewer than n are no error: call again for the others. On an error none was added, or when
+ * nobody answered, all or none of those that would have been. */
+int store_append_blocking(struct store *store, const char *log, json_t *const *records, size_t n, size_t *out_n,
+			  uint64_t *out_first, struct err *e);
 int store_read_blocking(struct store *store, const char *log, uint64_t from, uint32_t limit, store_doc_fn *fn,
 			void *arg, struct err *e);
 int store_publish_blocking(struct store *store, const char *channel, const json_t *message, struct err *e);

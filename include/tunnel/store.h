@@ -1,13 +1,13 @@
 /* Session stores: opaque JSON documents with compare-and-set and expiry, logs that only grow, and events. A store knows
  * nothing of sessions. Read plugin.h first.
  *
- * What put, del or append answered TUNNEL_OK is durable: it is there after the process, and as far as the operator
- * configured the store, the machine, dies. What they answered TUNNEL_TIMEOUT or TUNNEL_UNAVAILABLE takes effect before
- * any change is answered that was asked for later (and is then seen by every read asked for after that), or never: the
- * host writes something to learn what became of it. A store behind a network keeps to this by one ordered connection
- * for changes, or by a number that the other side checks and that grows with each new connection. Collection, index,
- * log and channel names are [a-z][a-z0-9_]*, at most 64 bytes; keys are 1 to 256 bytes of printable ASCII without
- * blanks; values are JSON texts of at most 1 MiB. Others: TUNNEL_INVALID. */
+ * What put, del, append or append_many answered TUNNEL_OK is durable: it is there after the process, and as far as the
+ * operator configured the store, the machine, dies. What they answered TUNNEL_TIMEOUT or TUNNEL_UNAVAILABLE takes
+ * effect before any change is answered that was asked for later (and is then seen by every read asked for after that),
+ * or never: the host writes something to learn what became of it. A store behind a network keeps to this by one ordered
+ * connection for changes, or by a number that the other side checks and that grows with each new connection.
+ * Collection, index, log and channel names are [a-z][a-z0-9_]*, at most 64 bytes; keys are 1 to 256 bytes of printable
+ * ASCII without blanks; values are JSON texts of at most 1 MiB. Others: TUNNEL_INVALID. */
 #ifndef TUNNEL_STORE_H
 #define TUNNEL_STORE_H
 
@@ -17,9 +17,11 @@
 extern "C" {
 #endif
 
-#define TUNNEL_VERSION_ANY UINT64_MAX /* no comparison */
-#define TUNNEL_VERSION_NONE 0u        /* the document must not exist */
-#define TUNNEL_CURSOR_MAX 512         /* bytes with NUL */
+#define TUNNEL_VERSION_ANY UINT64_MAX              /* no comparison */
+#define TUNNEL_VERSION_NONE 0u                     /* the document must not exist */
+#define TUNNEL_CURSOR_MAX 512                      /* bytes with NUL */
+#define TUNNEL_RECORDS_MAX 256                     /* records of one append_many */
+#define TUNNEL_RECORDS_BYTES_MAX (4 * 1024 * 1024) /* of them together */
 
 struct tunnel_index {
 	const char *name;
@@ -35,6 +37,11 @@ struct tunnel_put {
 	int64_t expires_ms;      /* Unix ms from which it no longer exists; 0: never */
 	const struct tunnel_index *indexes; /* replace the document's earlier ones */
 	size_t index_count;                 /* at most 8 */
+};
+
+struct tunnel_record {
+	const char *text; /* JSON */
+	size_t len;       /* at most 1 MiB */
 };
 
 struct tunnel_row {
@@ -91,6 +98,10 @@ struct tunnel_store_ops {
 	int (*subscribe)(void *instance, const struct tunnel_call *call, tunnel_event_fn *event, void *arg);
 	/* TUNNEL_OK when the store can serve reads and writes now. */
 	int (*health)(void *instance, const struct tunnel_call *call);
+	/* Since 1.1. Adds 1 to TUNNEL_RECORDS_MAX records to a log, in their order and with nothing between them: all
+	 * or none. *out_first_seq is the first one's number. NULL: the host appends one by one. */
+	int (*append_many)(void *instance, const struct tunnel_call *call, const char *log,
+			   const struct tunnel_record *records, size_t n, uint64_t *out_first_seq);
 };
 
 #ifdef __cplusplus

@@ -222,13 +222,16 @@ static int run_append(struct changer *c, struct change *change)
 	if (sqlite3_step(c->s[LAST_SEQ]) == SQLITE_ROW)
 		last = sqlite3_column_int64(c->s[LAST_SEQ], 0);
 	int rc = sqlite3_reset(c->s[LAST_SEQ]);
-	if (rc != SQLITE_OK)
-		return rc;
-	bind_text(c, APPEND, 1, change->place);
-	bind_number(c, APPEND, 2, last + 1);
-	sqlite3_bind_text64(c->s[APPEND], 3, change->value, change->value_len, SQLITE_STATIC, SQLITE_UTF8);
+	const char *record = change->value;
+	for (size_t i = 0; rc == SQLITE_OK && i < change->record_count; i++) {
+		bind_text(c, APPEND, 1, change->place);
+		bind_number(c, APPEND, 2, last + 1 + (int64_t)i);
+		sqlite3_bind_text64(c->s[APPEND], 3, record, change->record_len[i], SQLITE_STATIC, SQLITE_UTF8);
+		rc = run(c, APPEND);
+		record += change->record_len[i];
+	}
 	change->number = (uint64_t)last + 1;
-	return run(c, APPEND);
+	return rc;
 }
 
 static int run_kind(struct changer *c, struct change *change, int64_t now_ms)

@@ -86,6 +86,23 @@ int check_value(struct words w, const char *what, const char *value, size_t len)
 	return 0;
 }
 
+int check_records(struct words w, const struct tunnel_record *records, size_t n)
+{
+	size_t bytes = 0;
+	if (!records || n < 1 || n > TUNNEL_RECORDS_MAX)
+		return words_set(w, TUNNEL_INVALID, "%zu records; allowed: 1 to %d", n, TUNNEL_RECORDS_MAX);
+	for (size_t i = 0; i < n; i++) {
+		int rc = check_value(w, "record", records[i].text, records[i].len);
+		if (rc != 0)
+			return rc;
+		bytes += records[i].len;
+	}
+	if (bytes > TUNNEL_RECORDS_BYTES_MAX)
+		return words_set(w, TUNNEL_INVALID, "records of %zu bytes together; allowed: at most %d", bytes,
+				 TUNNEL_RECORDS_BYTES_MAX);
+	return 0;
+}
+
 int check_indexes(struct words w, const struct tunnel_index *indexes, size_t count)
 {
 	if (count > INDEXES_MAX || (count && !indexes))

@@ -192,20 +192,26 @@ static int store_scan(void *instance, const struct tunnel_call *call, const stru
 	return rc == 0 ? readers_scan(s->readers, call, &scan, row, arg, out_cursor) : rc;
 }
 
-static int store_append(void *instance, const struct tunnel_call *call, const char *log, const char *record, size_t len,
-			uint64_t *out_seq)
+static int store_append_many(void *instance, const struct tunnel_call *call, const char *log,
+			     const struct tunnel_record *records, size_t n, uint64_t *out_first_seq)
 {
 	struct instance *s = instance;
 	struct words w = words_of(call);
 	int rc = check_name(w, "log", log);
 	if (rc == 0)
-		rc = check_value(w, "record", record, len);
+		rc = check_records(w, records, n);
 	if (rc != 0)
 		return rc;
-	struct change *c = change_new(CHANGE_APPEND, log, NULL, record, len);
+	struct change *c = change_new_append(log, records, n);
 	if (!c)
 		return words_set(w, TUNNEL_UNAVAILABLE, "out of memory");
-	return writer_submit(s->writer, call, c, out_seq);
+	return writer_submit(s->writer, call, c, out_first_seq);
+}
+
+static int store_append(void *instance, const struct tunnel_call *call, const char *log, const char *record, size_t len,
+			uint64_t *out_seq)
+{
+	return store_append_many(instance, call, log, &(struct tunnel_record){ record, len }, 1, out_seq);
 }
 
 static int store_read(void *instance, const struct tunnel_call *call, const char *log, uint64_t from, uint32_t limit,
@@ -266,6 +272,7 @@ static const struct tunnel_store_ops ops = {
 	.publish = store_publish,
 	.subscribe = store_subscribe,
 	.health = store_health,
+	.append_many = store_append_many,
 };
 
 static const struct tunnel_plugin descriptor = {

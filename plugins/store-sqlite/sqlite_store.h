@@ -34,6 +34,7 @@ int words_sqlite(struct words w, sqlite3 *db, int sqlite_code, const char *doing
 int check_name(struct words w, const char *what, const char *name);
 int check_key(struct words w, const char *key);
 int check_value(struct words w, const char *what, const char *value, size_t len);
+int check_records(struct words w, const struct tunnel_record *records, size_t n);
 int check_indexes(struct words w, const struct tunnel_index *indexes, size_t count);
 bool is_json(const char *text, size_t len);
 
@@ -55,13 +56,15 @@ struct change {
 	int64_t deadline_ms;
 	char *place, *key, *value; /* place: collection or log. All copies: the caller may have left */
 	size_t value_len;
+	size_t *record_len; /* append: value is records one behind the other */
+	size_t record_count;
 	uint64_t expect_version;
 	int64_t expires_ms;
 	size_t index_count;
 	char *index_name[INDEXES_MAX], *index_value[INDEXES_MAX];
 	/* the answer */
 	int result;
-	uint64_t number; /* version or sequence */
+	uint64_t number; /* version, or sequence of the first record */
 	char text[160];
 	enum { CHANGE_QUEUED, CHANGE_TAKEN, CHANGE_ANSWERED, CHANGE_ABANDONED } state;
 };
@@ -87,6 +90,7 @@ void writer_stop(struct writer **writer);
 int writer_submit(struct writer *writer, const struct tunnel_call *call, struct change *change, uint64_t *out_number);
 struct change *change_new(enum change_kind kind, const char *place, const char *key, const char *value,
 			  size_t value_len);
+struct change *change_new_append(const char *log, const struct tunnel_record *records, size_t n);
 bool change_add_index(struct change *c, const char *name, const char *value);
 void change_free(struct change *c);
 

@@ -50,6 +50,28 @@ struct change *change_new(enum change_kind kind, const char *place, const char *
 	return c;
 }
 
+struct change *change_new_append(const char *log, const struct tunnel_record *records, size_t n)
+{
+	size_t bytes = 0;
+	for (size_t i = 0; i < n; i++)
+		bytes += records[i].len;
+	struct change *c = change_new(CHANGE_APPEND, log, NULL, NULL, 0);
+	if (!c)
+		return NULL;
+	c->value = malloc(bytes + 1);
+	c->record_len = calloc(n, sizeof *c->record_len);
+	if (!c->value || !c->record_len) {
+		change_free(c);
+		return NULL;
+	}
+	for (size_t i = 0; i < n; i++) {
+		memcpy(c->value + c->value_len, records[i].text, records[i].len);
+		c->value_len += records[i].len;
+		c->record_len[c->record_count++] = records[i].len;
+	}
+	return c;
+}
+
 bool change_add_index(struct change *c, const char *name, const char *value)
 {
 	size_t i = c->index_count++;
@@ -69,6 +91,7 @@ void change_free(struct change *c)
 	free(c->place);
 	free(c->key);
 	free(c->value);
+	free(c->record_len);
 	free(c);
 }
 

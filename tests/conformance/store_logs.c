@@ -38,6 +38,66 @@ static void append_then_read(void)
 	user_close(&u);
 }
 
+static size_t all_or_one(struct user *u, const char *log, const struct tunnel_record *records, size_t n,
+			 uint64_t *out_first)
+{
+	size_t done = 0;
+	EXPECT_RESULT(u, user_append_many(u, log, records, n, &done, out_first), TUNNEL_OK);
+	EXPECT(done == n || done == 1);
+	return done;
+}
+
+static void append_several(void)
+{
+	struct user u = user_open();
+	char log[65];
+	uint64_t first = 0;
+	size_t n;
+	struct rows *r = calloc(1, sizeof *r);
+	EXPECT(r != NULL);
+	static const struct tunnel_record records[] = { { "1 and more", 1 }, { "[2,\"x\"]", 7 }, { "3", 1 } };
+	suite_name("journal", log);
+	n = all_or_one(&u, log, records, 3, &first);
+	EXPECT(first == 1);
+	for (; n < 3; n++)
+		EXPECT(all_or_one(&u, log, records + n, 1, &first) == 1 && first == n + 1);
+	EXPECT(all_or_one(&u, log, records, 1, &first) == 1 && first == 4);
+	EXPECT_RESULT(&u, user_read(&u, log, 1, 10, r), TUNNEL_OK);
+	EXPECT(strcmp(r->text, "=1 =[2,\"x\"] =3 =1 ") == 0 && r->last_version == 4);
+	free(r);
+	user_close(&u);
+}
+
+/* Where one of them may not be, none is. */
+static void append_several_refused(void)
+{
+	struct user u = user_open();
+	char log[65];
+	uint64_t first = 0;
+	size_t n;
+	struct rows *r = calloc(1, sizeof *r);
+	struct tunnel_record *many = calloc(TUNNEL_RECORDS_MAX + 1, sizeof *many);
+	EXPECT(r && many);
+	suite_name("journal", log);
+	for (size_t i = 0; i <= TUNNEL_RECORDS_MAX; i++)
+		many[i] = (struct tunnel_record){ "1", 1 };
+	EXPECT_RESULT(&u, user_append_many(&u, log, many, 2, &n, &first), TUNNEL_OK);
+	if (n == 2) { /* it has the operation */
+		many[1] = (struct tunnel_record){ "{", 1 };
+		EXPECT_RESULT(&u, user_append_many(&u, log, many, 2, &n, &first), TUNNEL_INVALID);
+		many[1] = many[0];
+		EXPECT_RESULT(&u, user_append_many(&u, log, many, TUNNEL_RECORDS_MAX + 1, &n, &first), TUNNEL_INVALID);
+		EXPECT_RESULT(&u, user_append_many(&u, log, many, 0, &n, &first), TUNNEL_INVALID);
+		EXPECT_RESULT(&u, user_append_many(&u, log, many, TUNNEL_RECORDS_MAX, &n, &first), TUNNEL_OK);
+		EXPECT(first == 3 && n == TUNNEL_RECORDS_MAX);
+		EXPECT_RESULT(&u, user_read(&u, log, 259, 10, r), TUNNEL_OK);
+		EXPECT(r->count == 0);
+	}
+	free(many);
+	free(r);
+	user_close(&u);
+}
+
 static void log_and_collection_of_one_name(void)
 {
 	struct user u = user_open();
@@ -63,14 +123,22 @@ struct race {
 	uint64_t seqs[WRITERS][EACH];
 };
 
-static void append_many(void *arg, size_t i)
+/* Every second writer appends two at a time. */
+static void append_each(void *arg, size_t i)
 {
 	struct race *race = arg;
 	struct user mine = race->u;
-	for (size_t n = 0; n < EACH; n++) {
-		char record[48];
-		snprintf(record, sizeof record, "{\"w\":%zu,\"n\":%zu}", i, n);
-		EXPECT_RESULT(&mine, user_append(&mine, race->log, record, &race->seqs[i][n]), TUNNEL_OK);
+	for (size_t n = 0; n < EACH;) {
+		char texts[2][48];
+		struct tunnel_record records[2];
+		uint64_t first;
+		for (size_t k = 0; k < 2; k++) {
+			int len = snprintf(texts[k], sizeof texts[k], "{\"w\":%zu,\"n\":%zu}", i, n + k);
+			records[k] = (struct tunnel_record){ texts[k], (size_t)len };
+		}
+		size_t done = all_or_one(&mine, race->log, records, i % 2 && n + 2 <= EACH ? 2 : 1, &first);
+		for (size_t k = 0; k < done; k++)
+			race->seqs[i][n++] = first + k;
 	}
 }
 
@@ -97,7 +165,7 @@ static void append_without_gaps_by_many(void)
 	EXPECT(race && x);
 	race->u = user_open();
 	suite_name("journal", race->log);
-	suite_threads(WRITERS, append_many, race);
+	suite_threads(WRITERS, append_each, race);
 	bool seen[WRITERS * EACH + 1] = { false };
 	for (size_t i = 0; i < WRITERS; i++)
 		for (size_t n = 0; n < EACH; n++) {
@@ -117,6 +185,8 @@ static void append_without_gaps_by_many(void)
 
 const struct suite_case store_log_cases[] = {
 	CASE(append_then_read),
+	CASE(append_several),
+	CASE(append_several_refused),
 	CASE(log_and_collection_of_one_name),
 	CASE(append_without_gaps_by_many),
 	CASES_END,

@@ -69,6 +69,13 @@ int user_append(struct user *u, const char *log, const char *record, uint64_t *o
 	return plugin_store_append_blocking(u->p, &call, log, record, strlen(record), out_seq);
 }
 
+int user_append_many(struct user *u, const char *log, const struct tunnel_record *records, size_t n, size_t *out_n,
+		     uint64_t *out_first)
+{
+	struct tunnel_call call = suite_call(u->words, sizeof u->words);
+	return plugin_store_append_many_blocking(u->p, &call, log, records, n, out_n, out_first);
+}
+
 int rows_take(void *arg, const struct tunnel_row *row)
 {
 	struct rows *r = arg;

@@ -34,6 +34,9 @@ int user_get(struct user *u, const char *collection, const char *key, struct doc
 void doc_free(struct doc *d);
 int user_del(struct user *u, const char *collection, const char *key, uint64_t expect);
 int user_append(struct user *u, const char *log, const char *record, uint64_t *out_seq);
+/* As the host does: a plugin of before ABI 1.1 takes one. */
+int user_append_many(struct user *u, const char *log, const struct tunnel_record *records, size_t n, size_t *out_n,
+		     uint64_t *out_first);
 
 /* Rows of a scan or a read, keys and values joined to text: "a=1 b=2 ". */
 struct rows {

@@ -113,13 +113,19 @@ static void test_logs(void **state)
 	(void)state;
 	struct store *store = open_store();
 	struct err e = { 0 };
+	json_t *records[STORE_RECORDS_MAX + 1];
 	uint64_t seq = 0;
-	for (int i = 1; i <= 3; i++) {
-		json_t *record = json_pack("{s:i}", "n", i * 10);
-		assert_int_equal(store_append_blocking(store, "audit", record, &seq, &e), 0);
-		assert_int_equal(seq, i);
-		json_decref(record);
-	}
+	size_t n = 0;
+	for (size_t i = 0; i <= STORE_RECORDS_MAX; i++)
+		records[i] = json_pack("{s:i}", "n", (int)i * 10 + 10);
+	assert_int_equal(store_append_blocking(store, "audit", records, 1, &n, &seq, &e), 0);
+	assert_true(n == 1 && seq == 1);
+	assert_int_equal(store_append_blocking(store, "audit", records + 1, 2, &n, &seq, &e), 0);
+	assert_true(n == 2 && seq == 2);
+	assert_int_equal(store_append_blocking(store, "more", records, STORE_RECORDS_MAX + 1, &n, &seq, &e), 0);
+	assert_true(n == STORE_RECORDS_MAX && seq == 1);
+	for (size_t i = 0; i <= STORE_RECORDS_MAX; i++)
+		json_decref(records[i]);
 	struct walked w = { .text = "" };
 	assert_int_equal(store_read_blocking(store, "audit", 2, 10, walk, &w, &e), 0);
 	assert_string_equal(w.text, ":20:2 :30:3 ");

@@ -14,6 +14,7 @@ struct store *fake_store_new(void)
 		abort();
 	s->docs = json_object();
 	s->log = json_array();
+	s->late = json_array();
 	return s;
 }
 
@@ -38,9 +39,8 @@ static json_t *collection(struct store *s, const char *name)
 /* With the lock held: a change comes behind the one that was left unanswered. */
 static void let_late_in(struct store *s)
 {
-	if (s->late)
-		json_array_append_new(s->log, s->late);
-	s->late = NULL;
+	json_array_extend(s->log, s->late);
+	json_array_clear(s->late);
 }
 
 static int told(struct err *e, int code)
@@ -103,19 +103,25 @@ int store_scan_blocking(struct store *s, const char *name, const char *index, co
 	return 0;
 }
 
-int store_append_blocking(struct store *s, const char *log, const json_t *record, uint64_t *out_seq, struct err *e)
+int store_append_blocking(struct store *s, const char *log, json_t *const *records, size_t n, size_t *out_n,
+			  uint64_t *out_first, struct err *e)
 {
 	(void)log;
 	sched_yield(); /* gives whoever appends without waiting for its turn the chance to show it */
+	if (s->on_append)
+		s->on_append(s->arg);
 	pthread_mutex_lock(&lock);
 	let_late_in(s);
+	s->appends++;
 	int rc = s->fail_append;
-	if (rc == 0 || s->append_anyway) {
-		json_array_append_new(s->log, json_deep_copy(record));
-		*out_seq = json_array_size(s->log);
-	} else if (s->append_late) {
-		s->late = json_deep_copy(record);
-	}
+	size_t taken = s->singly ? 1 : n;
+	*out_first = json_array_size(s->log) + 1;
+	for (size_t i = 0; i < taken; i++)
+		if (rc == 0 || s->append_anyway)
+			json_array_append_new(s->log, json_deep_copy(records[i]));
+		else if (s->append_late)
+			json_array_append_new(s->late, json_deep_copy(records[i]));
+	*out_n = rc == 0 ? taken : 0;
 	pthread_mutex_unlock(&lock);
 	return rc ? told(e, rc) : 0;
 }

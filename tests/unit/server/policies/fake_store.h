@@ -11,7 +11,10 @@ struct store {
 	bool append_anyway;                                 /* a failing append wrote its record all the same */
 	bool append_late;                                   /* a failing append writes it before the next change */
 	json_t *late;
-	unsigned rows_read, puts, published;
+	bool singly;                  /* of several records only the first is taken */
+	void (*on_append)(void *arg); /* before each append; may wait */
+	void *arg;
+	unsigned appends, rows_read, puts, published;
 };
 
 struct store *fake_store_new(void);

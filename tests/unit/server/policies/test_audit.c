@@ -8,6 +8,9 @@
 #include "server/server.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <unistd.h>
 
 struct fixture {
 	struct server server;
@@ -567,6 +570,68 @@ static void test_threads_make_one_chain(void **state)
 	expect_whole(f->audit, 800);
 }
 
+/* --- many at once --- */
+
+#define APPENDERS 8u
+
+struct appender {
+	struct audit *audit;
+	struct err e;
+	_Atomic pid_t thread;
+	int n, rc;
+};
+
+static void *append_once(void *arg)
+{
+	struct appender *a = arg;
+	json_t *fields = json_pack("{s:i}", "i", a->n);
+	a->thread = gettid();
+	a->rc = audit_append_blocking(a->audit, "e", fields, &a->e);
+	return NULL;
+}
+
+static bool sleeps(pid_t thread)
+{
+	char path[64], line[512] = "";
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+	FILE *f = fopen(path, "r");
+	const char *name_end = f && fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+	if (f)
+		fclose(f);
+	return name_end && strncmp(name_end, ") S", 3) == 0;
+}
+
+/* The first append takes until all the others wait for their turn. */
+static void until_others_wait(void *arg)
+{
+	struct appender *all = arg;
+	static atomic_bool came;
+	if (atomic_exchange(&came, true))
+		return;
+	for (size_t i = 0; i < APPENDERS; i++)
+		while (all[i].thread != gettid() && (!all[i].thread || !sleeps(all[i].thread)))
+			sched_yield();
+}
+
+static void test_those_who_wait_are_written_together(void **state)
+{
+	struct fixture *f = *state;
+	struct appender all[APPENDERS] = { 0 };
+	pthread_t threads[APPENDERS];
+	f->store->on_append = until_others_wait;
+	f->store->arg = all;
+	for (size_t i = 0; i < APPENDERS; i++) {
+		all[i] = (struct appender){ .audit = f->audit, .n = (int)i };
+		pthread_create(&threads[i], NULL, append_once, &all[i]);
+	}
+	for (size_t i = 0; i < APPENDERS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(all[i].rc, 0);
+	}
+	assert_int_equal(f->store->appends, 2);
+	expect_whole(f->audit, APPENDERS);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -587,6 +652,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_an_answer_has_a_bound, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_repetitions_are_passed_over_where_allowed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads_make_one_chain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_those_who_wait_are_written_together, setup, teardown),
 	};
 	return RUN_CASES(tests);
 }

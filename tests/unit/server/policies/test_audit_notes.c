@@ -135,6 +135,30 @@ static void test_what_was_written_without_an_answer_is_there_once(void **state)
 	expect_log(f, "1 2 3 4 5 6 ");
 }
 
+/* The same of several at once; of a store that takes them singly only the first is. */
+static void test_what_was_written_together_is_there_once(void **state)
+{
+	struct fixture *f = *state;
+	for (int singly = 0; singly < 2; singly++) {
+		f->store->fail_append = ERR_UNAVAILABLE;
+		for (int i = 1; i <= 3; i++)
+			note(f, "denied", 4 * singly + i);
+		f->store->fail_append = ERR_TIMEOUT;
+		f->store->append_anyway = true;
+		f->store->singly = singly;
+		audit_flush_blocking(f->audit);
+		assert_int_equal(waiting(f), 3);
+		f->store->fail_append = 0;
+		f->store->append_anyway = false;
+		f->store->appends = 0;
+		note(f, "denied", 4 * singly + 4);
+		audit_flush_blocking(f->audit);
+		assert_int_equal(waiting(f), 0);
+		assert_int_equal(f->store->appends, singly ? 3 : 1);
+	}
+	expect_log(f, "1 2 3 4 5 6 7 8 ");
+}
+
 static void test_what_finds_no_room_is_counted(void **state)
 {
 	struct fixture *f = *state;
@@ -230,6 +254,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_what_cannot_be_written_waits_its_turn, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_keeper_writes_what_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_was_written_without_an_answer_is_there_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_was_written_together_is_there_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_finds_no_room_is_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sessions_go_on_where_the_settings_say_so, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_stop_writes_what_waits, setup, teardown),

@@ -231,16 +231,18 @@ int store_scan_blocking(struct store *store, const char *collection, const char 
 	return 0;
 }
 
-int store_append_blocking(struct store *store, const char *log, const json_t *record, uint64_t *out_seq, struct err *e)
+int store_append_blocking(struct store *store, const char *log, json_t *const *records, size_t n, size_t *out_n,
+			  uint64_t *out_first, struct err *e)
 {
 	(void)store;
+	*out_n = 0;
 	if (gone(&appends_left, e))
 		return ERR_UNAVAILABLE;
 	if (!json_object_get(logs, log))
 		json_object_set_new(logs, log, json_array());
-	json_array_append_new(json_object_get(logs, log), json_deep_copy(record));
-	if (out_seq)
-		*out_seq = json_array_size(json_object_get(logs, log));
+	*out_first = json_array_size(json_object_get(logs, log)) + 1;
+	for (; *out_n < n; ++*out_n)
+		json_array_append_new(json_object_get(logs, log), json_deep_copy(records[*out_n]));
 	return done(log, e);
 }
 
