@@ -620,10 +620,10 @@ static void test_those_who_wait_are_written_together(void **state)
 	pthread_t threads[APPENDERS];
 	f->store->on_append = until_others_wait;
 	f->store->arg = all;
-	for (size_t i = 0; i < APPENDERS; i++) {
+	for (size_t i = 0; i < APPENDERS; i++)
 		all[i] = (struct appender){ .audit = f->audit, .n = (int)i };
+	for (size_t i = 0; i < APPENDERS; i++)
 		pthread_create(&threads[i], NULL, append_once, &all[i]);
-	}
 	for (size_t i = 0; i < APPENDERS; i++) {
 		pthread_join(threads[i], NULL);
 		assert_int_equal(all[i].rc, 0);
