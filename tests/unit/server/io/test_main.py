@@ -182,7 +182,9 @@ def test_a_drain_has_an_end(folder):
 def test_a_second_signal_ends_it_at_once(folder):
     d = again_with(folder, 'drain_timeout = "10m";\n')
     half = d.tls()
-    half.sendall(b"GET /healthz HTTP/1.1\r\nHost:")  # nothing that could be answered, and then closed
+    # A whole request and, in the same record, a begun one: the answer says that both were read.
+    half.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHost:")
+    assert half.recv(4096)
     d.terminate()
     d.p.send_signal(signal.SIGHUP)  # no order to go
     try:
