@@ -74,23 +74,47 @@ int hostkeys_list(const struct settings *settings, json_t **out_keys, struct err
 	return 0;
 }
 
-static int write_changed(const char *state_dir, const char *name, const char *line, struct err *e)
+static int write_changed(const char *state_dir, const char *name, const struct buf *text, struct err *e)
 {
-	char path[STATE_PATH], text[SSHCERT_TEXT + 2];
+	char path[STATE_PATH];
 	struct buf old;
 	int rc = state_path(state_dir, name, path, e);
 	if (rc)
 		return rc;
-	size_t len = (size_t)snprintf(text, sizeof text, "%s\n", line);
-	if (len >= sizeof text)
-		return err_set(e, ERR_LIMIT, "%s: it is too long", name);
-	if (file_read(path, sizeof text, &old, NULL) == 0) {
-		bool same = old.len == len && memcmp(buf_data(&old), text, len) == 0;
+	if (file_read(path, text->len, &old, NULL) == 0) {
+		bool same = old.len == text->len && memcmp(buf_data(&old), buf_data(text), old.len) == 0;
 		buf_free(&old);
 		if (same)
 			return 0;
 	}
-	return file_write(path, text, len, 0644, e);
+	return file_write(path, buf_data(text), text->len, 0644, e);
+}
+
+static int write_line(const char *state_dir, const char *name, const char *line, struct err *e)
+{
+	struct buf text = BUF_INIT(SSHCERT_TEXT + 1);
+	int rc = buf_printf(&text, "%s\n", line) ? err_set(e, ERR_LIMIT, "%s: it is too long", name)
+						 : write_changed(state_dir, name, &text, e);
+	buf_free(&text);
+	return rc;
+}
+
+/* sshd's TrustedUserCAKeys: one a line. */
+static int write_cas(const char *state_dir, const json_t *cas, struct err *e)
+{
+	struct buf text = BUF_INIT(LIMIT_SSH_CAS * SSHCERT_KEY_TEXT);
+	char key[SSHCERT_KEY_TEXT];
+	int rc = json_array_size(cas) ? 0 : err_set(e, ERR_PROTOCOL, "ssh_cas: empty");
+	for (size_t i = 0; !rc && i < json_array_size(cas); i++) {
+		if ((rc = sshkey_check_public(json_string_value(json_array_get(cas, i)), key, e)) != 0)
+			err_wrap(e, "ssh_cas[%zu]", i);
+		else if (buf_printf(&text, "%s\n", key))
+			rc = err_set(e, ERR_LIMIT, "ssh_cas: more than %u keys", LIMIT_SSH_CAS);
+	}
+	if (!rc)
+		rc = write_changed(state_dir, HOSTKEYS_CA, &text, e);
+	buf_free(&text);
+	return rc;
 }
 
 /* "ssh-ed25519-cert-v01@openssh.com AAAA…" on one line, for one of the types that are certified. */
@@ -112,17 +136,13 @@ static const char *certificate_file(const char *text)
 	return NULL;
 }
 
-int hostkeys_take(const struct settings *settings, const char *ca, const json_t *certificates, struct err *e)
+int hostkeys_take(const struct settings *settings, const json_t *cas, const json_t *certificates, struct err *e)
 {
-	char key[SSHCERT_KEY_TEXT];
-	int rc = sshkey_check_public(ca, key, e);
-	if (rc)
-		return err_wrap(e, "ssh_ca");
-	rc = write_changed(settings->state_dir, HOSTKEYS_CA, key, e);
+	int rc = write_cas(settings->state_dir, cas, e);
 	for (size_t i = 0; !rc && i < json_array_size(certificates); i++) {
 		const char *text = json_string_value(json_array_get(certificates, i));
 		const char *file = text ? certificate_file(text) : NULL;
-		rc = file ? write_changed(settings->state_dir, file, text, e)
+		rc = file ? write_line(settings->state_dir, file, text, e)
 			  : err_set(e, ERR_PROTOCOL, "host_certificates[%zu]: not a host certificate of a known type",
 				    i);
 	}

@@ -1,4 +1,4 @@
-/* SSH host keys: what the agent tells the control plane, and the certificates and CA key it gets for them. */
+/* SSH host keys: what the agent tells the control plane, and the certificates and CA keys it gets for them. */
 #ifndef AGENT_HOSTKEYS_H
 #define AGENT_HOSTKEYS_H
 
@@ -15,7 +15,8 @@
 /* Array of public key texts. ssh = "sshd": the agent's own key, made when it is missing; else those of
  * /etc/ssh/ssh_host_*_key.pub. */
 int hostkeys_list(const struct settings *settings, json_t **out_keys, struct err *e);
-/* Writes what a welcome carried, where it changed. Certificates of keys that are not ours are left out. */
-int hostkeys_take(const struct settings *settings, const char *ca, const json_t *certificates, struct err *e);
+/* Writes what the server said of its SSH CA, where it changed: the public keys to trust (at most LIMIT_SSH_CAS; one
+ * that is none leaves all as they were), and host certificates. */
+int hostkeys_take(const struct settings *settings, const json_t *cas, const json_t *certificates, struct err *e);
 
 #endif

@@ -144,25 +144,44 @@ static void on_closed(void *user, int status, const char *body, unsigned code, c
 
 /* --- messages of the server */
 
+/* Also a part of the welcome. A server of before the list has one key. */
+static int on_ssh_ca(struct supervisor *s, json_t *message, struct err *e)
+{
+	const char *ca = NULL;
+	json_t *cas = NULL, *certificates = NULL;
+	const struct json_field fields[] = {
+		{ "ssh_ca", JSON_FIELD_STRING, false, 0, 2048, (void *)&ca },
+		{ "ssh_cas", JSON_FIELD_STRINGS, false, 0, LIMIT_SSH_CAS, (void *)&cas },
+		{ "host_certificates", JSON_FIELD_STRINGS, false, 0, LIMIT_HOST_KEYS, (void *)&certificates },
+		{ .name = NULL },
+	};
+	struct err file = { 0 };
+	int rc = json_read(message, "ssh", false, fields, e);
+	if (rc || !ca || !*ca)
+		return rc;
+	json_auto_t *one = json_pack("[s]", ca);
+	if (hostkeys_take(s->settings, cas ? cas : one, certificates, &file))
+		log_error("cannot take the SSH certificates: %s", file.text);
+	return 0;
+}
+
 static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
 {
-	const char *node = "", *ca = NULL;
-	json_t *certificates = NULL, *urls = NULL;
+	const char *node = "";
+	json_t *urls = NULL;
 	int64_t heartbeat_s = HEARTBEAT_MS / 1000;
 	const struct json_field fields[] = {
 		{ "node", JSON_FIELD_STRING, false, 0, 256, (void *)&node },
 		{ "heartbeat_s", JSON_FIELD_INT, false, 1, 3600, &heartbeat_s },
-		{ "ssh_ca", JSON_FIELD_STRING, false, 0, 2048, (void *)&ca },
-		{ "host_certificates", JSON_FIELD_STRINGS, false, 0, LIMIT_HOST_KEYS, (void *)&certificates },
 		{ "server_urls", JSON_FIELD_STRINGS, false, 0, 1024, (void *)&urls },
 		{ .name = NULL },
 	};
 	struct err file = { 0 };
 	int rc = json_read(message, "welcome", false, fields, e);
+	if (!rc)
+		rc = on_ssh_ca(s, message, e);
 	if (rc)
 		return rc;
-	if (ca && *ca && hostkeys_take(s->settings, ca, certificates, &file))
-		log_error("cannot take the SSH certificates: %s", file.text);
 	while (json_array_size(s->urls) > s->configured_urls)
 		json_array_remove(s->urls, s->configured_urls);
 	for (size_t i = 0; i < json_array_size(urls) && json_array_size(s->urls) < LIMIT_SERVER_URLS; i++) {
@@ -267,7 +286,7 @@ static const struct {
 	{ "welcome", true, false, on_welcome }, { "offer", false, true, on_offer },
 	{ "grant", false, true, on_grant },     { "terminate", false, true, on_terminate },
 	{ "drain", true, true, on_drain },      { "ack", false, true, on_ack },
-	{ "clock", true, false, on_clock },
+	{ "clock", true, false, on_clock },     { "ssh-ca", false, true, on_ssh_ca },
 };
 
 static int judge_message(struct supervisor *s, const char *text, size_t len, struct err *e)

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/limits.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,19 +66,27 @@ int sshdir_open(struct sshdir *d, const char *path, struct err *e)
 	return d->key ? sshkey_public_text(d->key, d->public_key, e) : e->code;
 }
 
-static int write_known_hosts(const struct sshdir *d, const char *alias, const char *host_ca, const json_t *host_keys,
-			     struct err *e)
+static int add_known(struct buf *b, const char *mark, const char *alias, const json_t *keys)
 {
-	struct buf b = BUF_INIT(64 * 1024);
 	size_t i;
 	const json_t *key;
-	int rc = host_ca ? buf_printf(&b, "@cert-authority %s %s\n", alias, host_ca) : 0;
-	json_array_foreach(host_keys, i, key)
+	int rc = 0;
+	json_array_foreach(keys, i, key)
 	{
 		const char *text = json_string_value(key);
 		if (rc == 0 && text && !strpbrk(text, "\r\n"))
-			rc = buf_printf(&b, "%s %s\n", alias, text);
+			rc = buf_printf(b, "%s%s %s\n", mark, alias, text);
 	}
+	return rc;
+}
+
+static int write_known_hosts(const struct sshdir *d, const char *alias, const json_t *host_cas, const json_t *host_keys,
+			     struct err *e)
+{
+	struct buf b = BUF_INIT(64 * 1024);
+	int rc = add_known(&b, "@cert-authority ", alias, host_cas);
+	if (rc == 0)
+		rc = add_known(&b, "", alias, host_keys);
 	char file[PATH_MAX];
 	file_in(d, "known_hosts", file);
 	rc = rc == 0 ? file_write(file, buf_data(&b), b.len, 0600, e) : err_set(e, rc, "too many host keys");
@@ -88,10 +97,11 @@ static int write_known_hosts(const struct sshdir *d, const char *alias, const ch
 int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e)
 {
 	const char *certificate = NULL, *host_ca = NULL, *alias = NULL;
-	json_t *host_keys = NULL;
+	json_t *host_keys = NULL, *host_cas = NULL;
 	const struct json_field fields[] = {
 		{ "certificate", JSON_FIELD_STRING, true, 1, SSHCERT_TEXT - 1, &certificate },
 		{ "host_ca", JSON_FIELD_STRING, false, 1, SSHCERT_KEY_TEXT, &host_ca },
+		{ "host_cas", JSON_FIELD_STRINGS, false, 0, LIMIT_SSH_CAS, &host_cas },
 		{ "host_alias", JSON_FIELD_STRING, true, 1, 64, &alias },
 		{ "host_keys", JSON_FIELD_STRINGS, false, 0, 16, &host_keys },
 		{ .name = NULL },
@@ -101,7 +111,10 @@ int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e)
 		return rc;
 	memcpy(d->certificate, certificate, strlen(certificate) + 1);
 	rc = sshagent_identity_init(&d->identity, d->key, certificate, e);
-	return rc == 0 ? write_known_hosts(d, alias, host_ca, host_keys, e) : rc;
+	if (rc != 0)
+		return rc;
+	json_auto_t *one = host_ca ? json_pack("[s]", host_ca) : NULL; /* a server of before the list */
+	return write_known_hosts(d, alias, host_cas ? host_cas : one, host_keys, e);
 }
 
 int sshdir_write_key(const struct sshdir *d, struct err *e)

@@ -10,7 +10,7 @@
 
 struct agent {
 	struct agent *next;
-	char target[65];
+	char target[LIMIT_ID + 1];
 	wsconn_id conn;
 	uint64_t last_seq;
 };
@@ -121,6 +121,19 @@ void agent_table_send_all(struct agent_table *t, const char *text)
 		for (struct agent *a = t->buckets[i]; a; a = a->next)
 			wsconn_send_text_anythread(t->server, a->conn, text);
 	pthread_mutex_unlock(&t->lock);
+}
+
+char (*agent_table_targets(struct agent_table *t, size_t *out_n))[LIMIT_ID + 1]
+{
+	size_t n = 0;
+	pthread_mutex_lock(&t->lock);
+	char(*ids)[LIMIT_ID + 1] = calloc(t->count + 1, sizeof *ids);
+	for (size_t i = 0; ids && i < BUCKETS; i++)
+		for (struct agent *a = t->buckets[i]; a; a = a->next)
+			memcpy(ids[n++], a->target, sizeof a->target);
+	pthread_mutex_unlock(&t->lock);
+	*out_n = n;
+	return ids;
 }
 
 size_t agent_table_count(struct agent_table *t)

@@ -3,6 +3,7 @@
 #ifndef SERVER_AGENT_TABLE_H
 #define SERVER_AGENT_TABLE_H
 
+#include "base/limits.h"
 #include "server/wsconn.h"
 
 #include <stdbool.h>
@@ -23,6 +24,8 @@ bool agent_table_remove(struct agent_table *t, const char *target, wsconn_id con
 wsconn_id agent_table_get(struct agent_table *t, const char *target); /* 0: not connected */
 bool agent_table_send(struct agent_table *t, const char *target, const char *text);
 void agent_table_send_all(struct agent_table *t, const char *text);
+/* The ids of all that are connected, at least one row: to be freed by the caller. NULL when out of memory. */
+char (*agent_table_targets(struct agent_table *t, size_t *out_n))[LIMIT_ID + 1];
 size_t agent_table_count(struct agent_table *t);
 /* The number of its last durable report. Belongs to the connection's own messages, which come one at a time. */
 uint64_t agent_table_seq(struct agent_table *t, const char *target);

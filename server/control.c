@@ -14,12 +14,12 @@
 #include "base/text.h"
 #include "ident/key.h"
 #include "ident/proof.h"
+#include "ident/sshcert.h"
 #include "server/audit.h"
 #include "server/metrics.h"
 #include "server/server.h"
 #include "server/session_record.h"
 #include "server/sessions.h"
-#include "server/sshca.h"
 #include "server/store.h"
 #include "server/targets.h"
 
@@ -27,8 +27,7 @@
 #include <string.h>
 
 #define HEARTBEAT_S 5
-#define ANSWER_MOST 256u                               /* bytes */
-#define HOST_CERTIFICATE_MS (365 * 24 * 3600 * 1000LL) /* renewed with each connection */
+#define ANSWER_MOST 256u /* bytes */
 #define ASSERTION_SKEW_MS 60000
 
 int control_new(struct server *server, struct control **out_control, struct err *e)
@@ -137,22 +136,6 @@ void control_authorize_blocking(struct server *server, const char *assertion, co
 
 /* ---- messages ---- */
 
-static json_t *certify_hosts(struct message *m, const json_t *keys)
-{
-	json_t *out = json_array();
-	for (size_t i = 0; i < json_array_size(keys); i++) {
-		char certificate[SSHCERT_TEXT];
-		struct err e;
-		if (sshca_sign_host(m->server->sshca, m->target, json_string_value(json_array_get(keys, i)),
-				    HOST_CERTIFICATE_MS, certificate, &e) == 0)
-			json_array_append_new(out, json_string(certificate));
-		else
-			log_with(LOG_LEVEL_WARN, FIELDS({ "target", m->target }, { "error", e.text }),
-				 "a host key of the agent's cannot be certified");
-	}
-	return out;
-}
-
 /* Those that are keys, in the one spelling: clients copy them into known_hosts files. */
 static json_t *plain_keys(struct message *m, const json_t *keys)
 {
@@ -224,14 +207,13 @@ static void audit_agent(struct message *m, const char *event, const char *key, c
 			    json_pack("{s:s, s:s}", "target", m->target, key, value ? value : ""));
 }
 
-static int welcome(struct message *m, const json_t *keys, uint64_t last_seq)
+static int welcome(struct message *m, const json_t *keys, uint64_t last_seq, uint64_t *out_ssh)
 {
 	wsconn_id old = 0;
-	json_auto_t *json =
-		json_pack("{s:s, s:s, s:i, s:s, s:o, s:o}", "type", "welcome", "node", m->server->node, "heartbeat_s",
-			  HEARTBEAT_S, "ssh_ca", sshca_public(m->server->sshca), "host_certificates",
-			  certify_hosts(m, keys), "server_urls", server_urls(m->server));
-	char *text = json ? json_text(json) : NULL;
+	json_auto_t *json = control_ssh_message(m->server, "welcome", m->target, keys, out_ssh);
+	json_auto_t *more = json_pack("{s:s, s:i, s:o}", "node", m->server->node, "heartbeat_s", HEARTBEAT_S,
+				      "server_urls", server_urls(m->server));
+	char *text = json && more && json_object_update(json, more) == 0 ? json_text(json) : NULL;
 	bool ok = text && agent_table_set(m->control->agents, m->target, m->conn, last_seq, text, &old);
 	free(text);
 	if (!ok)
@@ -257,7 +239,7 @@ static int on_hello(struct message *m)
 {
 	const char *version = NULL;
 	json_t *keys = NULL;
-	uint64_t last_seq = 0;
+	uint64_t last_seq = 0, ssh = 0;
 	json_auto_t *running = json_array();
 	if (agent_table_get(m->control->agents, m->target) == m->conn)
 		return err_set(&m->e, ERR_PROTOCOL, "a second hello");
@@ -269,7 +251,7 @@ static int on_hello(struct message *m)
 	if (rc == 0)
 		rc = load_seq(m, &last_seq);
 	if (rc == 0)
-		rc = welcome(m, plain, last_seq);
+		rc = welcome(m, plain, last_seq, &ssh);
 	if (rc == 0)
 		rc = still_enrolled(m);
 	if (rc)
@@ -278,6 +260,7 @@ static int on_hello(struct message *m)
 			       : err_set(&m->e, ERR_UNAVAILABLE, "the hello could not be recorded");
 	log_with(LOG_LEVEL_INFO, FIELDS({ "target", m->target }, { "version", version }), "agent connected");
 	audit_agent(m, "agent.connect", "version", version);
+	control_tell_ssh_blocking(m->server, m->target, ssh);
 	sessions_on_agent_blocking(m->server, m->target, running);
 	return 0;
 }

@@ -40,6 +40,8 @@ size_t control_sessions_anythread(struct control *control, const char *target); 
 bool control_send_anythread(struct control *control, const char *target, const json_t *message);
 /* Drops a target's connection (deregistered, enrolled again): what it says from here on is refused. Blocking. */
 void control_disconnect_blocking(struct server *server, const char *target, unsigned code, const char *reason);
+/* The keys of the SSH certificate authority have changed: every agent here is told. */
+int control_ssh_changed_blocking(struct server *server, struct err *e);
 void control_drain_anythread(struct control *control);
 
 #endif

@@ -36,4 +36,11 @@ int control_on_stream_opened(struct message *m);
 int control_on_stream_closed(struct message *m);
 int control_on_session_closed(struct message *m);
 
+/* A "welcome" or "ssh-ca" as far as it is about SSH; host_keys: of the agent, checked. New reference. *out_generation:
+ * that of the CA's keys in it (sshca.h). */
+json_t *control_ssh_message(struct server *server, const char *type, const char *target, const json_t *host_keys,
+			    uint64_t *out_generation);
+/* Tells the target's agent until what it was told last is what there is; known: the generation that it has, 0: none. */
+void control_tell_ssh_blocking(struct server *server, const char *target, uint64_t known);
+
 #endif

@@ -10,6 +10,7 @@
 #include "server/policy_set.h"
 #include "server/run.h"
 #include "server/settings.h"
+#include "server/sshca.h"
 #include "server/tls_check.h"
 
 #include <getopt.h>
@@ -150,6 +151,9 @@ static int check(const struct settings *s)
 	if (rc == 0)
 		rc = policy_set_load_blocking(s->policy_dir, NULL, &policies, &e);
 	policy_set_drop(&policies);
+	const struct sshca_files ca = { s->ssh_ca_key, s->ssh_ca_trusted };
+	if (rc == 0)
+		rc = sshca_check(&ca, &e);
 	return rc == 0 ? 0 : fail(&e);
 }
 

@@ -101,6 +101,7 @@ static int complete_urls(struct settings *s, uint16_t port, struct err *e)
 
 static int start(struct server *v, struct settings *s, struct events **events, struct err *e)
 {
+	const struct sshca_files ca = { s->ssh_ca_key, s->ssh_ca_trusted };
 	int rc = file_mkdir(s->state_dir, 0700, e);
 	/* One that a killed server left would say that this one serves. */
 	if (s->ready_file[0])
@@ -116,7 +117,7 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 	if ((rc = pool_start((size_t)s->workers, LIMIT_POOL_QUEUE, v->reactors, &v->pool, e)) != 0 ||
 	    (rc = store_open(s->plugin_dir, &s->store, v->metrics, &v->store, e)) != 0 ||
 	    (rc = auth_open(s->plugin_dir, &s->auth, v->metrics, &v->auth, e)) != 0 ||
-	    (rc = sshca_open(s->ssh_ca_key, &v->sshca, e)) != 0 || (rc = audit_open_blocking(v, &v->audit, e)) != 0 ||
+	    (rc = sshca_open(&ca, &v->sshca, e)) != 0 || (rc = audit_open_blocking(v, &v->audit, e)) != 0 ||
 	    (rc = audit_keeper_start_blocking(v, &v->audit_keeper, e)) != 0 ||
 	    (rc = policies_open_blocking(v, &v->policies, e)) != 0 ||
 	    (rc = revocations_open_blocking(v, &v->revocations, e)) != 0 || (rc = relay_new(v, &v->relay, e)) != 0 ||
@@ -173,6 +174,15 @@ static bool told(const char *what, int rc, const struct err *e)
 	return rc == 0;
 }
 
+/* The places are those of the config of now: a mistake in that leaves the keys alone, too. */
+static int reload_sshca(struct server *v, const struct settings *fresh, struct err *e)
+{
+	const struct sshca_files files = { fresh->ssh_ca_key, fresh->ssh_ca_trusted };
+	bool changed = false;
+	int rc = sshca_reload(v->sshca, &files, &changed, e);
+	return changed ? control_ssh_changed_blocking(v, e) : rc;
+}
+
 static void reload(struct server *v, const char *config_path)
 {
 	struct err e = { 0 };
@@ -182,6 +192,8 @@ static void reload(struct server *v, const char *config_path)
 	bool all = told("config", rc, &e);
 	if (rc == 0) {
 		log_set_level((enum log_level)fresh.log_level);
+		rc = reload_sshca(v, &fresh, &e);
+		all &= told("ssh", rc, &e);
 		settings_free(&fresh);
 	}
 	rc = reactors_reload_tls(v->reactors, &e);

@@ -373,9 +373,11 @@ static int ssh_answer(const struct start *s, const json_t *doc, json_t **out, st
 	if (rc)
 		return rc;
 	json_t *host_keys = json_object_get(s->target_doc, "ssh_host_keys");
-	*out = json_pack("{s:s, s:s, s:s, s:s, s:o}", "login", record_text(doc, "login"), "certificate", certificate,
-			 "host_ca", sshca_public(s->server->sshca), "host_alias", record_text(doc, "target"),
-			 "host_keys", json_is_array(host_keys) ? json_incref(host_keys) : json_array());
+	json_t *cas = sshca_public(s->server->sshca, NULL);
+	*out = json_pack("{s:s, s:s, s:O, s:o, s:s, s:o}", "login", record_text(doc, "login"), "certificate",
+			 certificate, "host_ca", json_array_get(cas, 0), "host_cas", cas, "host_alias",
+			 record_text(doc, "target"), "host_keys",
+			 json_is_array(host_keys) ? json_incref(host_keys) : json_array());
 	return 0;
 }
 

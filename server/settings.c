@@ -36,8 +36,12 @@ const struct conf_row settings_rows[] = {
 	  "PEM file: the server's certificate, then its chain; read again on SIGHUP" },
 	{ "tls.key", CONF_PATH, AT(tls_key), CONF_REQUIRED | CONF_RELOAD, NULL, 0, 4000, NULL,
 	  "PEM file of mode 0600: its key; read again on SIGHUP" },
-	{ "ssh.ca_key", CONF_PATH, AT(ssh_ca_key), 0, "", 0, 4000, NULL,
-	  "key of the SSH certificate authority; created when missing; default: <state_dir>/ssh_ca" },
+	{ "ssh.ca_key", CONF_PATH, AT(ssh_ca_key), CONF_RELOAD, "", 0, 4000, NULL,
+	  "file of mode 0600: the key of the SSH certificate authority; created when missing; the same on all nodes; "
+	  "read again on SIGHUP; default: <state_dir>/ssh_ca" },
+	{ "ssh.ca_trusted", CONF_PATH, AT(ssh_ca_trusted), CONF_RELOAD, "", 0, 4000, NULL,
+	  "file of public keys, one a line, that are trusted like that of ssh.ca_key while it changes; read again on "
+	  "SIGHUP; \"\": none" },
 	{ "ssh.certificate_lifetime", CONF_DURATION_MS, AT(ssh_certificate_ms), 0, "10m", 60000, DAY_MS, NULL,
 	  "how long a session's SSH certificate can open connections" },
 	{ "policy_dir", CONF_PATH, AT(policy_dir), 0, "", 0, 4000, NULL,

@@ -17,7 +17,8 @@ struct settings {
 	int64_t reactors; /* 0: one a core */
 	int64_t workers;
 	char *tls_certificate, *tls_key;
-	char *ssh_ca_key; /* created when missing */
+	char *ssh_ca_key;     /* created when missing */
+	char *ssh_ca_trusted; /* public keys, one a line; "" none */
 	int64_t ssh_certificate_ms;
 	char *policy_dir; /* *.json, read at start and on SIGHUP, beside those in the store; "" none */
 	bool bind_to_identity;

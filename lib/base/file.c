@@ -49,6 +49,34 @@ int file_read(const char *path, size_t max, struct buf *out, struct err *e)
 	return rc;
 }
 
+static int check_guarded(int fd, const char *path, struct err *e)
+{
+	struct stat st;
+	if (fstat(fd, &st) != 0)
+		return err_set_errno(e, ERR_IO, errno, "%s", path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, ERR_INVALID, "%s: not a regular file", path);
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return err_set(e, ERR_DENIED, "%s: owned by uid %u; it must be root or uid %u", path,
+			       (unsigned)st.st_uid, (unsigned)geteuid());
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return err_set(e, ERR_DENIED, "%s: mode %04o lets others change it; run: chmod go-w %s", path,
+			       (unsigned)(st.st_mode & 07777), path);
+	return 0;
+}
+
+int file_read_guarded(const char *path, size_t max, struct buf *out, struct err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return err_set_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "%s", path);
+	int rc = check_guarded(fd, path, e);
+	if (rc == 0)
+		rc = file_read_fd(fd, path, max, out, e);
+	close(fd);
+	return rc;
+}
+
 static int write_all(int fd, const char *data, size_t len)
 {
 	while (len) {

@@ -10,6 +10,9 @@
 /* out is initialised here and must be freed by the caller on success. ERR_NOT_FOUND, ERR_LIMIT, ERR_IO, ERR_NOMEM. */
 int file_read(const char *path, size_t max, struct buf *out, struct err *e);
 int file_read_fd(int fd, const char *name, size_t max, struct buf *out, struct err *e);
+/* The same for what is no secret and must not be changed by others: ERR_DENIED unless owner is root or this user and
+ * nobody else may write it; ERR_INVALID unless it is a regular file. */
+int file_read_guarded(const char *path, size_t max, struct buf *out, struct err *e);
 /* Temporary in the same folder, fsync, rename, fsync of the folder. */
 int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e);
 /* Creates path with its missing parents; what exists is left as it is. */

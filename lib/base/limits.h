@@ -68,8 +68,9 @@
 #define LIMIT_SESSION_KEEP_MS (7 * 24 * 3600 * 1000LL) /* how long one may ask how a session ended */
 #define LIMIT_ENROLLMENT_S (7 * 24 * 3600)             /* lifetime of an enrolment token at most */
 #define LIMIT_HOST_KEYS 8u                             /* SSH host keys an agent */
-#define LIMIT_AGENT_SESSIONS 1024u                     /* running sessions that an agent's hello lists */
-#define LIMIT_REASON 256u                              /* bytes of the reason that StartSession may carry */
+#define LIMIT_SSH_CAS 8u           /* keys of SSH CAs that are trusted at once; a change needs two */
+#define LIMIT_AGENT_SESSIONS 1024u /* running sessions that an agent's hello lists */
+#define LIMIT_REASON 256u          /* bytes of the reason that StartSession may carry */
 
 /* agent */
 #define LIMIT_AGENT_SPOOL (16u * 1024 * 1024) /* bytes of reports that wait for the server: about 80,000 streams */

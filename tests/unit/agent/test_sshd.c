@@ -68,9 +68,10 @@ static int prepare(void **state)
 				      .valid_after_s = 1,
 				      .valid_before_s = clock_wall_ms() / 1000 + 600 };
 	assert_int_equal(sshcert_sign(ca, &host, json_string_value(json_array_get(keys, 0)), cert, &e), 0);
-	json_t *certs = json_pack("[s]", cert);
-	assert_int_equal(hostkeys_take(&settings, ca_text, certs, &e), 0);
+	json_t *certs = json_pack("[s]", cert), *cas = json_pack("[s]", ca_text);
+	assert_int_equal(hostkeys_take(&settings, cas, certs, &e), 0);
 	json_decref(certs);
+	json_decref(cas);
 	json_decref(keys);
 	char known[SSHCERT_KEY_TEXT + 64];
 	snprintf(known, sizeof known, "@cert-authority web-1 %s\n", ca_text);
@@ -232,6 +233,52 @@ static void test_nothing_else_lets_in(void **state)
 	EVP_PKEY_free(other);
 }
 
+static void trust(EVP_PKEY *const *keys, size_t n)
+{
+	json_t *cas = json_array();
+	for (size_t i = 0; i < n; i++) {
+		char text[SSHCERT_KEY_TEXT];
+		assert_int_equal(sshkey_public_text(keys[i], text, NULL), 0);
+		json_array_append_new(cas, json_string(text));
+	}
+	assert_int_equal(hostkeys_take(&settings, cas, NULL, NULL), 0);
+	json_decref(cas);
+}
+
+/* The session's sshd is configured once; what is trusted is what the next connection finds. */
+static void test_all_cas_that_are_trusted_let_in_and_no_other(void **state)
+{
+	(void)state;
+	EVP_PKEY *both[] = { ca, sshkey_generate(NULL) };
+	int64_t soon = clock_wall_ms() / 1000 + 600;
+	configure(me);
+	certify(both[1], me, soon);
+	refused();
+	trust(both, 2);
+	assert_int_equal(ssh(me, "true"), 0);
+	certify(ca, me, soon);
+	assert_int_equal(ssh(me, "true"), 0);
+	trust(both + 1, 1);
+	refused();
+	certify(both[1], me, soon);
+	assert_int_equal(ssh(me, "true"), 0);
+	EVP_PKEY_free(both[1]);
+}
+
+static void test_what_is_no_ca_key_leaves_those_that_are(void **state)
+{
+	(void)state;
+	struct err e = { 0 };
+	json_t *bad[] = { json_array(), json_pack("[s]", "nonsense"), json_pack("[i]", 1) };
+	configure(me);
+	certify(ca, me, clock_wall_ms() / 1000 + 600);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		assert_true(hostkeys_take(&settings, bad[i], NULL, &e) < 0);
+		json_decref(bad[i]);
+	}
+	assert_int_equal(ssh(me, "true"), 0);
+}
+
 static void test_without_a_ca_key_there_is_no_sshd(void **state)
 {
 	(void)state;
@@ -256,8 +303,7 @@ static void test_host_key_is_kept(void **state)
 	assert_true(json_equal(a, b));
 	assert_int_equal(json_array_size(a), 1);
 	json_t *bad = json_pack("[s]", "ssh-ed25519-cert-v01@openssh.com AAAA\nHostKey /etc/x");
-	assert_true(hostkeys_take(&settings, json_string_value(json_array_get(a, 0)), bad, &e) < 0);
-	assert_true(hostkeys_take(&settings, "nonsense", bad, &e) < 0);
+	assert_true(hostkeys_take(&settings, a, bad, &e) < 0);
 	json_decref(a);
 	json_decref(b);
 	json_decref(bad);
@@ -268,6 +314,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_a_certificate_of_the_ca_lets_in, prepare, clean),
 		cmocka_unit_test_setup_teardown(test_nothing_else_lets_in, prepare, clean),
+		cmocka_unit_test_setup_teardown(test_all_cas_that_are_trusted_let_in_and_no_other, prepare, clean),
+		cmocka_unit_test_setup_teardown(test_what_is_no_ca_key_leaves_those_that_are, prepare, clean),
 		cmocka_unit_test_setup_teardown(test_without_a_ca_key_there_is_no_sshd, prepare, clean),
 		cmocka_unit_test_setup_teardown(test_host_key_is_kept, prepare, clean),
 	};

@@ -94,9 +94,23 @@ void relay_forget_anythread(struct relay *relay, const char *session)
 
 /* ---- connections ---- */
 
+static wsconn_id then_conn;
+static void (*then_call)(void *arg);
+static void *then_arg;
+
+void fake_ws_then(wsconn_id conn, void (*then)(void *arg), void *arg)
+{
+	then_conn = conn, then_call = then, then_arg = arg;
+}
+
 void wsconn_send_text_anythread(struct server *server, wsconn_id conn, const char *text)
 {
+	void (*then)(void *arg) = conn == then_conn ? then_call : NULL;
 	(void)server;
+	if (then) {
+		then_call = NULL;
+		then(then_arg);
+	}
 	json_array_append_new(sent,
 			      json_pack("{s:I, s:o}", "conn", (json_int_t)conn, "message", json_loads(text, 0, NULL)));
 }

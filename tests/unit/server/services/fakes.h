@@ -38,7 +38,9 @@ void fake_relay_set(const char *session, const struct relay_info *info); /* NULL
 /* The newest message of that type to a connection, new reference; NULL: none. */
 json_t *fake_ws_last(wsconn_id conn, const char *type);
 size_t fake_ws_count(wsconn_id conn, const char *type);
-unsigned fake_ws_closed(wsconn_id conn);   /* its close code; 0: open */
+unsigned fake_ws_closed(wsconn_id conn); /* its close code; 0: open */
+/* Once, before the next message to that connection. */
+void fake_ws_then(wsconn_id conn, void (*then)(void *arg), void *arg);
 const char *fake_ws_first(wsconn_id conn); /* type of its first message */
 
 #endif

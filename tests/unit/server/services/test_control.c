@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "ident/key.h"
+#include "ident/sshcert.h"
+#include "server/sshca.h"
 #include "server/targets.h"
 
 #define OPENED                                                                                                         \
@@ -92,6 +94,80 @@ static void test_hello_is_answered_by_welcome_with_certified_host_keys(void **st
 	json_decref(welcome);
 	say(w, "web-1", 7, "{'type':'hello','version':'1','ssh_host_keys':[],'sessions':[]}");
 	assert_int_equal(fake_ws_closed(7), 4008);
+	world_down(w);
+}
+
+static void write_ca(struct world *w, EVP_PKEY *key)
+{
+	struct err e;
+	bool changed = false;
+	assert_int_equal(sshkey_save(w->ca_path, key, "", &e), 0);
+	assert_int_equal(sshca_reload(w->server.sshca, &(struct sshca_files){ w->ca_path, "" }, &changed, &e), 0);
+	assert_true(changed);
+}
+
+static void check_signs(wsconn_id conn, const char *type, EVP_PKEY *key)
+{
+	char text[SSHCERT_KEY_TEXT];
+	json_t *message = fake_ws_last(conn, type);
+	assert_int_equal(sshkey_public_text(key, text, NULL), 0);
+	assert_string_equal(text_at(message, "ssh_ca"), text);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(message, "ssh_cas"), 0)), text);
+	json_decref(message);
+}
+
+static void test_agents_are_told_of_a_change_of_the_ssh_ca(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	struct err e;
+	EVP_PKEY *next = sshkey_generate(NULL);
+	enrol(w, "web-2", "");
+	hello(w, "web-1", 7, "");
+	hello(w, "web-2", 8, "");
+	write_ca(w, next);
+	assert_int_equal(control_ssh_changed_blocking(&w->server, &e), 0);
+	for (wsconn_id conn = 7; conn <= 8; conn++) {
+		check_signs(conn, "ssh-ca", next);
+		json_t *message = fake_ws_last(conn, "ssh-ca");
+		assert_int_equal(json_array_size(json_object_get(message, "host_certificates")), 1);
+		assert_int_equal(fake_ws_count(conn, "ssh-ca"), 1);
+		json_decref(message);
+	}
+	/* Also while the store is away: all but the certificates, which have time. */
+	EVP_PKEY *third = sshkey_generate(NULL);
+	write_ca(w, third);
+	fake_store_away();
+	assert_int_equal(control_ssh_changed_blocking(&w->server, &e), 0);
+	fake_store_heal();
+	check_signs(7, "ssh-ca", third);
+	EVP_PKEY_free(next);
+	EVP_PKEY_free(third);
+	world_down(w);
+}
+
+struct crossing {
+	struct world *w;
+	EVP_PKEY *next;
+};
+
+static void change_ca(void *arg)
+{
+	struct crossing *c = arg;
+	write_ca(c->w, c->next);
+}
+
+/* The change comes, and sees no connection of that target, when the welcome with the old key is written already. */
+static void test_a_change_of_the_ssh_ca_that_crosses_a_hello(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	struct crossing c = { w, sshkey_generate(NULL) };
+	fake_ws_then(7, change_ca, &c);
+	hello(w, "web-1", 7, "");
+	assert_string_equal(fake_ws_first(7), "welcome");
+	check_signs(7, "ssh-ca", c.next);
+	EVP_PKEY_free(c.next);
 	world_down(w);
 }
 
@@ -352,6 +428,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_assertion_is_taken_once_and_by_its_key),
 		cmocka_unit_test(test_an_assertion_of_another_time_is_not_a_wrong_one),
 		cmocka_unit_test(test_hello_is_answered_by_welcome_with_certified_host_keys),
+		cmocka_unit_test(test_agents_are_told_of_a_change_of_the_ssh_ca),
+		cmocka_unit_test(test_a_change_of_the_ssh_ca_that_crosses_a_hello),
 		cmocka_unit_test(test_the_newer_connection_wins),
 		cmocka_unit_test(test_illegal_messages_close_with_4008),
 		cmocka_unit_test(test_a_repeated_report_is_acknowledged_and_recorded_once),

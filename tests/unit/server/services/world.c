@@ -33,7 +33,7 @@ static void services_up(struct world *w)
 	OK(audit_open_blocking(s, &s->audit, &e));
 	OK(policies_open_blocking(s, &s->policies, &e));
 	OK(revocations_open_blocking(s, &s->revocations, &e));
-	OK(sshca_open(w->ca_path, &s->sshca, &e));
+	OK(sshca_open(&(struct sshca_files){ w->ca_path, w->ca_trusted }, &s->sshca, &e));
 	OK(sessions_new(s, &s->sessions, &e));
 	OK(control_new(s, &s->control, &e));
 	OK(session_load_blocking(s->sessions, clock_mono_ms(), clock_wall_ms(), &e));
@@ -61,6 +61,7 @@ struct world *world_up(void)
 	fake_io_reset();
 	case_folder(w->folder);
 	snprintf(w->ca_path, sizeof w->ca_path, "%s/ca", w->folder);
+	w->ca_trusted = "";
 	w->settings = (struct settings){ .policy_dir = strdup(""),
 					 .ssh_certificate_ms = 300000,
 					 .session_max_ms = 3600000,

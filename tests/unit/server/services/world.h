@@ -19,6 +19,7 @@ struct world {
 	struct server server;
 	struct settings settings;
 	char folder[64], ca_path[96];
+	const char *ca_trusted; /* file; "": none */
 	struct conf_section provider;
 	EVP_PKEY *client, *identity, *link; /* link and identity are of every target */
 	char client_key[256], ssh_key[1024];
