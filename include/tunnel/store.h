@@ -66,7 +66,8 @@ struct tunnel_scan {
 	uint32_t limit;                  /* rows of this page, 1 to 1000 */
 };
 
-/* A message of publish, on a thread of the plugin. Must return soon and must not call the store. */
+/* A message of publish, on a thread of the plugin or on that of a publish. Must return soon and must not call the
+ * store. */
 typedef void tunnel_event_fn(void *arg, const char *channel, const char *message, size_t len);
 
 struct tunnel_store_ops {

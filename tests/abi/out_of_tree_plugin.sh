@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs everything into a fresh root and looks at what is where; builds examples/auth-static there as a stranger would
-# (pkg-config and a C compiler, nothing of this tree); lets the installed tunnel-plugin-check judge it; and starts the
-# installed server with it, which then tells callers apart by its word.
+# Installs everything into a fresh root and looks at what is where; builds the examples there as a stranger would
+# (pkg-config and a C compiler, nothing of this tree); lets the installed tunnel-plugin-check judge them; and starts the
+# installed server with auth-static, which then tells callers apart by its word.
 # Usage: out_of_tree_plugin.sh <cmake> <build folder> <source folder>
 set -eu
 cmake=$1 build=$2 source=$3
@@ -49,16 +49,24 @@ test "$plugins" = "auth-hmac.so auth-jwt.so store-sqlite.so" || fail "plugins: $
 "$root/bin/tunnel-server" --describe-config | grep -q "^plugin_dir (path), default $plugindir\$" ||
 	fail "the server does not look for its plugins in $plugindir"
 
-mkdir "$work/example"
-cp "$source"/examples/auth-static/* "$work/example/"
-cd "$work/example"
-make CFLAGS="-O2 -Wall -Wextra -Wpedantic -Werror" > make.log 2>&1 || {
-	cat make.log
-	fail "the example does not build"
+for example in auth-static store-memory; do
+	mkdir "$work/$example"
+	cp "$source/examples/$example"/* "$work/$example/"
+	cd "$work/$example"
+	make CFLAGS="-O2 -Wall -Wextra -Wpedantic -Werror" > make.log 2>&1 || {
+		cat make.log
+		fail "$example does not build"
+	}
+	symbols=$(nm -D --defined-only $example.so | awk '{ print $3 }')
+	test "$symbols" = tunnel_plugin_entry || fail "$example exports: $symbols"
+done
+"$root/bin/tunnel-plugin-check" --volatile ./store-memory.so > out.log 2>&1 || {
+	cat out.log
+	fail "store-memory breaks a rule"
 }
-symbols=$(nm -D --defined-only auth-static.so | awk '{ print $3 }')
-test "$symbols" = tunnel_plugin_entry || fail "exports: $symbols"
+grep -q ' 3 skipped, 0 failed' out.log || fail "$(cat out.log)" # what is kept, and events of other nodes
 
+cd "$work/auth-static"
 umask 077
 printf '# for the test\ns3cret-token-of-alice alice\nanother-token-of-bob bob\n' > tokens
 check=$root/bin/tunnel-plugin-check

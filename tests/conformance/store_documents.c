@@ -373,6 +373,7 @@ static void health_is_ok(void)
 
 static void survives_close_and_open(void)
 {
+	suite_needs_durability();
 	struct user u = user_open();
 	struct doc d;
 	char c[65], log[65];

@@ -142,6 +142,7 @@ static void check_records(struct user *u, const char *log, const struct answer *
 
 static void answered_writes_survive_kill(void)
 {
+	suite_needs_durability();
 	struct child c = { .fd = -1, .first = 1 };
 	struct answer *answers = calloc(MESSAGES_MAX, sizeof *answers);
 	EXPECT(answers != NULL);

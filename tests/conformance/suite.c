@@ -1,4 +1,6 @@
-/* The program: tunnel-plugin-check [--list] [--case NAME] [--accept 'Header: value'] PLUGIN.so [key=value …] */
+/* The program: tunnel-plugin-check [--list] [--case NAME] [--accept 'Header: value'] [--volatile] PLUGIN.so [key=value
+ * …]
+ */
 #include "suite.h"
 
 #include "base/clock.h"
@@ -23,6 +25,7 @@ static struct {
 	struct conf_section section;
 	char folder[64];
 	struct tunnel_header accept;
+	bool is_volatile;
 } suite;
 
 _Noreturn void suite_fail(const char *file, int line, const char *fmt, ...)
@@ -62,6 +65,12 @@ struct plugin *suite_open(struct err *e)
 const struct tunnel_header *suite_accept(void)
 {
 	return suite.accept.name ? &suite.accept : NULL;
+}
+
+void suite_needs_durability(void)
+{
+	if (suite.is_volatile)
+		suite_skip("--volatile: nothing is kept");
 }
 
 const char *suite_name(const char *word, char out[65])
@@ -270,9 +279,11 @@ static int run_tables(const struct suite_case *const *tables, const char *only, 
 
 static int usage(FILE *to)
 {
-	fputs("usage: tunnel-plugin-check [--list] [--case NAME] [--accept 'Header: value'] PLUGIN.so [key=value …]\n"
+	fputs("usage: tunnel-plugin-check [--list] [--case NAME] [--accept 'Header: value'] [--volatile] PLUGIN.so\n"
+	      "                           [key=value …]\n"
 	      "Checks a plugin of tunnel-server against the rules of its kind. In a value, {folder} stands for an\n"
 	      "empty folder that each case gets. --accept gives an auth plugin's cases a credential that it accepts.\n"
+	      "--volatile is for a store that keeps nothing when its process ends.\n"
 	      "Exit codes: 0 no rule is broken, 1 one is, 2 wrong usage.\n",
 	      to);
 	return to == stdout ? 0 : 2;
@@ -301,6 +312,8 @@ int main(int argc, char **argv)
 			list = true;
 		else if (strcmp(argv[i], "--case") == 0 && i + 1 < argc)
 			only = argv[++i];
+		else if (strcmp(argv[i], "--volatile") == 0)
+			suite.is_volatile = true;
 		else if (strcmp(argv[i], "--help") == 0)
 			return usage(stdout);
 		else if (strcmp(argv[i], "--accept") != 0 || i + 1 == argc || take_accept(argv[++i]) != 0)

@@ -36,6 +36,8 @@ _Noreturn void suite_skip(const char *why); /* the plugin does not offer what th
 struct plugin *suite_open(struct err *e);
 /* The credential of --accept as a header, or NULL. */
 const struct tunnel_header *suite_accept(void);
+/* Skips the case when the store was said to keep nothing. */
+void suite_needs_durability(void);
 /* A name that no other case and no earlier run has used: "<word>_<random>", at most 64 characters. */
 const char *suite_name(const char *word, char out[65]);
 const char *suite_result(int result);
