@@ -3,7 +3,6 @@
  * allows. */
 #include "sqlite_store.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,11 +128,7 @@ int events_subscribe(struct events *v, const struct tunnel_call *call, tunnel_ev
 	} else {
 		v->event = event;
 		v->arg = arg;
-		sigset_t all, old;
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &old);
-		v->has_thread = v->subscribed = pthread_create(&v->thread, NULL, events_main, v) == 0;
-		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		v->has_thread = v->subscribed = thread_start(&v->thread, events_main, v);
 		if (!v->subscribed)
 			rc = words_set(w, TUNNEL_UNAVAILABLE, "cannot start a thread");
 	}

@@ -6,13 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Members up to the last of ABI 1.0; a host that is older than that does not exist. */
-#define COPY_IN(to, from)                                                                        \
-	do {                                                                                     \
-		memset((to), 0, sizeof *(to));                                                   \
-		memcpy((to), (from), (from)->size < sizeof *(to) ? (from)->size : sizeof *(to)); \
-	} while (0)
-
 struct instance {
 	char *path;
 	int lock_fd;
@@ -112,9 +105,7 @@ static int store_get(void *instance, const struct tunnel_call *call, const char 
 {
 	struct instance *s = instance;
 	struct words w = words_of(call);
-	int rc = check_name(w, "collection", collection);
-	if (rc == 0)
-		rc = check_key(w, key);
+	int rc = check_document(w, collection, key);
 	return rc == 0 ? readers_get(s->readers, call, collection, key, row, arg) : rc;
 }
 
@@ -125,15 +116,7 @@ static int store_put(void *instance, const struct tunnel_call *call, const struc
 	struct words w = words_of(call);
 	struct tunnel_put put;
 	COPY_IN(&put, theirs);
-	int rc = check_name(w, "collection", put.collection);
-	if (rc == 0)
-		rc = check_key(w, put.key);
-	if (rc == 0)
-		rc = check_value(w, "value", put.value, put.value_len);
-	if (rc == 0)
-		rc = check_indexes(w, put.indexes, put.index_count);
-	if (rc == 0 && put.expires_ms < 0)
-		rc = words_set(w, TUNNEL_INVALID, "expires_ms is negative; allowed: 0 (never) or Unix milliseconds");
+	int rc = check_put(w, &put);
 	if (rc != 0)
 		return rc;
 	struct change *c = change_new(CHANGE_PUT, put.collection, put.key, put.value, put.value_len);
@@ -154,11 +137,7 @@ static int store_del(void *instance, const struct tunnel_call *call, const char 
 {
 	struct instance *s = instance;
 	struct words w = words_of(call);
-	int rc = check_name(w, "collection", collection);
-	if (rc == 0)
-		rc = check_key(w, key);
-	if (rc == 0 && expect_version == TUNNEL_VERSION_NONE)
-		rc = words_set(w, TUNNEL_INVALID, "del of a document that must not exist");
+	int rc = check_del(w, collection, key, expect_version);
 	if (rc != 0)
 		return rc;
 	struct change *c = change_new(CHANGE_DEL, collection, key, NULL, 0);
@@ -166,20 +145,6 @@ static int store_del(void *instance, const struct tunnel_call *call, const char 
 		return words_set(w, TUNNEL_UNAVAILABLE, "out of memory");
 	c->expect_version = expect_version;
 	return writer_submit(s->writer, call, c, NULL);
-}
-
-static int check_scan(struct words w, const struct tunnel_scan *scan)
-{
-	int rc = check_name(w, "collection", scan->collection);
-	if (rc == 0 && (scan->limit < 1 || scan->limit > PAGE_MAX))
-		rc = words_set(w, TUNNEL_INVALID, "limit is %u; allowed: 1 to %u", scan->limit, PAGE_MAX);
-	if (rc == 0 && !scan->index != !scan->index_value)
-		rc = words_set(w, TUNNEL_INVALID, "index and index_value go together");
-	if (rc == 0 && scan->index && scan->prefix)
-		rc = words_set(w, TUNNEL_INVALID, "index and prefix do not go together");
-	if (rc == 0 && scan->index)
-		rc = check_indexes(w, &(struct tunnel_index){ scan->index, scan->index_value }, 1);
-	return rc;
 }
 
 static int store_scan(void *instance, const struct tunnel_call *call, const struct tunnel_scan *theirs,
@@ -219,9 +184,7 @@ static int store_read(void *instance, const struct tunnel_call *call, const char
 {
 	struct instance *s = instance;
 	struct words w = words_of(call);
-	int rc = check_name(w, "log", log);
-	if (rc == 0 && (limit < 1 || limit > PAGE_MAX))
-		rc = words_set(w, TUNNEL_INVALID, "limit is %u; allowed: 1 to %u", limit, PAGE_MAX);
+	int rc = check_read(w, log, limit);
 	return rc == 0 ? readers_read(s->readers, call, log, from, limit, row, arg) : rc;
 }
 
@@ -230,9 +193,7 @@ static int store_publish(void *instance, const struct tunnel_call *call, const c
 {
 	struct instance *s = instance;
 	struct words w = words_of(call);
-	int rc = check_name(w, "channel", channel);
-	if (rc == 0 && ((len && !message) || len > VALUE_MAX_LEN))
-		rc = words_set(w, TUNNEL_INVALID, "message of %zu bytes; allowed: at most %u", len, VALUE_MAX_LEN);
+	int rc = check_message(w, channel, message, len);
 	return rc == 0 ? events_publish(s->events, call, channel, message, len) : rc;
 }
 

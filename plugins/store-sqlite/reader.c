@@ -6,7 +6,6 @@
 #include <string.h>
 
 #define LIVE "(d.expires_ms = 0 OR d.expires_ms > ?2)"
-#define CURSOR_MARK "k:" /* a cursor is never empty, so "" can mean the end */
 
 enum statement { GET, SCAN, SCAN_INDEX, READ, STATEMENTS };
 static const char *const sql[STATEMENTS] = {
@@ -171,32 +170,6 @@ int readers_get(struct readers *r, const struct tunnel_call *call, const char *c
 	return result;
 }
 
-/* The least key that may come next, and the first that may not. Keys are bytes 0x21 to 0x7e, so "x\x01" stands between
- * "x" and every longer or greater key, and "x\x7f" behind all that begin with "x". */
-static int scan_range(const struct tunnel_call *call, const struct tunnel_scan *scan, char low[KEY_MAX_LEN + 2],
-		      char high[KEY_MAX_LEN + 2])
-{
-	struct words w = words_of(call);
-	const char *prefix = scan->prefix ? scan->prefix : "";
-	size_t n = strlen(prefix), mark = strlen(CURSOR_MARK);
-	if (*prefix && check_key(w, prefix) != 0)
-		return TUNNEL_INVALID;
-	memcpy(low, prefix, n + 1);
-	memcpy(high, prefix, n);
-	memcpy(high + n, "\x7f", 2);
-	if (!scan->cursor || !*scan->cursor)
-		return 0;
-	const char *last = scan->cursor + mark;
-	if (strncmp(scan->cursor, CURSOR_MARK, mark) != 0 || check_key(w, last) != 0)
-		return words_set(w, TUNNEL_INVALID, "a cursor that no scan gave");
-	if (strcmp(last, prefix) >= 0) {
-		n = strlen(last);
-		memcpy(low, last, n);
-		memcpy(low + n, "\x01", 2);
-	}
-	return 0;
-}
-
 /* One row more than asked for is fetched: whether it is there tells whether there is a further page. */
 static int walk_page(struct reader *one, sqlite3_stmt *s, const struct tunnel_call *call, uint32_t limit,
 		     tunnel_row_fn *row, void *arg, char *cursor)
@@ -214,18 +187,17 @@ static int walk_page(struct reader *one, sqlite3_stmt *s, const struct tunnel_ca
 	}
 	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
 		return words_sqlite(words_of(call), one->db, rc, cursor ? "scan" : "read");
-	if (cursor && rc == SQLITE_ROW) {
-		memcpy(cursor, CURSOR_MARK, strlen(CURSOR_MARK));
-		memcpy(cursor + strlen(CURSOR_MARK), last, strlen(last) + 1);
-	}
+	if (cursor && rc == SQLITE_ROW)
+		cursor_after(last, cursor);
 	return TUNNEL_OK;
 }
 
 int readers_scan(struct readers *r, const struct tunnel_call *call, const struct tunnel_scan *scan, tunnel_row_fn *row,
 		 void *arg, char *out_cursor)
 {
-	char low[KEY_MAX_LEN + 2], high[KEY_MAX_LEN + 2], cursor[TUNNEL_CURSOR_MAX] = "";
-	int rc = scan_range(call, scan, low, high);
+	struct key_range range;
+	char cursor[TUNNEL_CURSOR_MAX] = "";
+	int rc = key_range_of(words_of(call), scan, &range);
 	if (rc != 0)
 		return rc;
 	struct reader *one = borrow(r, call);
@@ -234,8 +206,8 @@ int readers_scan(struct readers *r, const struct tunnel_call *call, const struct
 	sqlite3_stmt *s = one->s[scan->index ? SCAN_INDEX : SCAN];
 	sqlite3_bind_text(s, 1, scan->collection, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(s, 2, r->host->wall_ms(r->host->ctx));
-	sqlite3_bind_text(s, 3, low, -1, SQLITE_STATIC);
-	sqlite3_bind_text(s, 4, high, -1, SQLITE_STATIC);
+	sqlite3_bind_text(s, 3, range.low, -1, SQLITE_STATIC);
+	sqlite3_bind_text(s, 4, range.high, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(s, 5, (int64_t)scan->limit + 1);
 	if (scan->index) {
 		sqlite3_bind_text(s, 6, scan->index, -1, SQLITE_STATIC);

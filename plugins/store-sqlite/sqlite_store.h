@@ -1,17 +1,11 @@
-/* The SQLite store's own parts: check, schema, writer, change, reader, events. */
+/* The SQLite store's own parts: schema, writer, change, reader, events. */
 #ifndef SQLITE_STORE_H
 #define SQLITE_STORE_H
 
-#include <pthread.h>
-#include <sqlite3.h>
-#include <stdbool.h>
-#include <tunnel/store.h>
+#include "store_rules.h"
 
-#define NAME_MAX_LEN 64u
-#define KEY_MAX_LEN 256u
-#define VALUE_MAX_LEN (1024u * 1024)
-#define INDEXES_MAX 8u
-#define PAGE_MAX 1000u
+#include <sqlite3.h>
+
 #define QUEUE_MAX 4096u                      /* changes waiting for the writer */
 #define QUEUE_BYTES_MAX (64u * 1024 * 1024)  /* their documents together */
 #define BATCH_MAX 256u                       /* changes a transaction */
@@ -20,23 +14,9 @@
 #define VIEWS_MAX 256u                       /* collections that get a view */
 #define PURGE_ROWS 500u                      /* expired documents removed in one transaction */
 
-/* Where words of a failure go: the buffer of open, or that of a call. */
-struct words {
-	char *text;
-	size_t size;
-};
-int words_set(struct words w, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-struct words words_of(const struct tunnel_call *call);
-/* Turns the database's last error into a result: INTERRUPT is TIMEOUT, a mistake of ours INTERNAL, else UNAVAILABLE. */
+/* words.c: turns the database's last error into a result: INTERRUPT is TIMEOUT, a mistake of ours INTERNAL, else
+ * UNAVAILABLE. */
 int words_sqlite(struct words w, sqlite3 *db, int sqlite_code, const char *doing);
-
-/* check.c: the rules of store.h; 0 or TUNNEL_INVALID with words. */
-int check_name(struct words w, const char *what, const char *name);
-int check_key(struct words w, const char *key);
-int check_value(struct words w, const char *what, const char *value, size_t len);
-int check_records(struct words w, const struct tunnel_record *records, size_t n);
-int check_indexes(struct words w, const struct tunnel_index *indexes, size_t count);
-bool is_json(const char *text, size_t len);
 
 /* schema.c */
 struct database_options {
@@ -113,11 +93,5 @@ void events_free(struct events **events);
 int events_publish(struct events *v, const struct tunnel_call *call, const char *channel, const char *message,
 		   size_t len);
 int events_subscribe(struct events *v, const struct tunnel_call *call, tunnel_event_fn *event, void *arg);
-
-/* Milliseconds until the deadline, at most most; 0 when it has passed. */
-int64_t time_left(const struct tunnel_host *host, int64_t deadline_ms, int64_t most);
-/* Waits on a condition made with CLOCK_MONOTONIC; false when the time is over. */
-bool wait_on(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t ms);
-void cond_init_monotonic(pthread_cond_t *cond);
 
 #endif

@@ -6,7 +6,6 @@
  * it abandoned, and the writer frees it: nobody ever waits longer than the deadline for a slow disk. */
 #include "sqlite_store.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,12 +265,7 @@ int writer_start(const struct tunnel_host *host, sqlite3 *db, int64_t purge_ms, 
 		rc = code == SQLITE_OK ? 0 : words_sqlite(words, db, code, "prepare");
 	}
 	if (rc == 0) {
-		/* Signals are the server's: none is delivered on this thread. */
-		sigset_t all, old;
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &old);
-		w->has_thread = pthread_create(&w->thread, NULL, writer_main, w) == 0;
-		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		w->has_thread = thread_start(&w->thread, writer_main, w);
 		if (!w->has_thread)
 			rc = words_set(words, TUNNEL_UNAVAILABLE, "cannot start a thread");
 	}

@@ -1,12 +1,11 @@
-/* JSON from strangers: the strict parser, the table of fields, and the second opinion of the store plugin, which reads
- * JSON by itself. */
+/* JSON from strangers: the strict parser, the table of fields, and the second opinion of the store plugins, which read
+ * JSON by themselves. */
 #include "fuzz.h"
 
 #include "base/json.h"
-#include "plugins/store-sqlite/sqlite_store.h"
 
+#include <store_rules.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct values {
 	const char *text;

@@ -1,10 +1,7 @@
-/* The rules of tunnel/store.h for names, keys and values, and the small helpers that every part uses. */
-#include "sqlite_store.h"
+#include "store_rules.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
-#include <time.h>
 
 int words_set(struct words w, int code, const char *fmt, ...)
 {
@@ -20,31 +17,6 @@ int words_set(struct words w, int code, const char *fmt, ...)
 struct words words_of(const struct tunnel_call *call)
 {
 	return (struct words){ call->err, call->err_len };
-}
-
-int words_sqlite(struct words w, sqlite3 *db, int sqlite_code, const char *doing)
-{
-	const char *why = db ? sqlite3_errmsg(db) : sqlite3_errstr(sqlite_code);
-	switch (sqlite_code & 0xff) {
-	case SQLITE_INTERRUPT:
-		return words_set(w, TUNNEL_TIMEOUT, "%s: took longer than the deadline", doing);
-	case SQLITE_BUSY:
-	case SQLITE_LOCKED:
-		return words_set(w, TUNNEL_UNAVAILABLE, "%s: another program holds the database (%s)", doing, why);
-	case SQLITE_FULL:
-		return words_set(w, TUNNEL_UNAVAILABLE, "%s: the disk is full (%s)", doing, why);
-	case SQLITE_NOTADB:
-		return words_set(w, TUNNEL_CONFIG, "%s: not an SQLite database", doing);
-	case SQLITE_MISUSE:
-	case SQLITE_ERROR:
-	case SQLITE_CONSTRAINT:
-	case SQLITE_MISMATCH:
-	case SQLITE_RANGE:
-		return words_set(w, TUNNEL_INTERNAL, "%s: %s", doing, why);
-	default:
-		return words_set(w, TUNNEL_UNAVAILABLE, "%s: %s (code %d)", doing, why,
-				 db ? sqlite3_extended_errcode(db) : sqlite_code);
-	}
 }
 
 int check_name(struct words w, const char *what, const char *name)
@@ -119,32 +91,63 @@ int check_indexes(struct words w, const struct tunnel_index *indexes, size_t cou
 	return 0;
 }
 
-int64_t time_left(const struct tunnel_host *host, int64_t deadline_ms, int64_t most)
+int check_document(struct words w, const char *collection, const char *key)
 {
-	if (deadline_ms == 0)
-		return most;
-	int64_t left = deadline_ms - host->mono_ms(host->ctx);
-	return left < 0 ? 0 : left < most ? left : most;
+	int rc = check_name(w, "collection", collection);
+	return rc == 0 ? check_key(w, key) : rc;
 }
 
-void cond_init_monotonic(pthread_cond_t *cond)
+int check_put(struct words w, const struct tunnel_put *put)
 {
-	pthread_condattr_t attr;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(cond, &attr);
-	pthread_condattr_destroy(&attr);
+	int rc = check_document(w, put->collection, put->key);
+	if (rc == 0)
+		rc = check_value(w, "value", put->value, put->value_len);
+	if (rc == 0)
+		rc = check_indexes(w, put->indexes, put->index_count);
+	if (rc == 0 && put->expires_ms < 0)
+		rc = words_set(w, TUNNEL_INVALID, "expires_ms is negative; allowed: 0 (never) or Unix milliseconds");
+	return rc;
 }
 
-bool wait_on(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t ms)
+int check_del(struct words w, const char *collection, const char *key, uint64_t expect_version)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	return pthread_cond_timedwait(cond, lock, &until) == 0;
+	int rc = check_document(w, collection, key);
+	if (rc == 0 && expect_version == TUNNEL_VERSION_NONE)
+		rc = words_set(w, TUNNEL_INVALID, "del of a document that must not exist");
+	return rc;
+}
+
+static int check_limit(struct words w, uint32_t limit)
+{
+	if (limit < 1 || limit > PAGE_MAX)
+		return words_set(w, TUNNEL_INVALID, "limit is %u; allowed: 1 to %u", limit, PAGE_MAX);
+	return 0;
+}
+
+int check_scan(struct words w, const struct tunnel_scan *scan)
+{
+	int rc = check_name(w, "collection", scan->collection);
+	if (rc == 0)
+		rc = check_limit(w, scan->limit);
+	if (rc == 0 && !scan->index != !scan->index_value)
+		rc = words_set(w, TUNNEL_INVALID, "index and index_value go together");
+	if (rc == 0 && scan->index && scan->prefix)
+		rc = words_set(w, TUNNEL_INVALID, "index and prefix do not go together");
+	if (rc == 0 && scan->index)
+		rc = check_indexes(w, &(struct tunnel_index){ scan->index, scan->index_value }, 1);
+	return rc;
+}
+
+int check_read(struct words w, const char *log, uint32_t limit)
+{
+	int rc = check_name(w, "log", log);
+	return rc == 0 ? check_limit(w, limit) : rc;
+}
+
+int check_message(struct words w, const char *channel, const char *message, size_t len)
+{
+	int rc = check_name(w, "channel", channel);
+	if (rc == 0 && ((len && !message) || len > VALUE_MAX_LEN))
+		rc = words_set(w, TUNNEL_INVALID, "message of %zu bytes; allowed: at most %u", len, VALUE_MAX_LEN);
+	return rc;
 }

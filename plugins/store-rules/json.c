@@ -1,9 +1,7 @@
 /* Is it a JSON text (RFC 8259)? Checked here, on the caller's thread, because the one writer is the narrow place, and
  * because SQLite's own json_valid stops at a NUL byte and does not look at UTF-8. No recursion: open brackets are bits
  * of a small stack. */
-#include "sqlite_store.h"
-
-#include <string.h>
+#include "store_rules.h"
 
 #define DEPTH_MAX 512u
 
