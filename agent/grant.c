@@ -40,6 +40,7 @@ int grant_parse(const json_t *json, struct grant *out, struct err *e)
 		{ "tcp", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&tcp },
 		{ "max_streams", JSON_FIELD_INT, false, 0, INT32_MAX, &streams },
 		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &g.expires_at_ms },
+		{ "bound", JSON_FIELD_BOOL, false, 0, 0, &g.bound },
 		{ .name = NULL },
 	};
 	int rc = json_read((json_t *)(uintptr_t)json, "grant", false, fields, e);

@@ -23,6 +23,7 @@ struct grant {
 	size_t tcp_count;
 	uint32_t max_streams;
 	int64_t expires_at_ms;
+	bool bound; /* and then because the client's credential expires */
 };
 
 int grant_parse(const json_t *json, struct grant *out, struct err *e);

@@ -323,7 +323,9 @@ static void on_expiry(uv_timer_t *timer)
 	struct worker *w = timer->data;
 	int64_t left = w->grant.expires_at_ms - clock_wall_ms();
 	if (left <= 0)
-		end_session(w, 4004, LINK_EXPIRED, "the session reached its maximum duration");
+		end_session(w, 4004, LINK_EXPIRED,
+			    w->grant.bound ? "the credential that the session is bound to expired and was not renewed"
+					   : "the session reached its maximum duration");
 	else
 		uv_timer_start(timer, on_expiry, (uint64_t)(left < EXPIRY_CHECK_MS ? left : EXPIRY_CHECK_MS), 0);
 }

@@ -13,6 +13,7 @@ int client_open(struct client *c, const struct common_options *common)
 {
 	struct err e = { 0 };
 	c->common = common;
+	c->background = false;
 	if (profile_load(common, &c->profile, &e) == 0)
 		return EXIT_CODE_OK;
 	complain("%s", e.text);
@@ -30,15 +31,16 @@ struct credential {
 	char scope[160];
 };
 
-static int credential_get(const struct profile *p, struct credential *out, struct err *e)
+static int credential_get(const struct client *c, struct credential *out, struct err *e)
 {
+	const struct profile *p = &c->profile;
 	memset(out, 0, sizeof *out);
 	if (p->auth == PROFILE_HMAC) {
 		snprintf(out->scope, sizeof out->scope, "aws:amz:%s:%s", p->region, p->service);
 		return profile_hmac(p, &out->userpwd, e);
 	}
 	char *token = NULL;
-	int rc = profile_token(p, &token, e);
+	int rc = profile_token(p, c->background, &token, e);
 	if (rc != 0)
 		return rc;
 	size_t size = strlen(token) + 32;
@@ -153,7 +155,7 @@ static int ask_servers(struct client *c, const char *method, const char *path, c
 {
 	struct err e = { 0 };
 	struct credential cred;
-	if (credential_get(&c->profile, &cred, &e) != 0) {
+	if (credential_get(c, &cred, &e) != 0) {
 		snprintf(why, CLIENT_WHY, "%s", e.text);
 		return EXIT_CODE_CONFIG;
 	}

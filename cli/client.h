@@ -8,6 +8,7 @@
 struct client {
 	struct profile profile;
 	const struct common_options *common;
+	bool background; /* nobody is to be asked anything: the terminal is somebody else's */
 };
 
 /* Loads the profile. On failure it has complained; returns the exit code, else 0. */

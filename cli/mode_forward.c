@@ -246,6 +246,12 @@ static void interrupted(struct session_mode *mode, struct session *s, int signum
 	session_stop(s, EXIT_CODE_OK); /* the usual way to end a forward */
 }
 
+/* What is kept goes with the session's end. */
+static void renewed(struct session_mode *mode, struct session *s)
+{
+	keep((struct mode_forward *)(void *)mode, s);
+}
+
 static void over(struct session_mode *mode, struct session *s)
 {
 	struct mode_forward *m = (struct mode_forward *)(void *)mode;
@@ -264,6 +270,7 @@ void mode_forward_init(struct mode_forward *m)
 	m->mode = (struct session_mode){ .begin = begin,
 					 .stream_closed = stream_closed,
 					 .interrupted = interrupted,
+					 .renewed = renewed,
 					 .over = over,
 					 .resumable = true };
 }

@@ -77,9 +77,22 @@ void profile_free(struct profile *p)
 	conf_free(rows, p);
 }
 
-static int run_command(const char *command, char **out, struct err *e)
+static FILE *start_command(const char *command, bool background)
 {
-	FILE *f = popen(command, "re");
+	static const char quiet[] = "exec </dev/null 2>/dev/null\n";
+	size_t size = sizeof quiet + strlen(command);
+	char *text = malloc(size);
+	if (!text)
+		return NULL;
+	snprintf(text, size, "%s%s", background ? quiet : "", command);
+	FILE *f = popen(text, "re");
+	free(text);
+	return f;
+}
+
+static int run_command(const char *command, bool background, char **out, struct err *e)
+{
+	FILE *f = start_command(command, background);
 	if (!f)
 		return err_set(e, ERR_IO, "token_command cannot be run");
 	struct buf b = BUF_INIT(LIMIT_TOKEN + 2);
@@ -119,7 +132,7 @@ static void trim(char *s)
 		s[--n] = '\0';
 }
 
-int profile_token(const struct profile *p, char **out_token, struct err *e)
+int profile_token(const struct profile *p, bool background, char **out_token, struct err *e)
 {
 	const char *env = getenv("TUNNEL_TOKEN");
 	int rc = 0;
@@ -129,7 +142,7 @@ int profile_token(const struct profile *p, char **out_token, struct err *e)
 	else if (p->token_file)
 		rc = read_secret_text(p->token_file, &token, e);
 	else if (p->token_command)
-		rc = run_command(p->token_command, &token, e);
+		rc = run_command(p->token_command, background, &token, e);
 	else
 		rc = err_set(e, ERR_INVALID,
 			     "no token: set token_file or token_command in the profile, or TUNNEL_TOKEN");

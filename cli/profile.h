@@ -20,9 +20,10 @@ enum profile_auth { PROFILE_JWT, PROFILE_HMAC };
 int profile_load(const struct common_options *common, struct profile *out, struct err *e);
 void profile_free(struct profile *p);
 
-/* The bearer token: environment TUNNEL_TOKEN, token_file, or the output of token_command. malloc'd; wipe with
- * secret_free_text. */
-int profile_token(const struct profile *p, char **out_token, struct err *e);
+/* The bearer token: environment TUNNEL_TOKEN, token_file, or the output of token_command. background: the command gets
+ * no standard input, and what it says on standard error is dropped. malloc'd; wipe with secret_free_text. Any thread.
+ */
+int profile_token(const struct profile *p, bool background, char **out_token, struct err *e);
 /* "key_id:secret", from environment TUNNEL_KEY_ID and TUNNEL_SECRET, or the credentials file. malloc'd; a secret. */
 int profile_hmac(const struct profile *p, char **out_userpwd, struct err *e);
 

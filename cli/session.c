@@ -69,10 +69,27 @@ static json_t *request_body(const struct session_wish *w, EVP_PKEY *key, struct 
 	return body;
 }
 
+static int64_t time_of(const json_t *view, const char *key)
+{
+	const char *text = json_string_value(json_object_get(view, key));
+	int64_t at_ms = 0;
+	return text && clock_parse(text, &at_ms) == 0 ? at_ms : 0;
+}
+
+void session_take_times(struct session *s, const json_t *view)
+{
+	int64_t identity_ms = time_of(view, "identity_expires_at");
+	s->expires_ms = time_of(view, "expires_at");
+	/* One that reaches its maximum duration before is beyond help. */
+	int64_t end_ms = identity_ms && identity_ms <= s->expires_ms ? s->expires_ms : 0;
+	if (end_ms != s->renewal.end_ms)
+		renewal_begin(&s->renewal, end_ms, clock_wall_ms());
+}
+
 static int check_answer(struct session *s)
 {
 	json_t *session = NULL;
-	const char *text = NULL, *expires = NULL;
+	const char *text = NULL;
 	const struct json_field top[] = {
 		{ "session", JSON_FIELD_OBJECT, true, 0, 0, &session },
 		{ "token", JSON_FIELD_STRING, true, 16, 512, &text },
@@ -83,14 +100,12 @@ static int check_answer(struct session *s)
 	const struct json_field inner[] = {
 		{ "id", JSON_FIELD_STRING, true, 1, LIMIT_ID, &s->id },
 		{ "target", JSON_FIELD_STRING, true, 1, LIMIT_ID, &s->target },
-		{ "expires_at", JSON_FIELD_STRING, false, 1, 64, &expires },
 		{ .name = NULL },
 	};
 	struct err e = { 0 };
 	if (json_read(s->answer, "answer", false, top, &e) == 0 &&
 	    json_read(session, "answer.session", false, inner, &e) == 0 && text_is_id(s->id) && text_is_id(s->target)) {
-		if (expires && clock_parse(expires, &s->expires_ms) != 0)
-			s->expires_ms = 0;
+		session_take_times(s, session);
 		return EXIT_CODE_OK;
 	}
 	complain("the server's answer is malformed: %s", e.text);

@@ -4,6 +4,7 @@
 #define CLI_SESSION_H
 
 #include "cli/client.h"
+#include "cli/renewal.h"
 #include "cli/story.h"
 #include "endpoint/endpoint.h"
 
@@ -19,19 +20,23 @@ struct session_wish {
 
 #define SESSION_SIGNALS 5
 
+struct renew_call;
+
 struct session {
 	struct client *client;
 	EVP_PKEY *key;           /* link and DPoP key, made for this session */
 	json_t *answer;          /* of POST /v1/sessions or …/resume */
 	const char *id, *target; /* borrowed from answer */
 	int64_t expires_ms;      /* 0: the server did not say */
+	struct renewal renewal;  /* of a session that ends with its credential */
 	int64_t give_up_ms;      /* set before session_run; 0: 15 min */
 	/* once it runs */
 	uv_loop_t loop;
 	struct net_tls *tls;
 	struct endpoint *endpoint;
 	uv_signal_t signals[SESSION_SIGNALS];
-	uv_timer_t stop_timer, story_timer;
+	uv_timer_t stop_timer, story_timer, renew_timer;
+	struct renew_call *renew_call; /* under way, or NULL */
 	struct story story;
 	struct session_mode *mode;
 	char complaint[320]; /* of session_stop_unless_over */
@@ -50,7 +55,8 @@ struct session_mode {
 	void (*stream_closed)(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
 			      const char *text);
 	void (*interrupted)(struct session_mode *mode, struct session *s, int signum);
-	void (*over)(struct session_mode *mode, struct session *s);  /* the session is over: close all handles */
+	void (*renewed)(struct session_mode *mode, struct session *s); /* its end has moved; may be NULL */
+	void (*over)(struct session_mode *mode, struct session *s);    /* the session is over: close all handles */
 	void (*hurry)(struct session_mode *mode, struct session *s); /* what is left of the mode must not be waited for;
 									may be NULL */
 	bool resumable; /* resume-session can come back to it from another process */
@@ -60,6 +66,8 @@ struct session_mode {
  * first SIGINT, SIGTERM or SIGHUP ends the session in order, once it runs; the second one the program. */
 int session_start(struct session *s, struct client *client, const struct session_wish *wish);
 int session_resume(struct session *s, struct client *client, const char *id);
+/* When it ends, by the session object of an answer. */
+void session_take_times(struct session *s, const json_t *view);
 /* --give-up; NULL: the default. Complains. */
 int session_give_up(const char *text, int64_t *out_ms);
 /* One of those signals came before session_run. */

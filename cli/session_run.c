@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/ends.h"
+#include "cli/session_renew.h"
 #include "ident/key.h"
 #include "net/timer.h"
 
@@ -18,6 +19,7 @@
 #define STOP_LIMIT_MS 4000 /* how long a goodbye may take; the endpoint's own limit is shorter */
 #define STOP_SLOW_MS 500   /* longer than this, and it is told */
 #define END_WAIT_MS 2500   /* from a stream's end to the word that the session is over */
+#define CLOSE_EXPIRED 4004 /* PROTOCOL.md, section 3 */
 #define REST_LIMIT_MS 2000 /* how long what is left (ssh, a call that hangs) may take behind the end */
 
 static void print_line(const char *text)
@@ -89,6 +91,8 @@ static void on_notice(void *user, unsigned code, int64_t at_ms, const char *reas
 {
 	struct session *s = user;
 	char line[STORY_LINE];
+	if (code == CLOSE_EXPIRED)
+		session_renew_hurry(s);
 	if (!s->stopping && story_notice(&s->story, code, at_ms, reason, clock_wall_ms(), line))
 		session_tell(s, "%s", line);
 }
@@ -140,6 +144,7 @@ static void close_handles(struct session *s)
 	for (size_t i = 0; i < SESSION_SIGNALS; i++)
 		uv_unref((uv_handle_t *)&s->signals[i]); /* a second Ctrl-C still counts while something is left */
 	close_handle((uv_handle_t *)&s->story_timer);
+	session_renew_stop(s);
 	uv_unref((uv_handle_t *)&s->stop_timer);
 	uv_timer_start(&s->stop_timer, on_rest_limit, REST_LIMIT_MS, 0);
 }
@@ -319,6 +324,7 @@ int session_run(struct session *s, struct session_mode *mode)
 	uv_timer_init(&s->loop, &s->story_timer);
 	s->stop_timer.data = s->story_timer.data = s;
 	story_begin(&s->story, s->give_up_ms, clock_mono_ms());
+	session_renew_start(s);
 	int rc = net_tls_new(s->client->profile.ca_file, &s->tls, &e);
 	if (rc == 0)
 		rc = start_endpoint(s, &e);

@@ -7,7 +7,8 @@
 
 #define FIRST_CONNECT_MS 3000 /* a first connection that takes longer is told */
 #define EVERY_MS 60000
-#define SAME_END_MS 10000 /* two notices so close speak of the same end */
+#define SAME_END_MS 10000  /* two notices so close speak of the same end */
+#define CLOSE_EXPIRED 4004 /* PROTOCOL.md, section 3 */
 #define DAY_MS (24 * 3600 * 1000LL)
 
 void story_begin(struct story *s, int64_t give_up_ms, int64_t mono_ms)
@@ -112,6 +113,35 @@ bool story_notice(struct story *s, unsigned code, int64_t at_ms, const char *rea
 	snprintf(out, STORY_LINE, "the session ends at %s (in %s): %s", at, in,
 		 reason && *reason ? reason : "the server gives no reason");
 	return true;
+}
+
+bool story_not_renewed(struct story *s, int64_t end_ms, const char *why, int64_t wall_ms, char out[STORY_LINE])
+{
+	if (s->not_renewed)
+		return false;
+	s->not_renewed = true;
+	char at[40], in[32];
+	hour_text(end_ms, wall_ms, at, sizeof at);
+	duration_text(end_ms - wall_ms, in, sizeof in);
+	snprintf(out, STORY_LINE,
+		 "the session could not be renewed, and ends with its credential at %s (in %s): %.250s", at, in, why);
+	return true;
+}
+
+bool story_renewed(struct story *s, int64_t end_ms, int64_t wall_ms, char out[STORY_LINE])
+{
+	bool told = s->not_renewed;
+	s->not_renewed = false;
+	for (size_t i = 0; i < sizeof s->notices / sizeof *s->notices; i++) {
+		if (s->notices[i].code != CLOSE_EXPIRED)
+			continue;
+		told = true;
+		s->notices[i] = (struct story_notice){ .code = 0 };
+	}
+	char at[40];
+	hour_text(end_ms, wall_ms, at, sizeof at);
+	snprintf(out, STORY_LINE, "the session was renewed and goes on; it ends at %s", at);
+	return told;
 }
 
 static void bytes_text(uint64_t bytes, char *out, size_t size)

@@ -20,7 +20,8 @@ struct story {
 	struct story_notice {
 		unsigned code;
 		int64_t at_ms;
-	} notices[4]; /* told already */
+	} notices[4];     /* told already */
+	bool not_renewed; /* was told */
 };
 
 void story_begin(struct story *s, int64_t give_up_ms, int64_t mono_ms);
@@ -32,6 +33,10 @@ void story_trouble(struct story *s, const char *text);
 bool story_tick(struct story *s, int64_t mono_ms, int64_t wall_ms, char out[STORY_LINE]);
 bool story_notice(struct story *s, unsigned code, int64_t at_ms, const char *reason, int64_t wall_ms,
 		  char out[STORY_LINE]);
+/* It ends with its credential, and a fresh one is not to be had; told once until it is renewed. */
+bool story_not_renewed(struct story *s, int64_t end_ms, const char *why, int64_t wall_ms, char out[STORY_LINE]);
+/* That is news to whoever was told of an end. */
+bool story_renewed(struct story *s, int64_t end_ms, int64_t wall_ms, char out[STORY_LINE]);
 /* "session s-1 to web-1: up for 3 min, 2 streams, 1.2 MB in, …" */
 void story_status(const struct story *s, const char *session, const char *target, const struct link_stats *stats,
 		  int64_t mono_ms, char out[STORY_LINE]);

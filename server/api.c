@@ -30,6 +30,7 @@ const struct api_route api_routes[] = {
 	{ "DELETE", "/v1/sessions/{id}", api_sessions_delete, API_HANDLER, "tunnel:TerminateSession", NULL },
 	{ "POST", "/v1/sessions/{id}/attach", api_sessions_attach, API_HANDLER, "tunnel:ResumeSession", NULL },
 	{ "POST", "/v1/sessions/{id}/resume", api_sessions_resume, API_IDENTITY, "tunnel:ResumeSession", NULL },
+	{ "POST", "/v1/sessions/{id}/renew", api_sessions_renew, API_IDENTITY, "tunnel:ResumeSession", NULL },
 	{ "GET", "/v1/targets", api_targets_list, API_IDENTITY, "tunnel:ListTargets", NULL },
 	{ "POST", "/v1/targets", api_targets_post, API_HANDLER, NULL, NULL },
 	{ "GET", "/v1/targets/{id}", api_targets_get, API_IDENTITY, "tunnel:ListTargets", NULL },

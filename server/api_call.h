@@ -42,6 +42,7 @@ extern const struct api_route api_routes[];
 	X(sessions_get)       \
 	X(sessions_attach)    \
 	X(sessions_resume)    \
+	X(sessions_renew)     \
 	X(sessions_delete)    \
 	X(targets_list)       \
 	X(targets_get)        \

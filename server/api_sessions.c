@@ -7,6 +7,7 @@
 #include "server/server.h"
 #include "server/session_judge.h"
 #include "server/session_record.h"
+#include "server/session_renew.h"
 #include "server/session_start.h"
 #include "server/session_state.h"
 
@@ -56,6 +57,23 @@ void api_sessions_resume(struct api_call *c)
 	struct err e;
 	int rc = session_resume_blocking(c->server, &c->id, c->request->remote_address, c->param, body, &started, &e);
 	answer_started(c, rc, 200, &started, &e);
+}
+
+void api_sessions_renew(struct api_call *c)
+{
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	json_auto_t *record = NULL;
+	json_auto_t *end = NULL;
+	struct err e;
+	if (!query)
+		return;
+	int rc = session_renew_blocking(c->server, &c->id, c->request->remote_address, c->param, &record, &end, &e);
+	if (rc == ERR_CLOSED)
+		api_answer_problem(c, 410, "session-ended", json_pack("{s:O?}", "end", end), "%s", e.text);
+	else if (rc)
+		api_answer_err(c, rc, &e);
+	else
+		api_answer(c, 200, json_pack("{s:o}", "session", record_view(c->server, record)));
 }
 
 static int may_see(struct api_call *c, const json_t *doc, struct err *e)

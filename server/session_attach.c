@@ -132,8 +132,8 @@ void session_check_alive_blocking(struct server *server, const json_t *record, s
 		refuse(out, row.end_code, "%.250s", row.end_text);
 	} else if (record_int(record, "expires_ms") <= clock_wall_ms()) {
 		struct err e;
-		refuse(out, 4004, "the session reached its maximum duration");
-		sessions_end_blocking(server, id, 4004, out->text, "server", &e);
+		refuse(out, 4004, "%s", record_expiry_text(record_by_identity(record)));
+		session_expire_blocking(server, id, record_int(record, "expires_ms"), out->text, &e);
 	}
 }
 
@@ -168,8 +168,8 @@ void session_prove_blocking(struct server *server, const struct session_proof *p
 	session_check_alive_blocking(server, record, out);
 }
 
-static void audit_refusal(struct server *server, const json_t *record, const struct identity *caller,
-			  const char *remote_address, const char *text)
+void session_audit_refusal(struct server *server, const json_t *record, const struct identity *caller,
+			   const char *remote_address, const char *text)
 {
 	char resource[sizeof "session/" + LIMIT_ID];
 	struct policy_decision d;
@@ -192,7 +192,7 @@ void session_judge_attach_blocking(struct server *server, const json_t *record, 
 	int rc = session_judge_again_blocking(server, record, caller, remote_address, &grant, &e);
 	if (rc == ERR_DENIED) {
 		refuse(out, 4403, "%.250s", e.text);
-		audit_refusal(server, record, caller, remote_address, out->text);
+		session_audit_refusal(server, record, caller, remote_address, out->text);
 	} else if (rc) {
 		refuse(out, 4503, "policy could not be asked, try again: %.200s", e.text);
 	}

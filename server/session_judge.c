@@ -83,14 +83,16 @@ int session_may_start_blocking(struct server *server, const struct session_ask *
 					e);
 }
 
-json_t *session_grant(const char *kind, const char *login, const json_t *allow, int64_t expires_ms)
+json_t *session_grant(const json_t *record, const json_t *allow)
 {
-	int ssh = strcmp(kind, "ssh") == 0;
+	int ssh = strcmp(record_text(record, "kind"), "ssh") == 0;
 	json_t *logins = json_array(), *tcp = ssh ? json_array() : json_copy((json_t *)(uintptr_t)allow);
 	if (ssh)
-		json_array_append_new(logins, json_string(login));
-	return json_pack("{s:b, s:o, s:o, s:i, s:I}", "ssh", ssh, "logins", logins, "tcp", tcp, "max_streams",
-			 (int)LIMIT_LINK_STREAMS, "expires_at_ms", (json_int_t)expires_ms);
+		json_array_append_new(logins, json_string(record_text(record, "login")));
+	json_t *grant = json_pack("{s:b, s:o, s:o, s:i}", "ssh", ssh, "logins", logins, "tcp", tcp, "max_streams",
+				  (int)LIMIT_LINK_STREAMS);
+	record_date_grant(record, grant);
+	return grant;
 }
 
 json_t *session_context(const json_t *record)
@@ -172,7 +174,7 @@ static int judge_again_as(struct server *server, const json_t *record, const str
 	if (rc == 0)
 		rc = judge_endpoints(server, &ask, resource, policies_allows_blocking, kept, e);
 	if (rc == 0)
-		*out_grant = session_grant(ask.kind, ask.login, kept, record_int(record, "expires_ms"));
+		*out_grant = session_grant(record, kept);
 	return rc;
 }
 

@@ -39,7 +39,7 @@ void session_denied_by_anythread(struct server *server, const json_t *record, co
 /* What policies may look at when they judge an action on session/<id>: kind, login, session:Principal, session:Target,
  * the target's tags. New reference. */
 json_t *session_context(const json_t *record);
-/* A grant for what was asked, as PROTOCOL.md has it. New reference. */
-json_t *session_grant(const char *kind, const char *login, const json_t *allow, int64_t expires_ms);
+/* A grant for what was asked, as PROTOCOL.md has it, with the record's time. New reference. */
+json_t *session_grant(const json_t *record, const json_t *allow);
 
 #endif

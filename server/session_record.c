@@ -89,6 +89,54 @@ bool record_is_of(const json_t *doc, const struct identity *id)
 	       strcmp(id->provider, record_text(doc, "provider")) == 0;
 }
 
+bool record_is_bound(const json_t *doc)
+{
+	return json_is_true(json_object_get(doc, "bound"));
+}
+
+int64_t record_end_under(const json_t *doc, const struct identity *id)
+{
+	int64_t limit_ms = record_int(doc, "limit_ms");
+	bool sooner = record_is_bound(doc) && id->expires_ms && id->expires_ms < limit_ms;
+	if (!limit_ms) /* of a server that knew no such limit */
+		return record_int(doc, "expires_ms");
+	return sooner ? id->expires_ms : limit_ms;
+}
+
+void record_take_identity(json_t *doc, const struct identity *id)
+{
+	json_t *grant = json_deep_copy(json_object_get(doc, "grant"));
+	json_object_set_new(doc, "expires_ms", json_integer(record_end_under(doc, id)));
+	json_object_set_new(doc, "credential", json_string(id->credential));
+	json_object_set(doc, "groups", id->groups);
+	json_object_set(doc, "claims", id->claims);
+	json_object_set_new(doc, "identity_expires_ms", json_integer(id->expires_ms));
+	if (grant) {
+		record_date_grant(doc, grant);
+		json_object_set_new(doc, "grant", grant);
+	}
+}
+
+void record_date_grant(const json_t *doc, json_t *grant)
+{
+	json_object_set_new(grant, "expires_at_ms", json_integer(record_int(doc, "expires_ms")));
+	if (record_by_identity(doc))
+		json_object_set_new(grant, "bound", json_true());
+	else
+		json_object_del(grant, "bound");
+}
+
+bool record_by_identity(const json_t *doc)
+{
+	return record_is_bound(doc) && record_int(doc, "expires_ms") < record_int(doc, "limit_ms");
+}
+
+const char *record_expiry_text(bool by_identity)
+{
+	return by_identity ? "the credential that the session is bound to expired and was not renewed"
+			   : "the session reached its maximum duration";
+}
+
 int record_get_blocking(struct server *server, const char *id, json_t **out_doc, uint64_t *out_version, struct err *e)
 {
 	if (!text_is_id(id))
@@ -215,12 +263,13 @@ json_t *record_view(struct server *server, const json_t *doc)
 {
 	json_t *allow = json_object_get(doc, "allow");
 	json_t *view = json_pack(
-		"{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", record_text(doc, "id"),
+		"{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", record_text(doc, "id"),
 		"target", record_text(doc, "target"), "kind", record_text(doc, "kind"), "state",
 		record_text(doc, "state"), "principal", record_text(doc, "principal"), "credential",
 		record_text(doc, "credential"), "login", text_or_null(doc, "login"), "allow",
 		allow ? json_incref(allow) : json_array(), "reason", text_or_null(doc, "reason"), "created_at",
 		record_time(record_int(doc, "created_ms")), "expires_at", record_time(record_int(doc, "expires_ms")),
+		"identity_expires_at", record_time(record_is_bound(doc) ? record_int(doc, "identity_expires_ms") : 0),
 		"ended_at", record_time(record_int(doc, "ended_ms")), "end", record_end_view(doc));
 	if (view && strcmp(record_text(doc, "state"), "active") == 0) {
 		struct relay_info info = { 0 };

@@ -33,6 +33,18 @@ int record_client_pin(const char *client_key, char out[KEY_PIN_TEXT], struct err
 void record_owe(struct server *server, json_t *doc);
 /* Its caller is the one who started it. */
 bool record_is_of(const json_t *doc, const struct identity *id);
+/* The session ends with the credential it is bound to, unless it is renewed. */
+bool record_is_bound(const json_t *doc);
+/* When it would end under this identity: at its maximum duration, or, bound, with the credential if that is sooner. */
+int64_t record_end_under(const json_t *doc, const struct identity *id);
+/* From here on the session is his as he calls now: who he is, with which credential, and so when it ends; its grant
+ * too.
+ */
+void record_take_identity(json_t *doc, const struct identity *id);
+void record_date_grant(const json_t *doc, json_t *grant); /* when it ends, and whether with its credential */
+/* It ends with that credential, sooner than at its maximum duration. */
+bool record_by_identity(const json_t *doc);
+const char *record_expiry_text(bool by_identity); /* why its time is over */
 
 /* 0; ERR_NOT_FOUND; ERR_UNAVAILABLE … */
 int record_get_blocking(struct server *server, const char *id, json_t **out_doc, uint64_t *out_version, struct err *e);

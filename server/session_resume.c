@@ -151,6 +151,7 @@ static void release(struct resume *r, bool resumed)
 static void renew_row(struct session_live *row, void *arg)
 {
 	const struct resume *r = arg;
+	session_row_times(row, r->doc);
 	row->generation = r->generation;
 	snprintf(row->client_address, sizeof row->client_address, "%s", r->remote_address);
 	snprintf(row->credential, sizeof row->credential, "%s", r->id->credential);
@@ -191,11 +192,7 @@ static int change_to_resumed(void *arg, json_t *doc, struct err *e)
 	json_object_set_new(doc, "target_token", json_string(hash));
 	json_object_set_new(doc, "client_pin", json_string(r->client_pin));
 	json_object_set_new(doc, "generation", json_integer(r->generation));
-	/* The session is his from here on as he calls now: with this credential it ends, too. */
-	json_object_set_new(doc, "credential", json_string(r->id->credential));
-	json_object_set(doc, "groups", r->id->groups);
-	json_object_set(doc, "claims", r->id->claims);
-	json_object_set_new(doc, "identity_expires_ms", json_integer(r->id->expires_ms));
+	record_take_identity(doc, r->id);
 	record_owe(r->server, doc);
 	json_object_set_new(doc, "resume_owed",
 			    json_pack("{s:I, s:s, s:s}", "generation", (json_int_t)r->generation, "remote_address",

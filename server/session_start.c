@@ -279,14 +279,6 @@ static int find_by_selector(struct start *s, struct err *e)
 
 /* ---- record, offer, answer ---- */
 
-static int64_t expiry(const struct start *s, int64_t now_ms)
-{
-	const struct settings *settings = s->server->settings;
-	int64_t at = now_ms + settings->session_max_ms;
-	bool bound = settings->bind_to_identity && s->id->expires_ms;
-	return bound && s->id->expires_ms < at ? s->id->expires_ms : at;
-}
-
 static json_t *text_or_null(const char *text)
 {
 	return text && *text ? json_string(text) : json_null();
@@ -296,7 +288,7 @@ static json_t *make_record(const struct start *s, struct err *e)
 {
 	unsigned char pin[32];
 	char target_pin[KEY_PIN_TEXT], client_hash[SESSION_TOKEN_HASH], target_hash[SESSION_TOKEN_HASH];
-	int64_t now_ms = clock_wall_ms(), expires_ms = expiry(s, now_ms);
+	int64_t now_ms = clock_wall_ms();
 	if (key_pin_of_text(record_text(s->target_doc, "link_key"), pin, e)) {
 		err_wrap(e, "target %s: its link key", record_text(s->target_doc, "id"));
 		return NULL;
@@ -304,11 +296,11 @@ static json_t *make_record(const struct start *s, struct err *e)
 	key_pin_text(pin, target_pin);
 	record_hash_token(s->client_token, client_hash);
 	record_hash_token(s->target_token, target_hash);
-	json_t *doc =
-		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:I}", "id", s->session, "target",
-			  record_text(s->target_doc, "id"), "kind", s->kind, "state", "starting", "principal",
-			  s->id->subject, "provider", s->id->provider, "credential", s->id->credential, "groups",
-			  s->id->groups, "claims", s->id->claims, "identity_expires_ms", (json_int_t)s->id->expires_ms);
+	json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I}", "id", s->session, "target",
+				record_text(s->target_doc, "id"), "kind", s->kind, "state", "starting", "principal",
+				s->id->subject, "provider", s->id->provider, "bound",
+				s->server->settings->bind_to_identity, "created_ms", (json_int_t)now_ms, "limit_ms",
+				(json_int_t)(now_ms + s->server->settings->session_max_ms));
 	if (!doc) {
 		err_set(e, ERR_NOMEM, "out of memory");
 		return NULL;
@@ -319,8 +311,6 @@ static json_t *make_record(const struct start *s, struct err *e)
 	json_object_set_new(doc, "reason", text_or_null(s->reason));
 	json_object_set_new(doc, "ssh_public_key", text_or_null(s->ssh_key));
 	json_object_set_new(doc, "tags", tags ? json_incref(tags) : json_object());
-	json_object_set_new(doc, "created_ms", json_integer(now_ms));
-	json_object_set_new(doc, "expires_ms", json_integer(expires_ms));
 	json_object_set_new(doc, "client_pin", json_string(s->client_pin));
 	json_object_set_new(doc, "target_pin", json_string(target_pin));
 	json_object_set_new(doc, "client_token", json_string(client_hash));
@@ -330,7 +320,8 @@ static json_t *make_record(const struct start *s, struct err *e)
 	json_object_set_new(doc, "remote_address", text_or_null(s->remote_address));
 	json_object_set_new(doc, "node", json_string(s->server->node));
 	json_object_set_new(doc, "relay_url", json_string(s->server->public_url));
-	json_object_set_new(doc, "grant", session_grant(s->kind, s->login, s->allow, expires_ms));
+	record_take_identity(doc, s->id);
+	json_object_set_new(doc, "grant", session_grant(doc, s->allow));
 	record_owe(s->server, doc);
 	if (s->owes)
 		json_object_set_new(doc, "owed_seq", json_integer(s->owed_seq));

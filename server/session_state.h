@@ -49,6 +49,8 @@ struct session_verdict {
  * written. An end that came before stands. false: there is no such row. */
 bool session_cut_anythread(struct server *server, const struct session_verdict *v);
 
+/* When it ends, as the record has it. */
+void session_row_times(struct session_live *row, const json_t *record);
 /* Puts a record's session into the live table. */
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms);
 /* Writes the audit records that an unfinished record owes (start, resumption, end) and clears the mark. fresh: the
@@ -58,6 +60,8 @@ int session_settle_blocking(struct server *server, const char *id, bool fresh, j
 /* Ends a session whose start nobody was told of; its record says so, and a repetition of the request may start it anew
  * over that. doc: as the start wrote it. ERR_CONFLICT: it has ended, or another request has started it anew. */
 int session_take_back_blocking(struct server *server, const json_t *doc, const char *text, struct err *e);
+/* Ends a session whose time, expires_ms, is over. ERR_CONFLICT also when it was renewed in between. */
+int session_expire_blocking(struct server *server, const char *id, int64_t expires_ms, const char *text, struct err *e);
 /* Ended, being ended, or past its time (then this ends it): out->close_code says so. */
 void session_check_alive_blocking(struct server *server, const json_t *record, struct attach_decision *out);
 
@@ -89,5 +93,8 @@ void session_prove_blocking(struct server *server, const struct session_proof *p
 /* Policy for the client's (re)attach. caller NULL: as the record has him. */
 void session_judge_attach_blocking(struct server *server, const json_t *record, const struct identity *caller,
 				   const char *remote_address, struct attach_decision *out);
+/* The record in the audit log of policy's refusal to go on with a session. */
+void session_audit_refusal(struct server *server, const json_t *record, const struct identity *caller,
+			   const char *remote_address, const char *text);
 
 #endif

@@ -25,13 +25,23 @@
 #define IDLE_WINDOW_MS 60000
 #define IDLE_BYTES 2048u
 
+static void note_failure(const char *id, int rc, const struct err *e)
+{
+	if (rc && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND)
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e->text }),
+			 "the session's end could not be written, trying again");
+}
+
 static void end_by_server(struct server *server, const char *id, unsigned code, const char *text)
 {
 	struct err e;
-	int rc = sessions_end_blocking(server, id, code, text, "server", &e);
-	if (rc && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND)
-		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e.text }),
-			 "the session's end could not be written, trying again");
+	note_failure(id, sessions_end_blocking(server, id, code, text, "server", &e), &e);
+}
+
+static void expire(struct server *server, const char *id, int64_t expires_ms, const char *text)
+{
+	struct err e;
+	note_failure(id, session_expire_blocking(server, id, expires_ms, text, &e), &e);
 }
 
 struct sample {
@@ -80,7 +90,8 @@ static void foresee_ends(struct sessions *s, const struct session_live *row, int
 {
 	const struct settings *set = s->server->settings;
 	foresee(s->server, row->id, row->lifetime_ms, row->expires_ms - wall_ms, wall_ms, 4004,
-		"the session reaches its maximum duration");
+		row->by_identity ? "the credential that the session is bound to expires"
+				 : "the session reaches its maximum duration");
 	if (set->session_idle_ms)
 		foresee(s->server, row->id, set->session_idle_ms, set->session_idle_ms - idle_since_ms, wall_ms, 4005,
 			"the session is idle");
@@ -101,7 +112,7 @@ static void sweep_one(struct sessions *s, const struct session_live *row, int64_
 	if (row->end_code)
 		end_by_server(server, row->id, row->end_code, row->end_text);
 	else if (row->expires_ms <= wall_ms)
-		end_by_server(server, row->id, 4004, "the session reached its maximum duration");
+		expire(server, row->id, row->expires_ms, record_expiry_text(row->by_identity));
 	else if (row->missing_mono_ms && mono_ms - row->missing_mono_ms >= AGENT_GRACE_MS)
 		end_by_server(server, row->id, 4013, "the target's agent no longer runs the session");
 	else if (away_ms >= set->detach_grace_ms)
@@ -174,7 +185,7 @@ static void take_in(struct sessions *s, const json_t *doc, int64_t mono_ms, int6
 	if (is_ours(s, doc))
 		adopt(s, doc, mono_ms);
 	else if (record_int(doc, "expires_ms") + FOREIGN_GRACE_MS < wall_ms)
-		end_by_server(s->server, id, 4004, "the session reached its maximum duration");
+		expire(s->server, id, record_int(doc, "expires_ms"), record_expiry_text(record_by_identity(doc)));
 }
 
 /* starting: this is the process's start, so whoever was at work on an unfinished record is gone. */

@@ -18,7 +18,8 @@ struct session_table;
 struct session_live {
 	char id[LIMIT_ID + 1], target[LIMIT_ID + 1];
 	int64_t expires_ms;  /* wall */
-	int64_t lifetime_ms; /* from its start to there */
+	int64_t lifetime_ms; /* from its start, or the last renewal, to there */
+	bool by_identity;    /* and then because of the credential it is bound to */
 	int64_t generation;
 	int64_t here_mono_ms;    /* since when this process knows it */
 	int64_t missing_mono_ms; /* since when its connected agent does not run it; 0: it does, or nobody knows */

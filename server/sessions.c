@@ -81,15 +81,22 @@ void sessions_stop(struct sessions **sessions)
 	*sessions = NULL;
 }
 
+void session_row_times(struct session_live *row, const json_t *record)
+{
+	int64_t renewed_ms = record_int(record, "renewed_ms");
+	row->expires_ms = record_int(record, "expires_ms");
+	row->lifetime_ms = row->expires_ms - (renewed_ms ? renewed_ms : record_int(record, "created_ms"));
+	row->by_identity = record_by_identity(record);
+}
+
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms)
 {
-	struct session_live row = { .expires_ms = record_int(record, "expires_ms"),
-				    .lifetime_ms = record_int(record, "expires_ms") - record_int(record, "created_ms"),
-				    .generation = record_generation(record),
+	struct session_live row = { .generation = record_generation(record),
 				    .here_mono_ms = mono_ms,
 				    .active_mono_ms = mono_ms,
 				    .sampled_mono_ms = mono_ms,
 				    .paired = strcmp(record_text(record, "state"), "active") == 0 };
+	session_row_times(&row, record);
 	snprintf(row.id, sizeof row.id, "%s", record_text(record, "id"));
 	snprintf(row.target, sizeof row.target, "%s", record_text(record, "target"));
 	snprintf(row.principal, sizeof row.principal, "%s", record_text(record, "principal"));
@@ -109,7 +116,8 @@ struct ending {
 	char text[SESSION_END_TEXT], by[SESSION_END_BY];
 	int64_t generation; /* whose end asks for it; 0: not an end */
 	const char *start;  /* target_token of the start that is taken back; NULL: none is */
-	bool stale;         /* a newer client has the session, or is getting it */
+	int64_t expired_ms; /* the time that is over; 0: it does not end for that */
+	bool stale;         /* a newer client has the session, or is getting it; or it was renewed */
 	bool known, mine;   /* there is a row; this call carries the end out */
 	bool was_cut;       /* legs and agent have been told just now */
 	char target[LIMIT_ID + 1];
@@ -126,13 +134,14 @@ static struct ending ending_of(unsigned code, const char *text, const char *by)
 static void claim_end(struct session_live *row, void *arg)
 {
 	struct ending *end = arg;
+	bool renewed = end->expired_ms && end->expired_ms < row->expires_ms;
+	bool held = end->generation && row->resuming && end->generation == row->generation;
 	end->known = true;
-	end->stale = end->generation && (row->resuming || end->generation < row->generation);
-	if (end->stale) {
-		if (end->generation == row->generation)
-			row->held_code = end->code;
+	end->stale = renewed || held || (end->generation && end->generation < row->generation);
+	if (held)
+		row->held_code = end->code;
+	if (end->stale)
 		return;
-	}
 	end->mine = !row->end_busy;
 	end->was_cut = row->was_cut;
 	row->was_cut = false;
@@ -188,7 +197,8 @@ static int change_to_ended(void *arg, json_t *doc, struct err *e)
 	struct end_change *c = arg;
 	c->had_ended = record_ended(doc);
 	c->stale = (c->end->generation && c->end->generation < record_generation(doc)) ||
-		   (c->end->start && strcmp(c->end->start, record_text(doc, "target_token")) != 0);
+		   (c->end->start && strcmp(c->end->start, record_text(doc, "target_token")) != 0) ||
+		   (c->end->expired_ms && c->end->expired_ms < record_int(doc, "expires_ms"));
 	if (c->had_ended || c->stale)
 		return 1;
 	json_t *end = json_pack("{s:i, s:s, s:s}", "code", (int)c->end->code, "text", c->end->text, "by", c->end->by);
@@ -307,6 +317,11 @@ int session_settle_blocking(struct server *server, const char *id, bool fresh, j
 	return rc;
 }
 
+static const char *stale_text(const struct ending *end)
+{
+	return end->start ? "it was started anew" : end->expired_ms ? "it was renewed" : RELAY_RESUMED_TEXT;
+}
+
 /* Record and audit. 0 also when only the audit record is still owed: the store knows, the sweep pays. */
 static int write_end(struct server *server, const char *id, const struct ending *end, bool *out_settled,
 		     json_t **out_doc, struct err *e)
@@ -316,8 +331,7 @@ static int write_end(struct server *server, const char *id, const struct ending 
 	if (rc)
 		return rc;
 	if (change.stale)
-		return err_set(e, ERR_CONFLICT, "session %s: %s", id,
-			       end->start ? "it was started anew" : RELAY_RESUMED_TEXT);
+		return err_set(e, ERR_CONFLICT, "session %s: %s", id, stale_text(end));
 	struct err why;
 	rc = session_settle_blocking(server, id, !change.had_ended, NULL, &why);
 	*out_settled = rc == 0;
@@ -329,15 +343,12 @@ static int write_end(struct server *server, const char *id, const struct ending 
 	return 0;
 }
 
-int sessions_end_generation_blocking(struct server *server, const char *session, int64_t generation,
-				     unsigned close_code, const char *text, const char *by, struct err *e)
+static int end_it(struct server *server, const char *session, struct ending end, struct err *e)
 {
 	struct sessions *s = server->sessions;
-	struct ending end = ending_of(close_code, text, by);
-	end.generation = generation;
 	session_table_change(s->live, session, claim_end, &end);
 	if (end.stale)
-		return err_set(e, ERR_CONFLICT, "session %s: " RELAY_RESUMED_TEXT, session);
+		return err_set(e, ERR_CONFLICT, "session %s: %s", session, stale_text(&end));
 	if (end.known && !end.mine)
 		return err_set(e, ERR_CONFLICT, "session %s is being ended: %s", session, end.text);
 	if (end.known && !end.was_cut)
@@ -359,6 +370,21 @@ int sessions_end_generation_blocking(struct server *server, const char *session,
 		session_table_change(s->live, session, release_end, NULL);
 	}
 	return rc;
+}
+
+int sessions_end_generation_blocking(struct server *server, const char *session, int64_t generation,
+				     unsigned close_code, const char *text, const char *by, struct err *e)
+{
+	struct ending end = ending_of(close_code, text, by);
+	end.generation = generation;
+	return end_it(server, session, end, e);
+}
+
+int session_expire_blocking(struct server *server, const char *id, int64_t expires_ms, const char *text, struct err *e)
+{
+	struct ending end = ending_of(4004, text, "server");
+	end.expired_ms = expires_ms;
+	return end_it(server, id, end, e);
 }
 
 int sessions_end_blocking(struct server *server, const char *session, unsigned close_code, const char *text,

@@ -58,7 +58,8 @@ const struct conf_row settings_rows[] = {
 	{ "session.warn", CONF_DURATION_MS, AT(session_warn_ms), 0, "5m", 0, DAY_MS, NULL,
 	  "so long before a session ends by one of these times its client is told; 0: not" },
 	{ "session.bind_to_identity", CONF_BOOL, AT(bind_to_identity), 0, "false", 0, 0, NULL,
-	  "a session also ends when the credential it was started with expires" },
+	  "a session also ends when the credential it was started with expires, unless it is renewed with a fresh "
+	  "one" },
 	{ "audit.on_failure", CONF_ENUM, AT(audit_on_failure), 0, "stop", 0, 0, "stop|continue",
 	  "while an audit record cannot be written: no session starts, or sessions start and their records wait in "
 	  "memory" },

@@ -108,9 +108,9 @@ def test_expired(jwt_stack):  # noqa: F811
     jwt_stack.auth = jwt_stack.auth.replace("audience =", 'leeway = "0s"; audience =')
     jwt_stack.start_server()
     jwt_stack.start_agent()
-    jwt_stack.token(exp=int(time.time()) + 15)
+    jwt_stack.token(exp=int(time.time()) + 30)
     clients = Clients(jwt_stack, "--profile", "jwt")
-    clients.end_with(238, "maximum duration")
+    clients.end_with(238, "was not renewed")
     for p in clients.all.values():
         assert "\n".join(p.lines.lines).count("the session ends at") == 1, p.lines.lines
 

@@ -26,13 +26,16 @@ def jwt_stack(folder):
         f'{{ plugin = "auth-hmac"; credentials = "{folder}/hmac-credentials"; }}',
     )
 
-    def token(name="jwt", **claims):
+    def mint(**claims):
         now = int(time.time())
         body = {"iss": ISSUER, "aud": AUDIENCE, "sub": "dev", "iat": now, "nbf": now - 1, "exp": now + 600, **claims}
-        write_secret(folder / "token", jwt.encode({k: v for k, v in body.items() if v is not None}, pem, algorithm="ES256"))
+        return jwt.encode({k: v for k, v in body.items() if v is not None}, pem, algorithm="ES256")
+
+    def token(name="jwt", **claims):
+        write_secret(folder / "token", mint(**claims))
         s.write_profile(name, f'auth = "jwt"; token_file = "{folder}/token";')
 
-    s.token = token
+    s.mint, s.token = mint, token
     try:
         s.start_server()
         yield s

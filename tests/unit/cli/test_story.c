@@ -82,6 +82,26 @@ static void test_an_end_is_foretold_once(void **state)
 	assert_string_equal(line, "the session ends at 2025-11-26 12:00 (in 24 h): idle");
 }
 
+static void test_a_renewal_is_news_to_whoever_was_told_of_an_end(void **state)
+{
+	(void)state;
+	struct story s;
+	char line[STORY_LINE];
+	story_begin(&s, 15 * MINUTE, 0);
+	assert_false(story_renewed(&s, NOON + 60 * MINUTE, NOON, line));
+	assert_true(story_notice(&s, 4004, NOON + 5 * MINUTE, "its credential expires", NOON, line));
+	assert_true(story_renewed(&s, NOON + 60 * MINUTE, NOON, line));
+	assert_string_equal(line, "the session was renewed and goes on; it ends at 13:00");
+	assert_false(story_renewed(&s, NOON + 60 * MINUTE, NOON, line));
+	assert_true(story_notice(&s, 4004, NOON + 60 * MINUTE, "its credential expires", NOON + 55 * MINUTE, line));
+	assert_true(story_not_renewed(&s, NOON + 60 * MINUTE, "no token", NOON + 56 * MINUTE, line));
+	assert_string_equal(line, "the session could not be renewed, and ends with its credential at 13:00 (in 4 min): "
+				  "no token");
+	assert_false(story_not_renewed(&s, NOON + 60 * MINUTE, "no token", NOON + 57 * MINUTE, line));
+	assert_true(story_renewed(&s, NOON + 90 * MINUTE, NOON + 58 * MINUTE, line));
+	assert_true(story_not_renewed(&s, NOON + 90 * MINUTE, "no token", NOON + 86 * MINUTE, line));
+}
+
 static void test_the_status_line(void **state)
 {
 	(void)state;
@@ -175,6 +195,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup(test_a_long_outage_has_a_line_a_minute, in_utc),
 		cmocka_unit_test_setup(test_a_first_connection_that_takes_long_is_told, in_utc),
 		cmocka_unit_test_setup(test_an_end_is_foretold_once, in_utc),
+		cmocka_unit_test_setup(test_a_renewal_is_news_to_whoever_was_told_of_an_end, in_utc),
 		cmocka_unit_test(test_the_status_line),
 		cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_every_end_has_words_and_a_code),

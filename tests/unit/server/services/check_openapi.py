@@ -48,8 +48,8 @@ def check(routes, document):
             named = {p["name"] for p in parameters if p["in"] == "path"}
             if named != set(re.findall(r"{(\w+)}", path)):
                 yield f"{method.upper()} {path}: path parameters {sorted(named)} are not those of the path"
-            if method in ("post", "put") and credential(document, operation) == "identity" and "requestBody" not in operation:
-                yield f"{method.upper()} {path}: no requestBody"
+            if method in ("post", "put") and credential(document, operation) == "identity" and ("requestBody" in operation) == operation.get("x-no-body", False):
+                yield f"{method.upper()} {path}: no requestBody, or one beside x-no-body"
     for route in sorted(routes.keys() | described.keys()):
         if route not in described:
             yield f"{' '.join(route)}: served, not described"

@@ -1,5 +1,6 @@
 #include "fakes.h"
 
+#include "base/clock.h"
 #include "server/plugin_host.h"
 #include "server/pool.h"
 
@@ -221,7 +222,8 @@ int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call
 				const struct tunnel_auth_request *request, struct tunnel_identity *out)
 {
 	(void)p;
-	char group[64] = "";
+	char group[64] = "", credential[64] = "";
+	long long left_s = 0;
 	for (size_t i = 0; i < request->header_count; i++) {
 		const char *value = request->headers[i].value;
 		if (strcmp(request->headers[i].name, "authorization") != 0 || strncmp(value, "Test ", 5) != 0)
@@ -232,9 +234,11 @@ int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call
 		}
 		if (strcmp(value + 5, "away") == 0)
 			return TUNNEL_UNAVAILABLE;
-		sscanf(value + 5, "%255s %63s", out->subject, group);
-		snprintf(out->credential, sizeof out->credential, "key-%.200s", out->subject);
-		if (*group)
+		sscanf(value + 5, "%255s %63s %63s %lld", out->subject, group, credential, &left_s);
+		snprintf(out->credential, sizeof out->credential, "%s%.200s", *credential ? "" : "key-",
+			 *credential ? credential : out->subject);
+		out->expires_ms = left_s ? clock_wall_ms() + left_s * 1000 : 0;
+		if (*group && strcmp(group, "-") != 0)
 			snprintf(out->groups, sizeof out->groups, "[\"%s\"]", group);
 		return TUNNEL_OK;
 	}

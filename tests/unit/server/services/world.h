@@ -36,7 +36,8 @@ struct answer {
 	json_t *json; /* NULL: no body */
 	struct api_response raw;
 };
-/* who: "alice", "alice dev"; NULL: no credential. body: JSON text with ' for ", or NULL. */
+/* who: "alice", "alice dev" (a group), "alice - t2 600" (no group, credential t2, good for 600 s); NULL: no credential.
+ * body: JSON text with ' for ", or NULL. */
 struct answer call(struct world *w, const char *method, const char *path, const char *query, const char *who,
 		   const char *body);
 /* With a session token and a proof by key. */

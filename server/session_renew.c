@@ -1,0 +1,171 @@
+/* A session that is bound to its caller's credential goes on under a fresh one. Nothing else of it changes: no token,
+ * no leg, no generation.
+ *
+ * Everything that times the session is told, in this order: the audit log (while that cannot be written nothing is
+ * renewed), the live row, so that a sweep of this moment ends nothing, the record, and the agent by a new grant. The
+ * lock of judging is held all the while: a grant by older policies or with the older time cannot come behind it. A
+ * credential that would end the session no later than it ends now changes nothing, so a repetition does no harm. */
+#include "server/session_renew.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/audit.h"
+#include "server/server.h"
+#include "server/session_judge.h"
+#include "server/session_record.h"
+#include "server/session_state.h"
+
+#include <string.h>
+
+struct renewal {
+	struct server *server;
+	const struct identity *id;
+	const char *remote_address, *session;
+	json_t *doc;   /* as it was looked at, then as it was changed */
+	json_t *fresh; /* as it is to be */
+};
+
+static int find(struct renewal *r, struct err *e)
+{
+	json_decref(r->doc);
+	r->doc = NULL;
+	int rc = record_get_blocking(r->server, r->session, &r->doc, NULL, e);
+	/* Whoever did not start it does not learn whether it exists. */
+	if (rc == 0 && !record_is_of(r->doc, r->id))
+		rc = err_set(e, ERR_NOT_FOUND, "no session '%s'", r->session);
+	return rc;
+}
+
+static int check_state(struct renewal *r, json_t **out_end, struct err *e)
+{
+	struct attach_decision d = { .close_code = 0 };
+	session_check_alive_blocking(r->server, r->doc, &d);
+	if (d.close_code) {
+		*out_end = json_pack("{s:i, s:s}", "code", (int)d.close_code, "text", d.text);
+		return err_set(e, ERR_CLOSED, "the session has ended: %.200s", d.text);
+	}
+	if (strcmp(record_text(r->doc, "node"), r->server->node) != 0)
+		return err_set(e, ERR_CONFLICT, "the session lives on node %.64s: renew it there",
+			       record_text(r->doc, "node"));
+	return 0;
+}
+
+/* As the caller is now, since that is who the session is of from here on. */
+static int judge(struct renewal *r, json_t **out_grant, struct err *e)
+{
+	int rc = session_judge_again_blocking(r->server, r->doc, r->id, r->remote_address, out_grant, e);
+	if (rc == ERR_DENIED)
+		session_audit_refusal(r->server, r->doc, r->id, r->remote_address, e->text);
+	else if (rc)
+		return err_set(e, ERR_UNAVAILABLE, "policy could not be asked, try again");
+	return rc;
+}
+
+static int audit(struct renewal *r, struct err *e)
+{
+	json_t *fields = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o}", "session", r->session, "principal",
+				   r->id->subject, "provider", r->id->provider, "credential", r->id->credential,
+				   "target", record_text(r->doc, "target"), "remote_address", r->remote_address,
+				   "expired_at", record_time(record_int(r->doc, "expires_ms")), "expires_at",
+				   record_time(record_int(r->fresh, "expires_ms")));
+	return audit_append_blocking(r->server->audit, "session.renew", fields, e);
+}
+
+struct row_change {
+	const json_t *record;
+	unsigned end_code; /* it ends already */
+};
+
+static void change_row(struct session_live *row, void *arg)
+{
+	struct row_change *c = arg;
+	c->end_code = row->end_code;
+	if (row->end_code)
+		return;
+	session_row_times(row, c->record);
+	snprintf(row->credential, sizeof row->credential, "%s", record_text(c->record, "credential"));
+}
+
+static int tell_row(struct renewal *r, const json_t *record, struct err *e)
+{
+	struct row_change c = { .record = record };
+	if (!session_table_change(r->server->sessions->live, r->session, change_row, &c))
+		return err_set(e, ERR_UNAVAILABLE, "session %s ends or is being taken in, try again", r->session);
+	return c.end_code ? err_set(e, ERR_CONFLICT, "session %s ends at this moment", r->session) : 0;
+}
+
+static int change_to_renewed(void *arg, json_t *doc, struct err *e)
+{
+	struct renewal *r = arg;
+	if (record_ended(doc))
+		return err_set(e, ERR_CONFLICT, "session %s ends at this moment", r->session);
+	json_object_set(doc, "grant", json_object_get(r->fresh, "grant"));
+	record_take_identity(doc, r->id);
+	json_object_set_new(doc, "renewed_ms", json_integer(record_int(r->fresh, "renewed_ms")));
+	return 0;
+}
+
+static int write_all(struct renewal *r, struct err *e)
+{
+	json_t *now = NULL;
+	int rc = audit(r, e);
+	if (rc)
+		return err_set(e, ERR_UNAVAILABLE, "the renewal could not be recorded, try again");
+	rc = tell_row(r, r->fresh, e);
+	if (rc)
+		return rc;
+	rc = record_change_blocking(r->server, r->session, change_to_renewed, r, &now, e);
+	if (rc) {
+		struct err why;
+		tell_row(r, r->doc, &why);
+		return rc;
+	}
+	json_decref(r->doc);
+	r->doc = now;
+	session_send_grant(r->server, record_text(now, "target"), r->session, json_object_get(now, "grant"));
+	return 0;
+}
+
+/* With the lock of judging held. */
+static int renew(struct renewal *r, struct err *e)
+{
+	json_auto_t *grant = NULL;
+	int rc = find(r, e); /* again: what was seen before the lock may be older than a grant that was sent since */
+	if (rc == 0)
+		rc = judge(r, &grant, e);
+	if (rc || !record_is_bound(r->doc) || record_end_under(r->doc, r->id) <= record_int(r->doc, "expires_ms"))
+		return rc;
+	r->fresh = json_deep_copy(r->doc);
+	if (!r->fresh)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	json_object_set(r->fresh, "grant", grant);
+	json_object_set_new(r->fresh, "renewed_ms", json_integer(clock_wall_ms()));
+	record_take_identity(r->fresh, r->id);
+	rc = write_all(r, e);
+	if (rc == 0)
+		log_with(LOG_LEVEL_INFO, FIELDS({ "session", r->session }, { "principal", r->id->subject }),
+			 "session renewed");
+	return rc;
+}
+
+int session_renew_blocking(struct server *server, const struct identity *id, const char *remote_address,
+			   const char *session, json_t **out_record, json_t **out_end, struct err *e)
+{
+	struct renewal r = {
+		.server = server, .id = id, .remote_address = remote_address ? remote_address : "", .session = session
+	};
+	pthread_mutex_t *lock = session_judging(server->sessions, session);
+	int rc = find(&r, e);
+	if (rc == 0)
+		rc = check_state(&r, out_end, e);
+	if (rc == 0) {
+		pthread_mutex_lock(lock);
+		rc = renew(&r, e);
+		pthread_mutex_unlock(lock);
+	}
+	if (rc == 0)
+		*out_record = json_incref(r.doc);
+	json_decref(r.fresh);
+	json_decref(r.doc);
+	return rc;
+}
