@@ -71,6 +71,14 @@ static void token_key(const char *token, char out[65])
 }
 
 int targets_enrollment_blocking(struct server *server, const struct enrollment_ask *ask, char out_token[64],
+/* Its index is for when the target is deregistered. */
+static int put_enrollment(struct server *server, const char *key, const json_t *doc, uint64_t expect, struct err *e)
+{
+	const struct tunnel_index indexes[] = { { "target", record_text(doc, "target") }, { NULL, NULL } };
+	return store_put_blocking(server->store, "enrollments", key, doc, expect, record_int(doc, "expires_ms"),
+				  indexes, NULL, e);
+}
+
 				int64_t *out_expires_ms, struct err *e)
 {
 	char token[SECRET_TOKEN_TEXT], key[65];
@@ -88,7 +96,7 @@ int targets_enrollment_blocking(struct server *server, const struct enrollment_a
 	json_auto_t *doc = json_pack("{s:s, s:O, s:O*, s:s, s:I}", "target", ask->id, "tags", ask->tags, "replaces",
 				     ask->replaces, "by", ask->by, "expires_ms", (json_int_t)expires_ms);
 	json_object_set_new(doc, "credential", json_string(ask->credential));
-	rc = store_put_blocking(server->store, "enrollments", key, doc, TUNNEL_VERSION_NONE, expires_ms, NULL, NULL, e);
+	rc = put_enrollment(server, key, doc, TUNNEL_VERSION_NONE, e);
 	if (rc == 0)
 		rc = audit_append_blocking(server->audit, "target.enrollment",
 					   json_pack("{s:s, s:O, s:s, s:o}", "target", ask->id, "tags", ask->tags,
@@ -118,10 +126,8 @@ static int take_token(struct server *server, const char *token, json_t *keys, js
 		return ERR_DENIED;
 	const json_t *used_for = json_object_get(doc, "used_for");
 	if (rc == 0 && !used_for) {
-		rc = json_object_set(doc, "used_for", keys) == 0
-			     ? store_put_blocking(server->store, "enrollments", key, doc, version,
-						  record_int(doc, "expires_ms"), NULL, NULL, e)
-			     : err_set(e, ERR_NOMEM, "out of memory");
+		rc = json_object_set(doc, "used_for", keys) == 0 ? put_enrollment(server, key, doc, version, e)
+								 : err_set(e, ERR_NOMEM, "out of memory");
 	} else if (rc == 0 && !json_equal(used_for, keys)) {
 		rc = ERR_NOT_FOUND;
 	}
@@ -224,6 +230,28 @@ static int replace(struct server *server, const json_t *enrollment, const json_t
 }
 
 int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
+/* A deregistration takes the tokens away, then the target. One that came between the token and what it was used for did
+ * not see the target that is to go. */
+static int check_not_deregistered(struct server *server, const char *token, const json_t *enrolled, struct err *e)
+{
+	char key[65];
+	const char *id = record_text(enrolled, "id");
+	json_auto_t *doc = NULL;
+	json_auto_t *now = NULL;
+	struct err why;
+	token_key(token, key);
+	int rc = store_get_blocking(server->store, "enrollments", key, &doc, NULL, e);
+	if (rc != ERR_NOT_FOUND)
+		return rc;
+	rc = store_get_blocking(server->store, "targets", id, &now, NULL, &why);
+	if (rc == 0 && same_machine(now, enrolled)) /* else it is gone, or somebody else's by now */
+		rc = targets_delete_blocking(server, id, &why);
+	if (rc && rc != ERR_NOT_FOUND)
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", id }, { "error", why.text }),
+			 "a target that was deregistered while it was enrolled may still be there");
+	return err_set(e, ERR_DENIED, NO_TOKEN);
+}
+
 			    const char *version, json_t **out_doc, struct err *e)
 {
 	json_auto_t *keys = json_pack("{s:s, s:s}", "identity_key", identity_key, "link_key", link_key);
@@ -248,6 +276,8 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 				     0, "node", server->node, "enrolled_at", (json_int_t)clock_wall_ms());
 	rc = replace(server, enrollment, doc, &old, e);
 	if (old && !same_machine(old, doc)) {
+	if (rc == 0)
+		rc = check_not_deregistered(server, token, doc, e);
 		struct err why;
 		control_disconnect_blocking(server, id, 4403, "the target was enrolled again");
 		if (sessions_end_target_blocking(server, id, 4011, "the target was enrolled again", "server", &why))
@@ -263,9 +293,36 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 /* ---- registry ---- */
 
 int targets_delete_blocking(struct server *server, const char *id, struct err *e)
+static int collect_key(void *arg, const char *key, json_t *doc, uint64_t version)
 {
-	int rc = text_is_id(id) ? store_del_blocking(server->store, "targets", id, TUNNEL_VERSION_ANY, e)
-				: ERR_NOT_FOUND;
+	(void)doc, (void)version;
+	return json_array_append_new(arg, json_string(key));
+}
+
+/* Used or not: none of them enrols anybody from here on. */
+static int forget_tokens(struct server *server, const char *id, struct err *e)
+{
+	char cursor[TUNNEL_CURSOR_MAX] = "";
+	json_auto_t *keys = json_array();
+	int rc = 0;
+	do
+		rc = store_scan_blocking(server->store, "enrollments", "target", id, LIMIT_SCAN_PAGE, cursor,
+					 collect_key, keys, e);
+	while (rc == 0 && *cursor);
+	for (size_t i = 0; rc == 0 && i < json_array_size(keys); i++) {
+		rc = store_del_blocking(server->store, "enrollments", json_string_value(json_array_get(keys, i)),
+					TUNNEL_VERSION_ANY, e);
+		rc = rc == ERR_NOT_FOUND ? 0 : rc;
+	}
+	return rc;
+}
+
+/* Tokens first: an enrolment that has taken one by then has written its target as well, and that goes too; or it will
+ * see that its token is gone. */
+{
+	int rc = text_is_id(id) ? forget_tokens(server, id, e) : ERR_NOT_FOUND;
+	if (rc == 0)
+		rc = store_del_blocking(server->store, "targets", id, TUNNEL_VERSION_ANY, e);
 	if (rc == ERR_NOT_FOUND)
 		return err_set(e, rc, "no target '%.64s'", id);
 	/* Also when the store did not say whether it is gone. */

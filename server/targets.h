@@ -27,8 +27,8 @@ int targets_enrollment_blocking(struct server *server, const struct enrollment_a
  * target has by now tags that the token's maker was not asked about. */
 int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
 			    const char *version, json_t **out_doc, struct err *e);
-int targets_delete_blocking(struct server *server, const char *id,
-			    struct err *e); /* its sessions end, its agent is cut off */
+/* Its sessions end, its agent is cut off, and no token that was made for it enrols anybody any more. */
+int targets_delete_blocking(struct server *server, const char *id, struct err *e);
 /* The agent said hello, or went away (connected false). identity: pin of the agent's key; ERR_DENIED when the target
  * has another one by now; NULL: whichever it has. */
 int targets_seen_blocking(struct server *server, const char *id, const char *identity, int connected,

@@ -421,6 +421,57 @@ static void test_an_enrolment_token_works_once(void **state)
 	world_down(w);
 }
 
+struct enrolment {
+	struct world *w;
+	char bearer[100], body[600];
+};
+
+static struct enrolment token_for(struct world *w, const char *target)
+{
+	struct enrolment n = { .w = w };
+	char ask[100];
+	snprintf(ask, sizeof ask, "{'target':'%s'}", target);
+	struct answer a = call(w, "POST", "/v1/enrollments", "", "alice", ask);
+	assert_int_equal(a.status, 201);
+	snprintf(n.bearer, sizeof n.bearer, "Bearer %s", text_at(a.json, "token"));
+	answer_free(&a);
+	snprintf(n.body, sizeof n.body, "{'identity_key':'%s','link_key':'%s','version':'1'}", w->client_key,
+		 w->client_key);
+	return n;
+}
+
+static void test_a_deregistered_target_takes_its_tokens_along(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	struct enrolment first = token_for(w, "web-1"), second = token_for(w, "web-1"), other = token_for(w, "web-2");
+	expect(w, "DELETE", "/v1/targets/web-1", "", "alice", NULL, 204, "", "");
+	expect(w, "POST", "/v1/targets", "", first.bearer, first.body, 401, "unauthenticated", "unknown");
+	expect(w, "POST", "/v1/targets", "", second.bearer, second.body, 401, "unauthenticated", "unknown");
+	expect(w, "POST", "/v1/targets", "", other.bearer, other.body, 201, "", "");
+	struct enrolment later = token_for(w, "web-1");
+	expect(w, "POST", "/v1/targets", "", later.bearer, later.body, 201, "", "");
+	world_down(w);
+}
+
+static void deregister(void *arg)
+{
+	struct enrolment *n = arg;
+	expect(n->w, "DELETE", "/v1/targets/web-1", "", "alice", NULL, 204, "", "");
+}
+
+/* The token was taken, the target is not written yet. */
+static void test_a_target_that_is_deregistered_while_it_is_enrolled(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	struct enrolment n = token_for(w, "web-1");
+	fake_store_then("enrollments", deregister, &n);
+	expect(w, "POST", "/v1/targets", "", n.bearer, n.body, 401, "unauthenticated", "unknown");
+	expect(w, "GET", "/v1/targets/web-1", "", "alice", NULL, 404, "not-found", "");
+	world_down(w);
+}
+
 static void test_enrolling_again_replaces_the_machine(void **state)
 {
 	(void)state;
@@ -612,6 +663,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_attach_and_delete_with_the_session_token),
 		cmocka_unit_test(test_terminate_is_for_owners_and_operators),
 		cmocka_unit_test(test_an_enrolment_token_works_once),
+		cmocka_unit_test(test_a_deregistered_target_takes_its_tokens_along),
+		cmocka_unit_test(test_a_target_that_is_deregistered_while_it_is_enrolled),
 		cmocka_unit_test(test_enrolling_again_replaces_the_machine),
 		cmocka_unit_test(test_who_enrols_a_target_anew_may_enrol_the_one_there),
 		cmocka_unit_test(test_a_token_takes_no_target_that_came_later),
