@@ -12,6 +12,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 int enroll_read_token(const char *path, char **out_token, struct err *e)
@@ -82,6 +83,28 @@ static char *request_body(EVP_PKEY *identity, EVP_PKEY *link, struct err *e)
 	return text;
 }
 
+static bool is_same(const char *a, const char *b)
+{
+	struct url x, y;
+	struct err e;
+	return url_parse(a, &x, &e) == 0 && url_parse(b, &y, &e) == 0 && strcasecmp(x.host, y.host) == 0 &&
+	       x.port == y.port && strcmp(x.path, y.path) == 0;
+}
+
+/* Only those of the settings are dialled by the agent, if there are any. */
+static void warn_of_another_server(const struct settings *settings, const char *server)
+{
+	for (size_t i = 0; i < settings->servers.n; i++)
+		if (is_same(settings->servers.at[i], server))
+			return;
+	if (settings->servers.n)
+		fprintf(stderr,
+			"tunnel-agent: enrolled at %s, but the settings have server = \"%s\"%s: that is where the "
+			"agent will "
+			"connect, and a server of another control plane does not know it\n",
+			server, settings->servers.at[0], settings->servers.n > 1 ? " and others" : "");
+}
+
 int enroll_run(const struct settings *settings, const char *server, const char *token, struct err *e)
 {
 	struct url url;
@@ -108,8 +131,10 @@ int enroll_run(const struct settings *settings, const char *server, const char *
 		rc = err_set(e, ERR_PROTOCOL, "%s: its answer names no target", server);
 	else
 		rc = state_commit(settings->state_dir, id, server, e);
-	if (!rc)
+	if (!rc) {
 		printf("enrolled as %s\n", id);
+		warn_of_another_server(settings, server);
+	}
 	http_response_free(&response);
 out:
 	free(body);

@@ -92,3 +92,21 @@ def test_how_long_a_token_can_be_used(bare):
     assert r.returncode == 1 and "expires_in_s" in r.stderr, r.stderr
     r = bare.cli("create-enrollment", "web-1", "--expires-in", "soon", check=False)
     assert r.returncode == 2 and "15m" in r.stderr, r.stderr
+
+
+def test_settings_that_name_another_server_are_pointed_out(bare):
+    bare.start_server()
+    conf = bare.folder / "agent.conf"
+    ca = f'ca_file = "{bare.folder}/tls/ca.pem"; state_dir = "{bare.folder}/state-agent";'
+    for n, (servers, warned) in enumerate({
+        f'server = [ "{bare.url}" ];': False,
+        f'server = [ "https://other.example.com", "{bare.url}/" ];': False,
+        "": False,
+        'server = [ "https://other.example.com" ];': True,
+    }.items()):
+        conf.write_text(ca + servers)
+        token = bare.cli("create-enrollment", f"opt-{n}").stdout.strip()
+        r = enroll(bare, "--config", conf, "--server", bare.url, "--token-file", "-", input=token)
+        assert (r.returncode, r.stdout) == (0, f"enrolled as opt-{n}\n"), r.stderr
+        told = f'enrolled at {bare.url}, but the settings have server = "https://other.example.com"'
+        assert (told in r.stderr) == warned and (warned or r.stderr == ""), r.stderr
