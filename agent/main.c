@@ -1,5 +1,6 @@
 #include "agent/enroll.h"
 #include "agent/notify.h"
+#include "agent/rotate_key.h"
 #include "agent/settings.h"
 #include "agent/supervisor.h"
 #include "agent/worker.h"
@@ -28,9 +29,11 @@ static void usage(FILE *to)
 {
 	fputs("Usage: tunnel-agent [run] [OPTIONS]\n"
 	      "       tunnel-agent enroll --server URL --token-file FILE|- [OPTIONS]\n"
+	      "       tunnel-agent rotate-key [OPTIONS]\n"
 	      "\n"
-	      "run     keeps this machine connected to the control plane and serves its sessions (default)\n"
-	      "enroll  makes this machine a target, with a one-time token of the control plane\n"
+	      "run         keeps this machine connected to the control plane and serves its sessions (default)\n"
+	      "enroll      makes this machine a target, with a one-time token of the control plane\n"
+	      "rotate-key  changes the key that this machine proves itself with; its sessions go on\n"
 	      "\n"
 	      "  --config FILE      settings (default " AGENT_CONFIG_DEFAULT ", if it is there)\n"
 	      "  --state-dir DIR    instead of state_dir of the settings\n"
@@ -138,6 +141,13 @@ static int enroll(const struct arguments *a, struct settings *s)
 	return rc ? complain(e.text) : EXIT_SUCCESS;
 }
 
+static int rotate_key(const struct arguments *a, struct settings *s)
+{
+	struct err e = { 0 };
+	(void)a;
+	return rotate_key_run(s, &e) ? complain(e.text) : EXIT_SUCCESS;
+}
+
 static int run(const struct arguments *a, struct settings *s)
 {
 	struct err e = { 0 };
@@ -149,19 +159,33 @@ static int run(const struct arguments *a, struct settings *s)
 	return EXIT_FAILURE;
 }
 
+static bool take_command(int argc, char **argv, int (**out_work)(const struct arguments *a, struct settings *s))
+{
+	static const struct {
+		const char *name;
+		int (*work)(const struct arguments *a, struct settings *s);
+	} commands[] = { { "run", run }, { "enroll", enroll }, { "rotate-key", rotate_key } };
+	for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++)
+		if (strcmp(commands[i].name, argv[1]) == 0) {
+			*out_work = commands[i].work;
+			return true;
+		}
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments a = { .mode = MODE_WORK };
 	struct settings settings = { .ssh = NULL };
 	struct err e = { 0 };
-	bool enrolling = argc > 1 && strcmp(argv[1], "enroll") == 0;
+	int (*work)(const struct arguments *a, struct settings *s) = run;
 	int code;
 	file_fill_standard_descriptors();
 	if (argc > 1 && strcmp(argv[1], "worker") == 0)
 		return worker_main();
-	if (enrolling || (argc > 1 && strcmp(argv[1], "run") == 0))
+	if (take_command(argc, argv, &work))
 		argc--, argv++;
-	if (parse(argc, argv, &a, enrolling, &code))
+	if (parse(argc, argv, &a, work == enroll, &code))
 		return code;
 	if (a.mode == MODE_DESCRIBE) {
 		conf_describe(stdout, settings_rows);
@@ -169,9 +193,7 @@ int main(int argc, char **argv)
 	}
 	if (settings_load(a.config, a.state_dir, &settings, &e))
 		return complain(e.text);
-	code = a.mode != MODE_WORK ? print_settings(&a, &settings)
-	       : enrolling         ? enroll(&a, &settings)
-				   : run(&a, &settings);
+	code = a.mode != MODE_WORK ? print_settings(&a, &settings) : work(&a, &settings);
 	settings_free(&settings);
 	return code;
 }

@@ -69,6 +69,14 @@ const struct conf_row settings_rows[] = {
 	  .min = 100,
 	  .max = 300000,
 	  .help = "for name lookup and connection of one stream" },
+	{ .key = "key_rotation",
+	  .type = CONF_DURATION_MS,
+	  .flags = CONF_RELOAD,
+	  .offset = AT(key_rotation_ms),
+	  .def = "0",
+	  .min = 0,
+	  .max = 3650 * 24 * 3600000LL,
+	  .help = "the agent changes its key when it is so old (60s at least); 0: when rotate-key says so" },
 	{ .key = "ready_file",
 	  .type = CONF_PATH,
 	  .offset = AT(ready_file),
@@ -109,6 +117,8 @@ static int check(const struct settings *s, struct err *e)
 	for (size_t i = 0; i < s->servers.n; i++)
 		if ((rc = url_parse_secure(s->servers.at[i], &url, e)))
 			return err_wrap(e, "server[%zu]", i);
+	if (s->key_rotation_ms && s->key_rotation_ms < 60000)
+		return err_set(e, ERR_INVALID, "key_rotation: expected 0 (never) or at least 60s");
 	if (strcmp(s->ssh, "sshd") != 0 && text_parse_host_port(s->ssh, host, sizeof host, &port))
 		return err_set(e, ERR_INVALID, "ssh: \"%s\": expected \"sshd\" or host:port", s->ssh);
 	if (ssh && strcmp(s->ssh, "sshd") == 0 && access(s->sshd_path, X_OK) != 0)

@@ -13,7 +13,7 @@ struct settings {
 	char *state_dir, *runtime_dir, *ready_file;
 	char *ssh, *sshd_path;
 	bool ssh_forwarding;
-	int64_t connect_timeout_ms;
+	int64_t connect_timeout_ms, key_rotation_ms;
 	int log_level, log_format;
 };
 

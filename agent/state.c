@@ -1,6 +1,9 @@
 /* identity.pem signs the control connection, link.pem is the target's end of every session. Enrolment writes *.new
  * before it asks, and renames when the server has accepted: the one-time token is never spent on keys that were lost.
- * When the answer does not come, the next attempt asks with the same keys, for which the token still counts. */
+ * When the answer does not come, the next attempt asks with the same keys, for which the token still counts.
+ *
+ * identity.pem.next is to take the place of identity.pem (agent/rotation.h); until the server has taken it in a
+ * connection of its own both are kept. Whoever wants that makes the file, and the agent's supervisor does the rest. */
 #include "agent/state.h"
 
 #include "base/file.h"
@@ -14,7 +17,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#define NEXT "identity.pem.next"
 
 int state_path(const char *folder, const char *name, char out[STATE_PATH], struct err *e)
 {
@@ -89,6 +95,8 @@ int state_load(const char *folder, struct state *out, struct err *e)
 		rc = state_path(folder, "identity.pem", path, e);
 	if (!rc)
 		rc = key_load(path, &s.identity, e);
+	if (!rc)
+		rc = state_find_next(folder, &s, e);
 	if (rc)
 		state_free(&s);
 	else
@@ -99,6 +107,7 @@ int state_load(const char *folder, struct state *out, struct err *e)
 void state_free(struct state *s)
 {
 	EVP_PKEY_free(s->identity);
+	EVP_PKEY_free(s->next);
 	memset(s, 0, sizeof *s);
 }
 
@@ -107,6 +116,93 @@ int state_load_link_key(const char *folder, EVP_PKEY **out_key, struct err *e)
 	char path[STATE_PATH];
 	int rc = state_path(folder, "link.pem", path, e);
 	return rc ? rc : key_load(path, out_key, e);
+}
+
+int state_announce(int lock_fd, struct err *e)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	return fcntl(lock_fd, F_SETLK, &lock) == 0 ? 0 : err_set_errno(e, ERR_IO, errno, "the state folder's lock");
+}
+
+int state_holder(const char *folder, pid_t *out_pid, struct err *e)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char path[STATE_PATH];
+	int rc = state_path(folder, "lock", path, e);
+	if (rc)
+		return rc;
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT) {
+		*out_pid = 0;
+		return 0;
+	}
+	if (fd < 0 || fcntl(fd, F_GETLK, &lock) != 0)
+		rc = err_set_errno(e, ERR_IO, errno, "%s", path);
+	else
+		*out_pid = lock.l_type != F_UNLCK && lock.l_pid > 0 ? lock.l_pid : 0; /* not seen from here: 0 */
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+int state_make_next(const char *folder, struct err *e)
+{
+	EVP_PKEY *key = NULL;
+	char path[STATE_PATH];
+	int rc = state_path(folder, NEXT, path, e);
+	if (!rc)
+		rc = key_load_or_create(path, &key, e);
+	EVP_PKEY_free(key);
+	return rc;
+}
+
+int state_find_next(const char *folder, struct state *s, struct err *e)
+{
+	char path[STATE_PATH];
+	int rc = s->next ? 0 : state_path(folder, NEXT, path, e);
+	if (!rc && !s->next)
+		rc = key_load(path, &s->next, e);
+	return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+int state_has_next(const char *folder)
+{
+	char path[STATE_PATH];
+	struct err e;
+	if (state_path(folder, NEXT, path, &e))
+		return -1;
+	if (access(path, F_OK) == 0)
+		return 1;
+	return errno == ENOENT ? 0 : -1;
+}
+
+int state_take_next(const char *folder, struct state *s, struct err *e)
+{
+	char path[STATE_PATH], next[STATE_PATH];
+	int rc = state_path(folder, "identity.pem", path, e);
+	if (!rc)
+		rc = state_path(folder, NEXT, next, e);
+	if (!rc && rename(next, path) != 0)
+		rc = err_set_errno(e, ERR_IO, errno, "%s", next);
+	if (rc)
+		return rc;
+	/* A crash of the machine may bring the old name back: then both are there again, and the next one counts. */
+	EVP_PKEY_free(s->identity);
+	s->identity = s->next;
+	s->next = NULL;
+	return 0;
+}
+
+int state_identity_age_ms(const char *folder, int64_t wall_ms, int64_t *out_ms, struct err *e)
+{
+	char path[STATE_PATH];
+	struct stat st;
+	int rc = state_path(folder, "identity.pem", path, e);
+	if (!rc && stat(path, &st) != 0)
+		rc = err_set_errno(e, ERR_IO, errno, "%s", path);
+	if (!rc)
+		*out_ms = wall_ms - (int64_t)st.st_mtime * 1000;
+	return rc;
 }
 
 static int new_key(const char *folder, const char *name, EVP_PKEY **out_key, struct err *e)
@@ -146,7 +242,11 @@ static int take_new(const char *folder, const char *name, struct err *e)
 int state_commit(const char *folder, const char *target, const char *server, struct err *e)
 {
 	char path[STATE_PATH];
-	int rc = take_new(folder, "identity.pem", e);
+	int rc = state_path(folder, NEXT, path, e);
+	if (!rc)
+		unlink(path); /* it was to follow a key that is no more */
+	if (!rc)
+		rc = take_new(folder, "identity.pem", e);
 	if (!rc)
 		rc = take_new(folder, "link.pem", e);
 	if (!rc)

@@ -7,6 +7,7 @@
 
 #include "agent/hostkeys.h"
 #include "agent/notify.h"
+#include "agent/rotation.h"
 #include "agent/sessions.h"
 #include "agent/spool.h"
 #include "agent/state.h"
@@ -32,18 +33,20 @@
 #define SETTLED_MS 10000     /* a connection that was up so long: the next outage is a new one */
 #define DRAIN_SPREAD_MS 1000 /* agents of a node that goes away do not all come at once */
 #define SLOW_RETRY_MS 15000  /* after a refusal that only people can mend */
+#define ROTATION_LOOK_MS 60000
 #define SEND_AHEAD (256u * 1024)
 
 enum link_state { CONTROL_DOWN, CONTROL_DIALING, CONTROL_GREETING, CONTROL_UP };
 
 struct supervisor {
 	uv_loop_t loop;
-	uv_timer_t retry;
+	uv_timer_t retry, look;
 	uv_prepare_t turn;
 	uv_signal_t signals[3];
 	struct settings *settings;
 	const char *config, *state_dir;
 	struct state state;
+	struct rotation rotation;
 	struct net_tls *tls, *fresh_tls; /* fresh: for the next connection */
 	struct ws_client *ws;
 	enum link_state control;
@@ -92,6 +95,7 @@ static void lost(struct supervisor *s, int64_t least_ms, const char *why)
 {
 	bool was_up = s->control == CONTROL_UP;
 	s->control = CONTROL_DOWN;
+	rotation_gone(&s->rotation);
 	if (s->sessions)
 		sessions_control(s->sessions, false);
 	notify_ready_file(settings_text(s->settings->ready_file), 0);
@@ -138,6 +142,8 @@ static void on_closed(void *user, int status, const char *body, unsigned code, c
 		snprintf(why, sizeof why, "%s (%u)", reason, code);
 	if (code == 4001 || code == 4401 || code == 4403 || code == 4011)
 		least_ms = SLOW_RETRY_MS;
+	if ((code == 4401 || code == 4403) && rotation_refused(&s->rotation))
+		least_ms = 0;
 	ws_client_free(&s->ws);
 	lost(s, least_ms, why);
 }
@@ -167,12 +173,13 @@ static int on_ssh_ca(struct supervisor *s, json_t *message, struct err *e)
 
 static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
 {
-	const char *node = "";
+	const char *node = "", *nonce = NULL;
 	json_t *urls = NULL;
 	int64_t heartbeat_s = HEARTBEAT_MS / 1000;
 	const struct json_field fields[] = {
 		{ "node", JSON_FIELD_STRING, false, 0, 256, (void *)&node },
 		{ "heartbeat_s", JSON_FIELD_INT, false, 1, 3600, &heartbeat_s },
+		{ "nonce", JSON_FIELD_STRING, false, 0, sizeof s->rotation.nonce - 1, (void *)&nonce },
 		{ "server_urls", JSON_FIELD_STRINGS, false, 0, 1024, (void *)&urls },
 		{ .name = NULL },
 	};
@@ -198,7 +205,43 @@ static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
 		 "connected");
 	notify_send("STATUS=connected");
 	notify_ready_file(settings_text(s->settings->ready_file), 1);
+	send_message(s, rotation_welcome(&s->rotation, nonce, s->clock_ahead_ms));
 	return 0;
+}
+
+static int on_rotated(struct supervisor *s, json_t *message, struct err *e)
+{
+	const char *key = NULL;
+	const struct json_field fields[] = {
+		{ "identity_key", JSON_FIELD_STRING, true, 1, 0, (void *)&key },
+		{ .name = NULL },
+	};
+	int rc = json_read(message, "rotated", false, fields, e);
+	if (!rc && rotation_stored(&s->rotation, key)) {
+		log_info("the server has the new key, connecting with it");
+		ws_client_close(s->ws, 1000, "new key");
+	}
+	return rc;
+}
+
+static int on_rotate_refused(struct supervisor *s, json_t *message, struct err *e)
+{
+	const char *text = "";
+	const struct json_field fields[] = {
+		{ "text", JSON_FIELD_STRING, false, 0, 1024, (void *)&text },
+		{ .name = NULL },
+	};
+	(void)s;
+	int rc = json_read(message, "rotate-refused", false, fields, e);
+	log_warn("the server does not take the new key, trying again later: %s", text);
+	return rc;
+}
+
+static void on_look(uv_timer_t *timer)
+{
+	struct supervisor *s = timer->data;
+	if (s->control == CONTROL_UP)
+		send_message(s, rotation_look(&s->rotation, s->clock_ahead_ms));
 }
 
 static int on_offer(struct supervisor *s, json_t *message, struct err *e)
@@ -287,6 +330,7 @@ static const struct {
 	{ "grant", false, true, on_grant },     { "terminate", false, true, on_terminate },
 	{ "drain", true, true, on_drain },      { "ack", false, true, on_ack },
 	{ "clock", true, false, on_clock },     { "ssh-ca", false, true, on_ssh_ca },
+	{ "rotated", false, true, on_rotated }, { "rotate-refused", false, true, on_rotate_refused },
 };
 
 static int judge_message(struct supervisor *s, const char *text, size_t len, struct err *e)
@@ -341,7 +385,7 @@ static void dial(struct supervisor *s)
 	}
 	int rc = url_join(url_now(s), "/v1/agent", url, sizeof url, &e);
 	if (!rc)
-		rc = proof_make_assertion(s->state.identity, s->state.target, "tunnel-server",
+		rc = proof_make_assertion(rotation_key(&s->rotation), s->state.target, "tunnel-server",
 					  clock_wall_ms() + s->clock_ahead_ms, assertion, &e);
 	if (!rc) {
 		snprintf(bearer, sizeof bearer, "Bearer %s", assertion);
@@ -479,6 +523,7 @@ static void on_signal(uv_signal_t *handle, int number)
 	struct supervisor *s = handle->data;
 	if (number == SIGHUP) {
 		reload(s);
+		on_look(&s->look);
 		return;
 	}
 	log_info("stopping; sessions go on without the agent's supervisor");
@@ -493,6 +538,7 @@ static int open_parts(struct supervisor *s, struct err *e)
 	char path[STATE_PATH];
 	EVP_PKEY *link = NULL;
 	int rc = state_load(s->settings->state_dir, &s->state, e);
+	rotation_init(&s->rotation, s->settings, &s->state);
 	if (!rc)
 		rc = state_load_link_key(s->settings->state_dir, &link, e); /* workers need it: say now if it is bad */
 	EVP_PKEY_free(link);
@@ -516,8 +562,10 @@ static void start(struct supervisor *s)
 {
 	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
 	uv_timer_init(&s->loop, &s->retry);
+	uv_timer_init(&s->loop, &s->look);
+	uv_timer_start(&s->look, on_look, ROTATION_LOOK_MS, ROTATION_LOOK_MS);
 	uv_prepare_init(&s->loop, &s->turn);
-	s->retry.data = s->turn.data = s;
+	s->retry.data = s->look.data = s->turn.data = s;
 	uv_prepare_start(&s->turn, on_turn);
 	for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
 		uv_signal_init(&s->loop, &s->signals[i]);
@@ -556,6 +604,7 @@ static void close_parts(struct supervisor *s)
 	sessions_free(&s->sessions);
 	if (s->started) {
 		uv_close((uv_handle_t *)&s->retry, NULL);
+		uv_close((uv_handle_t *)&s->look, NULL);
 		uv_close((uv_handle_t *)&s->turn, NULL);
 		for (size_t i = 0; i < sizeof s->signals / sizeof s->signals[0]; i++)
 			uv_close((uv_handle_t *)&s->signals[i], NULL);
@@ -578,6 +627,8 @@ int supervisor_run(struct settings *settings, const char *config, const char *st
 	s->settings = settings, s->config = config, s->state_dir = state_dir;
 	signal(SIGPIPE, SIG_IGN);
 	rc = state_lock(settings->state_dir, &lock, e);
+	if (!rc)
+		rc = state_announce(lock, e);
 	if (!rc && uv_loop_init(&s->loop) != 0)
 		rc = err_set(e, ERR_INTERNAL, "cannot make an event loop");
 	if (rc) {

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "base/text.h"
 #include "ident/key.h"
 #include "ident/proof.h"
@@ -21,6 +22,7 @@
 #include "server/session_record.h"
 #include "server/sessions.h"
 #include "server/store.h"
+#include "server/target_key.h"
 #include "server/targets.h"
 
 #include <stdlib.h>
@@ -36,6 +38,7 @@ int control_new(struct server *server, struct control **out_control, struct err 
 	if (!c)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	c->server = server;
+	secret_random(c->nonce_key, sizeof c->nonce_key);
 	c->agents = agent_table_new(server);
 	c->assertions = replay_new(LIMIT_REPLAY, LIMIT_REPLAY_SHARE);
 	if (!c->agents || !c->assertions) {
@@ -68,20 +71,39 @@ static void refuse(struct control_decision *out, unsigned code, const char *fmt,
 	out->close_code = code;
 }
 
+struct assertion {
+	char pin[KEY_PIN_TEXT], jti[PROOF_JTI_MAX];
+	int64_t exp_ms;
+};
+
+static int check_signature(const char *assertion, const char *key_text, const char *target, int64_t now_ms,
+			   struct assertion *out, struct err *e)
+{
+	EVP_PKEY *key = NULL;
+	unsigned char pin[32];
+	int rc = key_from_public_text(key_text, &key, e);
+	if (rc == 0)
+		rc = proof_check_assertion(assertion, key, target, "tunnel-server", now_ms, out->jti, &out->exp_ms, e);
+	if (rc == 0)
+		rc = key_pin(key, pin, e);
+	if (rc == 0)
+		key_pin_text(pin, out->pin);
+	EVP_PKEY_free(key);
+	return rc;
+}
+
 static void check_assertion(struct server *server, const char *assertion, const json_t *doc, const char *target,
 			    struct control_decision *out)
 {
-	EVP_PKEY *key = NULL;
-	struct err e;
-	unsigned char pin[32];
-	char jti[PROOF_JTI_MAX];
-	int64_t exp_ms = 0, now_ms = clock_wall_ms();
-	int rc = key_from_public_text(record_text(doc, "identity_key"), &key, &e);
-	if (rc == 0)
-		rc = proof_check_assertion(assertion, key, target, "tunnel-server", now_ms, jti, &exp_ms, &e);
-	if (rc == 0)
-		rc = key_pin(key, pin, &e);
-	EVP_PKEY_free(key);
+	struct assertion a;
+	struct err e, next;
+	int64_t now_ms = clock_wall_ms();
+	const char *next_key = record_text(doc, "next_identity_key");
+	int rc = check_signature(assertion, record_text(doc, "identity_key"), target, now_ms, &a, &e);
+	if (rc == ERR_DENIED && *next_key) {
+		rc = check_signature(assertion, next_key, target, now_ms, &a, &next);
+		e = rc == ERR_DENIED ? e : next;
+	}
 	if (rc) {
 		refuse(out,
 		       rc == ERR_TIMEOUT                       ? 4402
@@ -90,9 +112,9 @@ static void check_assertion(struct server *server, const char *assertion, const 
 		       "%.250s", e.text);
 		return;
 	}
-	key_pin_text(pin, out->identity);
-	enum replay_result seen = replay_check(server->control->assertions, target, strlen(target), jti,
-					       exp_ms + ASSERTION_SKEW_MS, now_ms);
+	memcpy(out->identity, a.pin, sizeof out->identity);
+	enum replay_result seen = replay_check(server->control->assertions, target, strlen(target), a.jti,
+					       a.exp_ms + ASSERTION_SKEW_MS, now_ms);
 	if (seen == REPLAY_SEEN)
 		refuse(out, 4401, "assertion: its jti was used before");
 	else if (seen == REPLAY_FULL)
@@ -210,9 +232,11 @@ static void audit_agent(struct message *m, const char *event, const char *key, c
 static int welcome(struct message *m, const json_t *keys, uint64_t last_seq, uint64_t *out_ssh)
 {
 	wsconn_id old = 0;
+	char nonce[CONTROL_NONCE];
+	control_nonce(m->control, m->conn, nonce);
 	json_auto_t *json = control_ssh_message(m->server, "welcome", m->target, keys, out_ssh);
-	json_auto_t *more = json_pack("{s:s, s:i, s:o}", "node", m->server->node, "heartbeat_s", HEARTBEAT_S,
-				      "server_urls", server_urls(m->server));
+	json_auto_t *more = json_pack("{s:s, s:s, s:i, s:o}", "nonce", nonce, "node", m->server->node, "heartbeat_s",
+				      HEARTBEAT_S, "server_urls", server_urls(m->server));
 	char *text = json && more && json_object_update(json, more) == 0 ? json_text(json) : NULL;
 	bool ok = text && agent_table_set(m->control->agents, m->target, m->conn, last_seq, text, &old);
 	free(text);
@@ -315,6 +339,7 @@ static const struct {
 	{ "stream-opened", control_on_stream_opened, false },
 	{ "stream-closed", control_on_stream_closed, false },
 	{ "session-closed", control_on_session_closed, false },
+	{ "rotate", control_on_rotate, false },
 };
 
 static int dispatch(struct message *m)

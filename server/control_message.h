@@ -13,7 +13,12 @@ struct control {
 	struct server *server;
 	struct agent_table *agents;
 	struct replay *assertions;
+	unsigned char nonce_key[32];
 };
+
+#define CONTROL_NONCE 44 /* base64url of a SHA-256, with NUL */
+/* What a connection's proofs are bound to; no other connection has it. */
+void control_nonce(const struct control *c, wsconn_id conn, char out[CONTROL_NONCE]);
 
 struct message {
 	struct server *server;
@@ -30,11 +35,13 @@ struct message {
 		"generation", JSON_FIELD_INT, false, 1, INT64_MAX, at \
 	}
 
-/* Handlers of control_reports.c. 0; ERR_INVALID, ERR_PROTOCOL: the message is illegal; others: not now. */
+/* Handlers of control_reports.c and control_rotate.c. 0; ERR_INVALID, ERR_PROTOCOL: the message is illegal; others: not
+ * now. */
 int control_on_refused(struct message *m);
 int control_on_stream_opened(struct message *m);
 int control_on_stream_closed(struct message *m);
 int control_on_session_closed(struct message *m);
+int control_on_rotate(struct message *m);
 
 /* A "welcome" or "ssh-ca" as far as it is about SSH; host_keys: of the agent, checked. New reference. *out_generation:
  * that of the CA's keys in it (sshca.h). */

@@ -18,6 +18,7 @@
 #include "server/session_record.h"
 #include "server/sessions.h"
 #include "server/store.h"
+#include "server/target_key.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,6 @@ static void token_key(const char *token, char out[65])
 	text_hex(hash, sizeof hash, out);
 }
 
-int targets_enrollment_blocking(struct server *server, const struct enrollment_ask *ask, char out_token[64],
 /* Its index is for when the target is deregistered. */
 static int put_enrollment(struct server *server, const char *key, const json_t *doc, uint64_t expect, struct err *e)
 {
@@ -79,6 +79,7 @@ static int put_enrollment(struct server *server, const char *key, const json_t *
 				  indexes, NULL, e);
 }
 
+int targets_enrollment_blocking(struct server *server, const struct enrollment_ask *ask, char out_token[64],
 				int64_t *out_expires_ms, struct err *e)
 {
 	char token[SECRET_TOKEN_TEXT], key[65];
@@ -229,7 +230,6 @@ static int replace(struct server *server, const json_t *enrollment, const json_t
 	return err_set(e, ERR_UNAVAILABLE, "target %s: its record changed %d times under this request", id, TRIES);
 }
 
-int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
 /* A deregistration takes the tokens away, then the target. One that came between the token and what it was used for did
  * not see the target that is to go. */
 static int check_not_deregistered(struct server *server, const char *token, const json_t *enrolled, struct err *e)
@@ -252,6 +252,7 @@ static int check_not_deregistered(struct server *server, const char *token, cons
 	return err_set(e, ERR_DENIED, NO_TOKEN);
 }
 
+int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
 			    const char *version, json_t **out_doc, struct err *e)
 {
 	json_auto_t *keys = json_pack("{s:s, s:s}", "identity_key", identity_key, "link_key", link_key);
@@ -275,9 +276,9 @@ static int check_not_deregistered(struct server *server, const char *token, cons
 				     link_key, "ssh_host_keys", "version", version, "connected_since", 0, "last_seen",
 				     0, "node", server->node, "enrolled_at", (json_int_t)clock_wall_ms());
 	rc = replace(server, enrollment, doc, &old, e);
-	if (old && !same_machine(old, doc)) {
 	if (rc == 0)
 		rc = check_not_deregistered(server, token, doc, e);
+	if (old && !same_machine(old, doc)) {
 		struct err why;
 		control_disconnect_blocking(server, id, 4403, "the target was enrolled again");
 		if (sessions_end_target_blocking(server, id, 4011, "the target was enrolled again", "server", &why))
@@ -292,7 +293,6 @@ static int check_not_deregistered(struct server *server, const char *token, cons
 
 /* ---- registry ---- */
 
-int targets_delete_blocking(struct server *server, const char *id, struct err *e)
 static int collect_key(void *arg, const char *key, json_t *doc, uint64_t version)
 {
 	(void)doc, (void)version;
@@ -319,6 +319,7 @@ static int forget_tokens(struct server *server, const char *id, struct err *e)
 
 /* Tokens first: an enrolment that has taken one by then has written its target as well, and that goes too; or it will
  * see that its token is gone. */
+int targets_delete_blocking(struct server *server, const char *id, struct err *e)
 {
 	int rc = text_is_id(id) ? forget_tokens(server, id, e) : ERR_NOT_FOUND;
 	if (rc == 0)
@@ -346,22 +347,10 @@ static void note_seen(struct server *server, json_t *doc, int connected, const c
 		json_object_set_new(doc, "ssh_host_keys", json_deep_copy(ssh_host_keys));
 }
 
-int targets_check_identity(const json_t *doc, const char *identity, struct err *e)
-{
-	unsigned char pin[32];
-	char text[KEY_PIN_TEXT];
-	int rc = key_pin_of_text(record_text(doc, "identity_key"), pin, e);
-	if (rc)
-		return rc;
-	key_pin_text(pin, text);
-	return strcmp(text, identity) == 0 ? 0
-					   : err_set(e, ERR_DENIED, "target %s was enrolled again, with another key",
-						     record_text(doc, "id"));
-}
-
 int targets_seen_blocking(struct server *server, const char *id, const char *identity, int connected,
 			  const char *version, const json_t *ssh_host_keys, struct err *e)
 {
+	bool told = false;
 	for (int i = 0; i < TRIES; i++) {
 		json_auto_t *doc = NULL;
 		uint64_t at = 0;
@@ -369,6 +358,8 @@ int targets_seen_blocking(struct server *server, const char *id, const char *ide
 		if (rc)
 			return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%s'", id) : rc;
 		if (identity && (rc = targets_check_identity(doc, identity, e)) != 0)
+			return rc;
+		if (identity && (rc = target_key_confirm_blocking(server, doc, identity, &told, e)) != 0)
 			return rc;
 		/* It may have come back through another node in between. */
 		if (!connected && strcmp(record_text(doc, "node"), server->node) != 0)

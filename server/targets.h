@@ -9,8 +9,8 @@
 
 struct server;
 
-/* Document of collection "targets": {id, tags, identity_key, link_key, ssh_host_keys, version, connected_since,
- * last_seen, node, enrolled_at}. */
+/* Document of collection "targets": {id, tags, identity_key, next_identity_key (target_key.h), link_key, ssh_host_keys,
+ * version, connected_since, last_seen, node, enrolled_at}. */
 int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
 /* What an agent says it is: visible ASCII, since people read it on terminals. */
 int targets_check_version(const char *version, struct err *e);
@@ -33,7 +33,6 @@ int targets_delete_blocking(struct server *server, const char *id, struct err *e
  * has another one by now; NULL: whichever it has. */
 int targets_seen_blocking(struct server *server, const char *id, const char *identity, int connected,
 			  const char *version, const json_t *ssh_host_keys, struct err *e);
-int targets_check_identity(const json_t *doc, const char *identity, struct err *e); /* 0; ERR_DENIED */
 /* The public view of a document (PROTOCOL.md, "Target object"). New reference. */
 json_t *targets_view(struct server *server, const json_t *doc);
 

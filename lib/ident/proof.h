@@ -28,6 +28,8 @@ struct proof_dpop {
 int proof_check_dpop(const char *proof, const char *token, int64_t now_wall_ms, int64_t window_ms,
 		     struct proof_dpop *out, struct err *e);
 
+/* The audience of an assertion by which an agent's next key proves itself, before the connection's nonce. */
+#define PROOF_ROTATE_AUDIENCE "tunnel-rotate:"
 int proof_make_assertion(EVP_PKEY *key, const char *target, const char *audience, int64_t now_wall_ms,
 			 char out[PROOF_TEXT_MAX], struct err *e);
 /* The target id an assertion claims to be from, unverified: to find the key. */
