@@ -31,12 +31,13 @@ static int parse_tcp(const json_t *list, struct grant *g, struct err *e)
 
 int grant_parse(const json_t *json, struct grant *out, struct err *e)
 {
-	struct grant g = { .max_streams = LIMIT_LINK_STREAMS };
+	struct grant g = { .max_streams = LIMIT_LINK_STREAMS, .ssh_forwarding = true };
 	json_t *logins = NULL, *tcp = NULL;
 	int64_t streams = LIMIT_LINK_STREAMS;
 	const struct json_field fields[] = {
 		{ "ssh", JSON_FIELD_BOOL, false, 0, 0, &g.ssh },
 		{ "logins", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&logins },
+		{ "ssh_forwarding", JSON_FIELD_BOOL, false, 0, 0, &g.ssh_forwarding },
 		{ "tcp", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&tcp },
 		{ "max_streams", JSON_FIELD_INT, false, 0, INT32_MAX, &streams },
 		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &g.expires_at_ms },

@@ -19,6 +19,7 @@ struct grant {
 	bool ssh;
 	char logins[LIMIT_ALLOW][LIMIT_LOGIN + 1];
 	size_t login_count;
+	bool ssh_forwarding; /* by sshd, of ports and of the client's agent */
 	struct grant_endpoint tcp[LIMIT_ALLOW];
 	size_t tcp_count;
 	uint32_t max_streams;

@@ -4,8 +4,11 @@
 #include "base/text.h"
 #include "net/url.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -60,7 +63,8 @@ const struct conf_row settings_rows[] = {
 	  .flags = CONF_RELOAD,
 	  .offset = AT(ssh_forwarding),
 	  .def = "true",
-	  .help = "whether SSH sessions may forward ports, where their certificate permits it (editors need it)" },
+	  .help = "whether SSH sessions may forward ports and the client's SSH agent, where their certificate "
+		  "permits it (editors need it)" },
 	{ .key = "connect_timeout",
 	  .type = CONF_DURATION_MS,
 	  .flags = CONF_RELOAD,
@@ -101,6 +105,20 @@ const struct conf_row settings_rows[] = {
 const char *settings_text(const char *text)
 {
 	return text && *text ? text : NULL;
+}
+
+bool settings_ssh_is_loopback(const struct settings *s)
+{
+	char host[254];
+	unsigned char address[16];
+	uint16_t port;
+	if (text_parse_host_port(s->ssh, host, sizeof host, &port))
+		return true;
+	if (inet_pton(AF_INET, host, address) == 1)
+		return address[0] == 127;
+	if (inet_pton(AF_INET6, host, address) == 1)
+		return memcmp(address, &in6addr_loopback, sizeof address) == 0;
+	return strcasecmp(host, "localhost") == 0;
 }
 
 static int check(const struct settings *s, struct err *e)

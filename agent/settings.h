@@ -25,6 +25,9 @@ int settings_load(const char *path, const char *state_dir, struct settings *out,
 void settings_free(struct settings *s);
 /* Exchanges what SIGHUP may change (CONF_RELOAD). *out_left: keys of what differs and needs a restart, "a, b" or "". */
 void settings_take(struct settings *now, struct settings *fresh, char *out_left, size_t size);
+/* Does the sshd that sessions get see their connections come from a loopback address? Its own, or one that listens
+ * there. */
+bool settings_ssh_is_loopback(const struct settings *s);
 /* NULL when the text is "", else the text: for options where empty means absent. */
 const char *settings_text(const char *text);
 

@@ -4,8 +4,8 @@
 
 #include "base/err.h"
 
-/* A loopback TCP connection where possible, so that a server at the far end sees an address: made through a listener on
- * 127.0.0.1 that lives for the length of this call and takes only our own socket. Else a Unix socket pair.
+/* A loopback TCP connection, so that a server at the far end sees an address, which certificates are bound to: made
+ * through a listener on 127.0.0.1 that lives for the length of this call and takes only our own socket.
  * fds[0] is ours, fds[1] the server's. Close-on-exec. */
 int sockpair_loopback(int fds[2], struct err *e);
 

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,7 @@ static int add_config(struct buf *b, const struct settings *s, const struct gran
 {
 	bool root = geteuid() == 0;
 	bool pam = root && (access("/etc/pam.d/sshd", R_OK) == 0 || access("/etc/pam.d/other", R_OK) == 0);
-	const char *forwarding = s->ssh_forwarding ? "yes" : "no";
+	const char *forwarding = s->ssh_forwarding && grant->ssh_forwarding ? "yes" : "no";
 	int bad = buf_printf(b,
 			     "# written by tunnel-agent for one session\n"
 			     "HostKey \"%s\"\n"
@@ -88,6 +89,22 @@ static int add_config(struct buf *b, const struct settings *s, const struct gran
 	return bad | buf_add_text(b, "\n");
 }
 
+/* Without root it is ourselves or nobody. sshd would say no more than "Permission denied". */
+static int check_logins(const struct grant *grant, struct err *e)
+{
+	uid_t self = geteuid();
+	for (size_t i = 0; self != 0 && i < grant->login_count; i++) {
+		const struct passwd *wanted = getpwnam(grant->logins[i]);
+		if (wanted && wanted->pw_uid == self)
+			continue;
+		const struct passwd *own = getpwuid(self);
+		return err_set(e, ERR_DENIED,
+			       "the agent runs as user %s and not as root, so it logs in nobody else, not %s",
+			       own ? own->pw_name : "without a name", grant->logins[i]);
+	}
+	return 0;
+}
+
 int sshd_configure(const struct settings *settings, const char *name, const struct grant *grant, struct err *e)
 {
 	char ca[STATE_PATH], key[STATE_PATH], cert[STATE_PATH], path[EXITS_PATH];
@@ -95,7 +112,7 @@ int sshd_configure(const struct settings *settings, const char *name, const stru
 	int rc;
 	if (!grant->login_count)
 		return err_set(e, ERR_DENIED, "the grant holds no login");
-	if ((rc = state_path(settings->state_dir, HOSTKEYS_CA, ca, e)) ||
+	if ((rc = check_logins(grant, e)) || (rc = state_path(settings->state_dir, HOSTKEYS_CA, ca, e)) ||
 	    (rc = state_path(settings->state_dir, HOSTKEYS_KEY, key, e)) ||
 	    (rc = state_path(settings->state_dir, HOSTKEYS_CERT, cert, e)) ||
 	    (rc = exits_path(settings->runtime_dir, name, "sshd", path, e)))

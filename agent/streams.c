@@ -273,15 +273,15 @@ static void open_ssh(struct stream *one)
 	struct err e = { 0 };
 	char host[254];
 	uint16_t port;
-	int fd = -1;
+	int fd = -1, rc = 0;
 	if (!s->grant.ssh)
 		refuse(one, LINK_NOT_ALLOWED, "the session does not include SSH");
 	else if (!allow_ssh(s->config.allow))
 		refuse(one, LINK_NOT_ALLOWED, "the agent's allow list does not hold \"ssh\"");
 	else if (text_parse_host_port(s->config.settings->ssh, host, sizeof host, &port) == 0)
 		connect_to(one, host, port, NULL);
-	else if (start_sshd(one, &fd, &e))
-		refuse(one, LINK_INTERNAL, e.text);
+	else if ((rc = start_sshd(one, &fd, &e)) != 0)
+		refuse(one, rc == ERR_DENIED ? LINK_NOT_ALLOWED : LINK_INTERNAL, e.text);
 	else
 		attach(one, fd);
 }
@@ -333,9 +333,11 @@ static bool still_granted(const struct streams *s, const struct stream *one)
 					       : grant_allows_tcp(&s->grant, one->dest.host, one->dest.port);
 }
 
-/* Was a login taken away that a running sshd may have let in? Then no SSH stream of the session is safe. */
-static bool logins_shrunk(const struct grant *old, const struct grant *now)
+/* Was something taken away that a running sshd may have let in? Then no SSH stream of the session is safe. */
+static bool ssh_shrunk(const struct grant *old, const struct grant *now)
 {
+	if (old->ssh_forwarding && !now->ssh_forwarding)
+		return true;
 	for (size_t i = 0; i < old->login_count; i++) {
 		bool kept = false;
 		for (size_t k = 0; k < now->login_count && !kept; k++)
@@ -357,7 +359,7 @@ static void take_away(struct stream *one, const char *why)
 
 void streams_set_grant(struct streams *s, const struct grant *grant)
 {
-	bool drop_ssh = logins_shrunk(&s->grant, grant);
+	bool drop_ssh = ssh_shrunk(&s->grant, grant);
 	s->grant = *grant;
 	s->configured = false;
 	LIST_EACH_SAFE(node, after, &s->all)

@@ -122,8 +122,9 @@ static void say_hello(void *user)
 	struct supervisor *s = user;
 	s->control = CONTROL_GREETING;
 	s->sent = 0;
-	send_message(s, json_pack("{s:s, s:s, s:O, s:o}", "type", "hello", "version", TUNNEL_VERSION, "ssh_host_keys",
-				  s->host_keys, "sessions", sessions_running(s->sessions)));
+	send_message(s, json_pack("{s:s, s:s, s:O, s:b, s:o}", "type", "hello", "version", TUNNEL_VERSION,
+				  "ssh_host_keys", s->host_keys, "ssh_loopback", settings_ssh_is_loopback(s->settings),
+				  "sessions", sessions_running(s->sessions)));
 }
 
 static void on_closed(void *user, int status, const char *body, unsigned code, const char *reason)
@@ -490,7 +491,10 @@ static int take_settings(struct supervisor *s, struct settings *fresh, char *out
 		net_tls_free(&tls);
 		return rc;
 	}
+	bool loopback = settings_ssh_is_loopback(s->settings);
 	settings_take(s->settings, fresh, out_left, size);
+	if (settings_ssh_is_loopback(s->settings) != loopback && s->ws) /* a hello is said once */
+		ws_client_close(s->ws, 1000, "settings");
 	net_tls_free(&s->fresh_tls);
 	s->fresh_tls = tls;
 	json_decref(s->urls);

@@ -185,18 +185,19 @@ static json_t *server_urls(const struct server *server)
 	return out;
 }
 
-static int read_hello(struct message *m, const char **version, json_t **keys, json_t *out_running)
+static int read_hello(struct message *m, struct targets_agent *out, json_t *out_running)
 {
 	json_t *sessions = NULL;
 	const struct json_field fields[] = {
-		{ "version", JSON_FIELD_STRING, true, 1, LIMIT_ID, version },
-		{ "ssh_host_keys", JSON_FIELD_STRINGS, true, 0, LIMIT_HOST_KEYS, keys },
+		{ "version", JSON_FIELD_STRING, true, 1, LIMIT_ID, &out->version },
+		{ "ssh_host_keys", JSON_FIELD_STRINGS, true, 0, LIMIT_HOST_KEYS, &out->ssh_host_keys },
+		{ "ssh_loopback", JSON_FIELD_BOOL, false, 0, 0, &out->ssh_loopback },
 		{ "sessions", JSON_FIELD_ARRAY, true, 0, LIMIT_AGENT_SESSIONS, &sessions },
 		{ .name = NULL },
 	};
 	int rc = json_read(m->json, "hello", false, fields, &m->e);
 	if (rc == 0)
-		rc = targets_check_version(*version, &m->e);
+		rc = targets_check_version(out->version, &m->e);
 	for (size_t i = 0; rc == 0 && i < json_array_size(sessions); i++) {
 		const char *id = NULL;
 		int64_t generation = 1;
@@ -261,17 +262,17 @@ static int still_enrolled(struct message *m)
 
 static int on_hello(struct message *m)
 {
-	const char *version = NULL;
-	json_t *keys = NULL;
+	struct targets_agent agent = { .version = NULL };
 	uint64_t last_seq = 0, ssh = 0;
 	json_auto_t *running = json_array();
 	if (agent_table_get(m->control->agents, m->target) == m->conn)
 		return err_set(&m->e, ERR_PROTOCOL, "a second hello");
-	int rc = read_hello(m, &version, &keys, running);
+	int rc = read_hello(m, &agent, running);
 	if (rc)
 		return rc;
-	json_auto_t *plain = plain_keys(m, keys);
-	rc = targets_seen_blocking(m->server, m->target, m->identity, 1, version, plain, &m->e);
+	json_auto_t *plain = plain_keys(m, agent.ssh_host_keys);
+	agent.ssh_host_keys = plain;
+	rc = targets_seen_blocking(m->server, m->target, m->identity, &agent, &m->e);
 	if (rc == 0)
 		rc = load_seq(m, &last_seq);
 	if (rc == 0)
@@ -282,8 +283,8 @@ static int on_hello(struct message *m)
 		return rc == ERR_NOT_FOUND || rc == ERR_DENIED
 			       ? rc
 			       : err_set(&m->e, ERR_UNAVAILABLE, "the hello could not be recorded");
-	log_with(LOG_LEVEL_INFO, FIELDS({ "target", m->target }, { "version", version }), "agent connected");
-	audit_agent(m, "agent.connect", "version", version);
+	log_with(LOG_LEVEL_INFO, FIELDS({ "target", m->target }, { "version", agent.version }), "agent connected");
+	audit_agent(m, "agent.connect", "version", agent.version);
 	control_tell_ssh_blocking(m->server, m->target, ssh);
 	sessions_on_agent_blocking(m->server, m->target, running);
 	return 0;
@@ -396,7 +397,7 @@ static void agent_left(struct server *server, wsconn_id conn, const char *target
 	metrics_set(server->metrics, METRIC_AGENTS_CONNECTED, (int64_t)agent_table_count(server->control->agents));
 	log_with(LOG_LEVEL_INFO, FIELDS({ "target", target }, { "reason", why }), "agent disconnected");
 	sessions_on_agent_gone_anythread(server->sessions, target);
-	int rc = targets_seen_blocking(server, target, NULL, 0, NULL, NULL, &m.e);
+	int rc = targets_seen_blocking(server, target, NULL, NULL, &m.e);
 	if (rc && rc != ERR_NOT_FOUND)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", target }, { "error", m.e.text }),
 			 "the target's record could not say that its agent is gone");

@@ -88,6 +88,14 @@ void policies_evaluate_anythread(struct policies *p, const struct policy_request
 	policy_set_drop(&set);
 }
 
+void policies_evaluate_any_endpoint_anythread(struct policies *p, const struct policy_request *request,
+					      struct policy_decision *out)
+{
+	struct policy_set *set = policies_current_anythread(p);
+	policy_evaluate_any_endpoint(set->parsed, set->n, request, out);
+	policy_set_drop(&set);
+}
+
 /* Best effort: what a lost message leaves out comes with the next one, or with SIGHUP. */
 static void tell_others(struct policies *p, const char *name)
 {

@@ -17,6 +17,8 @@ void policies_close(struct policies **p);
 int policies_reload_blocking(struct policies *p, struct err *e);
 /* The decision without the provider's authorize. */
 void policies_evaluate_anythread(struct policies *p, const struct policy_request *request, struct policy_decision *out);
+void policies_evaluate_any_endpoint_anythread(struct policies *p, const struct policy_request *request,
+					      struct policy_decision *out);
 
 /* The whole judgement: policies, then the provider's authorize. 0 allowed; ERR_DENIED with words that name action,
  * resource and the deciding statement (and an audit record "denied" is appended); ERR_UNAVAILABLE refuses too. extra:
@@ -26,6 +28,10 @@ int policies_require_blocking(struct server *server, const struct identity *id, 
 /* The same without the audit record, for filtering lists. */
 int policies_allows_blocking(struct server *server, const struct identity *id, const char *remote_address,
 			     const char *action, const char *resource, const json_t *extra, struct err *e);
+/* Whether tunnel:OpenTcp is allowed for every tunnel:Host and tunnel:Port, which extra must not have. The provider is
+ * asked once, without them. */
+int policies_allows_any_endpoint_blocking(struct server *server, const struct identity *id, const char *remote_address,
+					  const char *resource, const json_t *extra, struct err *e);
 
 /* ERR_DENIED, with such words, when a statement denies it; 0 when none does, whether or not one allows it. Asks nobody.
  */

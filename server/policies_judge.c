@@ -20,6 +20,7 @@ struct question {
 	const struct identity *id;
 	const char *remote_address, *action, *resource;
 	json_t *context;
+	bool any_endpoint; /* it is asked for all there are */
 };
 
 /* --- context --- */
@@ -117,7 +118,10 @@ static int evaluate(const struct question *q, struct policy_decision *out, struc
 						.action = q->action,
 						.resource = q->resource,
 						.context = q->context };
-	policies_evaluate_anythread(q->server->policies, &request, out);
+	if (q->any_endpoint)
+		policies_evaluate_any_endpoint_anythread(q->server->policies, &request, out);
+	else
+		policies_evaluate_anythread(q->server->policies, &request, out);
 	if (out->effect == POLICY_DENY)
 		return refuse(q, e, "denied by statement %s of policy %s", out->statement, out->policy);
 	return 0;
@@ -193,6 +197,19 @@ int policies_allows_blocking(struct server *server, const struct identity *id, c
 			     const char *action, const char *resource, const json_t *extra, struct err *e)
 {
 	return ask(server, id, remote_address, action, resource, extra, false, e);
+}
+
+int policies_allows_any_endpoint_blocking(struct server *server, const struct identity *id, const char *remote_address,
+					  const char *resource, const json_t *extra, struct err *e)
+{
+	struct policy_decision decision;
+	struct question q;
+	if (make_question(server, id, remote_address, "tunnel:OpenTcp", resource, extra, &q) != 0)
+		return err_set(e, ERR_UNAVAILABLE, "out of memory");
+	q.any_endpoint = true;
+	int rc = judge(&q, &decision, e);
+	json_decref(q.context);
+	return rc;
 }
 
 int policies_denying_anythread(struct server *server, const struct identity *id, const char *remote_address,

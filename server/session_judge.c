@@ -83,14 +83,26 @@ int session_may_start_blocking(struct server *server, const struct session_ask *
 					e);
 }
 
-json_t *session_grant(const json_t *record, const json_t *allow)
+int session_judge_forwarding_blocking(struct server *server, const struct session_ask *ask, bool *out, struct err *e)
+{
+	char resource[RESOURCE_TEXT];
+	snprintf(resource, sizeof resource, "target/%s", ask->target);
+	json_auto_t *context = context_of(ask);
+	int rc = strcmp(ask->kind, "ssh") == 0 ? policies_allows_any_endpoint_blocking(
+							 server, ask->id, ask->remote_address, resource, context, e)
+					       : ERR_DENIED;
+	*out = rc == 0;
+	return rc == ERR_DENIED ? 0 : rc;
+}
+
+json_t *session_grant(const json_t *record, const json_t *allow, bool ssh_forwarding)
 {
 	int ssh = strcmp(record_text(record, "kind"), "ssh") == 0;
 	json_t *logins = json_array(), *tcp = ssh ? json_array() : json_copy((json_t *)(uintptr_t)allow);
 	if (ssh)
 		json_array_append_new(logins, json_string(record_text(record, "login")));
-	json_t *grant = json_pack("{s:b, s:o, s:o, s:i}", "ssh", ssh, "logins", logins, "tcp", tcp, "max_streams",
-				  (int)LIMIT_LINK_STREAMS);
+	json_t *grant = json_pack("{s:b, s:o, s:b, s:o, s:i}", "ssh", ssh, "logins", logins, "ssh_forwarding",
+				  ssh_forwarding, "tcp", tcp, "max_streams", (int)LIMIT_LINK_STREAMS);
 	record_date_grant(record, grant);
 	return grant;
 }
@@ -168,13 +180,16 @@ static int judge_again_as(struct server *server, const json_t *record, const str
 	char resource[RESOURCE_TEXT];
 	snprintf(resource, sizeof resource, "target/%s", ask.target);
 	json_auto_t *kept = json_array();
+	bool forwarding = false;
 	int rc = revocations_check_anythread(server->revocations, id->subject, id->credential, e);
 	if (rc == 0)
 		rc = judge_going_on(server, &ask, record, resource, e);
 	if (rc == 0)
 		rc = judge_endpoints(server, &ask, resource, policies_allows_blocking, kept, e);
 	if (rc == 0)
-		*out_grant = session_grant(record, kept);
+		rc = session_judge_forwarding_blocking(server, &ask, &forwarding, e);
+	if (rc == 0)
+		*out_grant = session_grant(record, kept, forwarding);
 	return rc;
 }
 

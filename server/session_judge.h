@@ -7,6 +7,7 @@
 #include "server/auth.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 
 struct server;
 
@@ -39,7 +40,10 @@ void session_denied_by_anythread(struct server *server, const json_t *record, co
 /* What policies may look at when they judge an action on session/<id>: kind, login, session:Principal, session:Target,
  * the target's tags. New reference. */
 json_t *session_context(const json_t *record);
+/* May the logins of an ssh session forward ports? sshd opens those, to anywhere: so whoever may open a TCP stream to
+ * every endpoint of the target may. A session of another kind may not. 0 and *out; ERR_UNAVAILABLE. */
+int session_judge_forwarding_blocking(struct server *server, const struct session_ask *ask, bool *out, struct err *e);
 /* A grant for what was asked, as PROTOCOL.md has it, with the record's time. New reference. */
-json_t *session_grant(const json_t *record, const json_t *allow);
+json_t *session_grant(const json_t *record, const json_t *allow, bool ssh_forwarding);
 
 #endif

@@ -46,6 +46,7 @@ struct start {
 	char session[SESSION_ID_TEXT], request_hash[SESSION_TOKEN_HASH];
 	char client_token[SECRET_TOKEN_TEXT], target_token[SECRET_TOKEN_TEXT];
 	json_t *target_doc;
+	bool ssh_forwarding;
 	uint64_t over;    /* version of the record that is written over; TUNNEL_VERSION_NONE: there is none */
 	bool owes;        /* that one still owes its start to the audit log, which stands behind … */
 	int64_t owed_seq; /* … this */
@@ -321,7 +322,7 @@ static json_t *make_record(const struct start *s, struct err *e)
 	json_object_set_new(doc, "node", json_string(s->server->node));
 	json_object_set_new(doc, "relay_url", json_string(s->server->public_url));
 	record_take_identity(doc, s->id);
-	json_object_set_new(doc, "grant", session_grant(doc, s->allow));
+	json_object_set_new(doc, "grant", session_grant(doc, s->allow, s->ssh_forwarding));
 	record_owe(s->server, doc);
 	if (s->owes)
 		json_object_set_new(doc, "owed_seq", json_integer(s->owed_seq));
@@ -358,9 +359,14 @@ static int ssh_answer(const struct start *s, const json_t *doc, json_t **out, st
 	char certificate[SSHCERT_TEXT];
 	int64_t lifetime_ms = s->server->settings->ssh_certificate_ms;
 	int64_t left_ms = record_int(doc, "expires_ms") - clock_wall_ms();
-	int rc = sshca_sign_user(s->server->sshca, s->session, record_text(doc, "target"), record_text(doc, "login"),
-				 record_text(doc, "ssh_public_key"), left_ms < lifetime_ms ? left_ms : lifetime_ms,
-				 certificate, e);
+	const struct sshca_user user = { .session = s->session,
+					 .target = record_text(doc, "target"),
+					 .login = record_text(doc, "login"),
+					 .public_key = record_text(doc, "ssh_public_key"),
+					 .lifetime_ms = left_ms < lifetime_ms ? left_ms : lifetime_ms,
+					 .forwarding = s->ssh_forwarding,
+					 .loopback = json_is_true(json_object_get(s->target_doc, "ssh_loopback")) };
+	int rc = sshca_sign_user(s->server->sshca, &user, certificate, e);
 	if (rc)
 		return rc;
 	json_t *host_keys = json_object_get(s->target_doc, "ssh_host_keys");
@@ -418,6 +424,8 @@ static int repeat(struct start *s, json_t *doc, struct session_started *out, str
 		 * caller is now. */
 		struct session_ask ask = ask_of(s, s->target_doc);
 		rc = session_judge_start_blocking(s->server, &ask, e);
+		if (rc == 0)
+			rc = session_judge_forwarding_blocking(s->server, &ask, &s->ssh_forwarding, e);
 	}
 	if (rc == 0)
 		rc = record_change_blocking(s->server, s->session, change_token, s->client_token, &now, e);
@@ -488,6 +496,8 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 {
 	struct session_ask ask = ask_of(s, s->target_doc);
 	int rc = session_judge_start_blocking(s->server, &ask, e);
+	if (rc == 0)
+		rc = session_judge_forwarding_blocking(s->server, &ask, &s->ssh_forwarding, e);
 	if (rc)
 		return rc;
 	if (!control_is_connected_anythread(s->server->control, ask.target))

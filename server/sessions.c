@@ -18,8 +18,10 @@
 #include "server/server.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
+#include "server/sshca.h"
 #include "server/store.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -231,6 +233,9 @@ static int audit_start(struct server *server, const json_t *record, struct err *
 		if (value && !json_is_null(value))
 			json_object_set(fields, copied[i], value);
 	}
+	if (strcmp(record_text(record, "kind"), "ssh") == 0)
+		json_object_set_new(fields, "ssh_serial",
+				    json_sprintf("%" PRIu64, sshca_serial(record_text(record, "id"))));
 	json_object_set_new(fields, "expires_at", record_time(record_int(record, "expires_ms")));
 	return audit_announce_blocking(server->audit, "session.start", fields, e);
 }

@@ -2,7 +2,9 @@
  * the key has no moment without a session: everybody trusts the next one before it signs, and the last one after.
  *
  * A user certificate is for one session: its key id is the session id (sshd logs it), its principals are the login that
- * policy granted, alone and with the target's name, and it starts a minute early for clocks that run behind.
+ * policy granted, alone and with the target's name, and it starts a minute early for clocks that run behind. It permits
+ * a terminal, and what else the session needs; where the agent's sshd sees every connection come from loopback, it is
+ * good from there alone, so that no sshd on the network that trusts the same CA takes it.
  *
  * The files are read again at a reload, all or nothing; who signs meanwhile goes on with the key that he took. */
 #include "server/sshca.h"
@@ -18,6 +20,7 @@
 #include <string.h>
 
 #define CLOCK_SKEW_S 60
+#define LOOPBACK "127.0.0.0/8,::1/128"
 #define TRUSTED_FILE_MAX (LIMIT_SSH_CAS * 4096u) /* bytes: keys with comments */
 
 /* What the files say. */
@@ -213,41 +216,53 @@ static EVP_PKEY *key_of(struct sshca *ca)
 	return key;
 }
 
-static int sign(struct sshca *ca, enum sshcert_type type, const char *key_id, const char *const *principals,
-		size_t principal_count, const char *public_key, int64_t lifetime_ms, char out[SSHCERT_TEXT],
-		struct err *e)
+/* The kind of cert and its options are the caller's, the rest is made here. */
+static int sign(struct sshca *ca, struct sshcert *cert, const char *public_key, int64_t lifetime_ms,
+		char out[SSHCERT_TEXT], struct err *e)
 {
 	char text[SSHCERT_KEY_TEXT];
 	int rc = sshkey_check_public(public_key, text, e);
 	if (rc)
 		return rc;
 	int64_t now_s = clock_wall_ms() / 1000;
-	struct sshcert cert = { .type = type,
-				.key_id = key_id,
-				.principals = principals,
-				.principal_count = principal_count,
-				.valid_after_s = now_s - CLOCK_SKEW_S,
-				.valid_before_s = now_s + lifetime_ms / 1000,
-				.permit_port_forwarding = type == SSHCERT_USER,
-				.permit_agent_forwarding = type == SSHCERT_USER };
-	secret_random(&cert.serial, sizeof cert.serial);
+	cert->valid_after_s = now_s - CLOCK_SKEW_S;
+	cert->valid_before_s = now_s + lifetime_ms / 1000;
 	EVP_PKEY *key = key_of(ca);
-	rc = sshcert_sign(key, &cert, text, out, e);
+	rc = sshcert_sign(key, cert, text, out, e);
 	EVP_PKEY_free(key);
 	return rc;
 }
 
-int sshca_sign_user(struct sshca *ca, const char *session, const char *target, const char *login,
-		    const char *public_key, int64_t lifetime_ms, char out[SSHCERT_TEXT], struct err *e)
+uint64_t sshca_serial(const char *session)
+{
+	unsigned char hash[32];
+	uint64_t serial = 0;
+	secret_sha256(session, strlen(session), hash);
+	for (size_t i = 0; i < sizeof serial; i++)
+		serial = serial << 8 | hash[i];
+	return serial;
+}
+
+int sshca_sign_user(struct sshca *ca, const struct sshca_user *user, char out[SSHCERT_TEXT], struct err *e)
 {
 	char there[LIMIT_LOGIN + LIMIT_ID + 2];
-	snprintf(there, sizeof there, "%s@%s", login, target);
-	const char *const principals[] = { login, there };
-	return sign(ca, SSHCERT_USER, session, principals, 2, public_key, lifetime_ms, out, e);
+	snprintf(there, sizeof there, "%s@%s", user->login, user->target);
+	const char *const principals[] = { user->login, there };
+	struct sshcert cert = { .type = SSHCERT_USER,
+				.serial = sshca_serial(user->session),
+				.key_id = user->session,
+				.principals = principals,
+				.principal_count = 2,
+				.source_address = user->loopback ? LOOPBACK : NULL,
+				.permit_port_forwarding = user->forwarding,
+				.permit_agent_forwarding = user->forwarding };
+	return sign(ca, &cert, user->public_key, user->lifetime_ms, out, e);
 }
 
 int sshca_sign_host(struct sshca *ca, const char *target, const char *public_key, int64_t lifetime_ms,
 		    char out[SSHCERT_TEXT], struct err *e)
 {
-	return sign(ca, SSHCERT_HOST, target, &target, 1, public_key, lifetime_ms, out, e);
+	struct sshcert cert = { .type = SSHCERT_HOST, .key_id = target, .principals = &target, .principal_count = 1 };
+	secret_random(&cert.serial, sizeof cert.serial);
+	return sign(ca, &cert, public_key, lifetime_ms, out, e);
 }

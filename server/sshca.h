@@ -26,10 +26,20 @@ int sshca_reload(struct sshca *ca, const struct sshca_files *files, bool *out_ch
 /* All that are trusted, each "ssh-ed25519 AAAA…"; the first is the one that signs. New reference. *out_generation (may
  * be NULL), from 1, grows whenever they change. */
 json_t *sshca_public(struct sshca *ca, uint64_t *out_generation);
+
+struct sshca_user {
+	const char *session, *target, *login;
+	const char *public_key; /* of the client */
+	int64_t lifetime_ms;
+	bool forwarding; /* of ports and of the client's agent */
+	bool loopback;   /* good only where sshd sees the connection come from a loopback address */
+};
 /* Its principals are login and login@target: an sshd that only takes the second takes no certificate that was made for
  * another target. */
-int sshca_sign_user(struct sshca *ca, const char *session, const char *target, const char *login,
-		    const char *public_key, int64_t lifetime_ms, char out[SSHCERT_TEXT], struct err *e);
+int sshca_sign_user(struct sshca *ca, const struct sshca_user *user, char out[SSHCERT_TEXT], struct err *e);
+/* The serial number of a session's certificates: all of them certify one key for one purpose. 64 bits of a hash, so no
+ * two sessions have the same. */
+uint64_t sshca_serial(const char *session);
 int sshca_sign_host(struct sshca *ca, const char *target, const char *public_key, int64_t lifetime_ms,
 		    char out[SSHCERT_TEXT], struct err *e);
 

@@ -334,21 +334,21 @@ int targets_delete_blocking(struct server *server, const char *id, struct err *e
 	return rc || !ended ? rc : err_set(e, ended, "%s", why.text);
 }
 
-static void note_seen(struct server *server, json_t *doc, int connected, const char *version,
-		      const json_t *ssh_host_keys)
+static void note_seen(struct server *server, json_t *doc, const struct targets_agent *agent)
 {
 	int64_t now_ms = clock_wall_ms();
 	json_object_set_new(doc, "last_seen", json_integer(now_ms));
-	json_object_set_new(doc, "connected_since", json_integer(connected ? now_ms : 0));
+	json_object_set_new(doc, "connected_since", json_integer(agent ? now_ms : 0));
 	json_object_set_new(doc, "node", json_string(server->node));
-	if (version)
-		json_object_set_new(doc, "version", json_string(version));
-	if (ssh_host_keys)
-		json_object_set_new(doc, "ssh_host_keys", json_deep_copy(ssh_host_keys));
+	if (!agent)
+		return;
+	json_object_set_new(doc, "version", json_string(agent->version));
+	json_object_set_new(doc, "ssh_host_keys", json_deep_copy(agent->ssh_host_keys));
+	json_object_set_new(doc, "ssh_loopback", json_boolean(agent->ssh_loopback));
 }
 
-int targets_seen_blocking(struct server *server, const char *id, const char *identity, int connected,
-			  const char *version, const json_t *ssh_host_keys, struct err *e)
+int targets_seen_blocking(struct server *server, const char *id, const char *identity,
+			  const struct targets_agent *agent, struct err *e)
 {
 	bool told = false;
 	for (int i = 0; i < TRIES; i++) {
@@ -362,9 +362,9 @@ int targets_seen_blocking(struct server *server, const char *id, const char *ide
 		if (identity && (rc = target_key_confirm_blocking(server, doc, identity, &told, e)) != 0)
 			return rc;
 		/* It may have come back through another node in between. */
-		if (!connected && strcmp(record_text(doc, "node"), server->node) != 0)
+		if (!agent && strcmp(record_text(doc, "node"), server->node) != 0)
 			return 0;
-		note_seen(server, doc, connected, version, ssh_host_keys);
+		note_seen(server, doc, agent);
 		rc = store_put_blocking(server->store, "targets", id, doc, at, 0, NULL, NULL, e);
 		if (rc != ERR_CONFLICT)
 			return rc;

@@ -5,12 +5,13 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct server;
 
 /* Document of collection "targets": {id, tags, identity_key, next_identity_key (target_key.h), link_key, ssh_host_keys,
- * version, connected_since, last_seen, node, enrolled_at}. */
+ * ssh_loopback, version, connected_since, last_seen, node, enrolled_at}. */
 int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
 /* What an agent says it is: visible ASCII, since people read it on terminals. */
 int targets_check_version(const char *version, struct err *e);
@@ -29,10 +30,16 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 			    const char *version, json_t **out_doc, struct err *e);
 /* Its sessions end, its agent is cut off, and no token that was made for it enrols anybody any more. */
 int targets_delete_blocking(struct server *server, const char *id, struct err *e);
-/* The agent said hello, or went away (connected false). identity: pin of the agent's key; ERR_DENIED when the target
+/* What an agent says of itself in its hello. */
+struct targets_agent {
+	const char *version;
+	json_t *ssh_host_keys;
+	bool ssh_loopback; /* its sshd sees SSH connections come from a loopback address */
+};
+/* The agent said hello, or went away (agent NULL). identity: pin of the agent's key; ERR_DENIED when the target
  * has another one by now; NULL: whichever it has. */
-int targets_seen_blocking(struct server *server, const char *id, const char *identity, int connected,
-			  const char *version, const json_t *ssh_host_keys, struct err *e);
+int targets_seen_blocking(struct server *server, const char *id, const char *identity,
+			  const struct targets_agent *agent, struct err *e);
 /* The public view of a document (PROTOCOL.md, "Target object"). New reference. */
 json_t *targets_view(struct server *server, const json_t *doc);
 

@@ -53,16 +53,30 @@ static bool principal_is_named(const struct policy_statement *s, const struct po
 	return false;
 }
 
+enum policy_truth policy_conditions_judge(const struct policy_statement *s, struct policy_view *view)
+{
+	enum policy_truth truth = POLICY_YES;
+	for (size_t i = 0; i < s->condition_count && truth != POLICY_NO; i++) {
+		const struct policy_condition *c = &s->conditions[i];
+		if (view->unknown && policy_condition_is_open(c, view))
+			truth = POLICY_UNKNOWN;
+		else if (!policy_condition_holds(c, s->effect, view))
+			truth = POLICY_NO;
+	}
+	return truth;
+}
+
+/* Where it depends on what is not known, a Deny does and an Allow does not. */
 static bool statement_applies(const struct policy_statement *s, struct policy_view *view)
 {
-	if (!(s->actions & view->action) || policy_resource_judge(s, view) != POLICY_YES)
+	bool open = s->effect == POLICY_DENY;
+	enum policy_truth truth = s->actions & view->action ? policy_resource_judge(s, view) : POLICY_NO;
+	if (truth == POLICY_NO || (truth == POLICY_UNKNOWN && !open))
 		return false;
 	if (principal_is_named(s, view->request) == s->not_principal)
 		return false;
-	for (size_t i = 0; i < s->condition_count; i++)
-		if (!policy_condition_holds(&s->conditions[i], s->effect, view))
-			return false;
-	return true;
+	truth = policy_conditions_judge(s, view);
+	return truth == POLICY_YES || (truth == POLICY_UNKNOWN && open);
 }
 
 static void decide(struct policy_decision *out, const struct policy *p, const struct policy_statement *s)
@@ -72,21 +86,36 @@ static void decide(struct policy_decision *out, const struct policy *p, const st
 	snprintf(out->statement, sizeof out->statement, "%s", s->name);
 }
 
-void policy_evaluate(const struct policy *const *policies, size_t count, const struct policy_request *request,
+static void evaluate(const struct policy *const *policies, size_t count, struct policy_view *view,
 		     struct policy_decision *out)
 {
-	struct policy_view view;
-	policy_view_init(&view, request);
 	memset(out, 0, sizeof *out);
 	out->effect = POLICY_NO_MATCH;
 	for (size_t i = 0; i < count; i++) {
 		for (size_t k = 0; k < policies[i]->n; k++) {
 			const struct policy_statement *s = &policies[i]->statements[k];
-			if (s->effect == out->effect || !statement_applies(s, &view))
+			if (s->effect == out->effect || !statement_applies(s, view))
 				continue; /* one Allow is enough; go on for a Deny */
 			decide(out, policies[i], s);
 			if (s->effect == POLICY_DENY)
 				return;
 		}
 	}
+}
+
+void policy_evaluate(const struct policy *const *policies, size_t count, const struct policy_request *request,
+		     struct policy_decision *out)
+{
+	struct policy_view view;
+	policy_view_init(&view, request);
+	evaluate(policies, count, &view, out);
+}
+
+void policy_evaluate_any_endpoint(const struct policy *const *policies, size_t count,
+				  const struct policy_request *request, struct policy_decision *out)
+{
+	struct policy_view view;
+	policy_view_init(&view, request);
+	view.unknown = 1u << POLICY_KEY_HOST | 1u << POLICY_KEY_PORT;
+	evaluate(policies, count, &view, out);
 }

@@ -117,7 +117,7 @@ struct policy_key {
 struct policy_view {
 	const struct policy_request *request;
 	uint32_t unknown; /* bits (1 << policy_key_id) of the keys that may have any value, or none, unless the context
-			   * has them (who.h); 0 when a real request is judged */
+			   * has them (who.h; the endpoint of a request for any); 0 else */
 	size_t resource_len;
 	uint32_t action; /* bit of the action; 0: unknown, matches nothing */
 	struct policy_scalar fixed[POLICY_KEY_FIXED];
@@ -247,6 +247,8 @@ struct policy_statement {
 bool policy_names_hold(const struct policy_names *names, const char *name);
 /* UNKNOWN only with a view that does not know everything. */
 enum policy_truth policy_resource_judge(const struct policy_statement *s, struct policy_view *view);
+/* What all of its conditions say together; the principal is not asked. */
+enum policy_truth policy_conditions_judge(const struct policy_statement *s, struct policy_view *view);
 struct policy {
 	char name[65];
 	json_t *document; /* a copy of its own */

@@ -67,4 +67,9 @@ struct policy_decision {
 void policy_evaluate(const struct policy *const *policies, size_t count, const struct policy_request *request,
 		     struct policy_decision *out);
 
+/* The same for every tunnel:Host and tunnel:Port that a request could have, which it must not have itself: ALLOW when
+ * it is allowed whichever they are, as far as single statements tell; a DENY that one of them would meet denies. */
+void policy_evaluate_any_endpoint(const struct policy *const *policies, size_t count,
+				  const struct policy_request *request, struct policy_decision *out);
+
 #endif

@@ -108,14 +108,8 @@ static void known_init(struct known *k, const char *resource, const struct polic
 static enum policy_truth judge(const struct policy_statement *s, struct policy_view *view)
 {
 	enum policy_truth truth = s->actions & view->action ? policy_resource_judge(s, view) : POLICY_NO;
-	for (size_t i = 0; i < s->condition_count && truth != POLICY_NO; i++) {
-		const struct policy_condition *c = &s->conditions[i];
-		if (policy_condition_is_open(c, view))
-			truth = POLICY_UNKNOWN;
-		else if (!policy_condition_holds(c, s->effect, view))
-			truth = POLICY_NO;
-	}
-	return truth;
+	enum policy_truth conditions = truth == POLICY_NO ? POLICY_NO : policy_conditions_judge(s, view);
+	return conditions == POLICY_YES ? truth : conditions;
 }
 
 /* --- rows. NULL: out of memory --- */

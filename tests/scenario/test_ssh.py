@@ -5,14 +5,11 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
-import pytest
-from harness import CLI, LIMIT, USER, LineReader, Proc, command_line, family, in_place_of, wait_for
+from harness import CLI, LIMIT, USER, LineReader, command_line, family, wait_for
 
 MIB = 1 << 20
 
@@ -191,32 +188,3 @@ def test_nothing_of_ours_listens_on_the_target(stack):
         assert not ours & set(map(int, re.findall(r"pid=(\d+)", line))), line
     p.stdin.close()
     assert p.wait(LIMIT) == 1  # read saw the end of input
-
-
-def with_a_shell(folder, user):
-    """What runs a command where that user has one."""
-    lines = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
-    (folder / "passwd").write_text("\n".join(":".join([*x[:6], "/bin/sh"] if x[0] == user else x) for x in lines) + "\n")
-    return in_place_of("/etc/passwd", folder / "passwd")
-
-
-def test_an_agent_without_root(bare):
-    """An unprivileged agent serves its own user, and nobody else."""
-    as_games = ["setpriv", "--reuid=games", "--regid=games", "--clear-groups"]
-    shell = with_a_shell(bare.folder, "games")
-    if not shell or not shutil.which("setpriv"):
-        pytest.skip("needs root and a mount namespace, to become somebody with a shell")
-    bare.start_server()
-    agent = bare.start_agent("user-1", wait=False)
-    agent.proc.stop()
-    os.chmod(bare.folder, 0o755)
-    os.chmod(bare.folder / "tls", 0o755)
-    subprocess.run(["chown", "-R", "games:games", str(agent.folder)], check=True)
-    agent.proc = Proc([*shell, *as_games, *agent.proc.args], agent.folder / "log", env=bare.env(HOME="/tmp"))
-    bare.procs.append(agent.proc)
-    bare.wait_connected("user-1")
-    as_user = ["start-session", "--target", "user-1", "--login"]
-    r = bare.cli(*as_user, "games", "--", "id -un; exit 7", check=False)
-    assert (r.stdout, r.returncode) == ("games\n", 7), r.stderr + bare.tails()
-    r = bare.cli(*as_user, "root", "--", "id -un", check=False)
-    assert (r.stdout, r.returncode) == ("", 255), r.stderr

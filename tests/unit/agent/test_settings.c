@@ -48,6 +48,19 @@ static void test_defaults(void **state)
 	settings_free(&s);
 }
 
+static void test_whether_sshd_is_on_loopback(void **state)
+{
+	(void)state;
+	static char sshd[] = "sshd", name[] = "localhost:22", v4[] = "127.0.0.1:22", v4_other[] = "127.9.9.9:22",
+		    v6[] = "[::1]:22", lan[] = "192.0.2.7:22", lan6[] = "[2001:db8::1]:22", host[] = "box.internal:22",
+		    near[] = "localhost.example.com:22";
+	char *const yes[] = { sshd, name, v4, v4_other, v6 }, *const no[] = { lan, lan6, host, near };
+	for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
+		assert_true(settings_ssh_is_loopback(&(struct settings){ .ssh = yes[i] }));
+	for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+		assert_false(settings_ssh_is_loopback(&(struct settings){ .ssh = no[i] }));
+}
+
 static void test_mistakes_are_named(void **state)
 {
 	(void)state;
@@ -136,6 +149,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_defaults, make_folder, remove_folder),
+		cmocka_unit_test(test_whether_sshd_is_on_loopback),
 		cmocka_unit_test_setup_teardown(test_mistakes_are_named, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_token_file, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_no_enrolment_in_plain_text, make_folder, remove_folder),

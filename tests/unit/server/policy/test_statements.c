@@ -171,12 +171,63 @@ static void test_precedence(void **state)
 	}
 }
 
+/* A statement that is about some endpoints only is enough to refuse and not enough to allow. */
+static void test_every_endpoint_at_once(void **state)
+{
+	(void)state;
+#define ALL_TCP "{'Effect':'Allow','Principal':'*','Action':'tunnel:OpenTcp','Resource':'target/*'}"
+#define SOME(effect, condition) \
+	"{'Effect':'" effect "','Principal':'*','Action':'tunnel:Open*','Resource':'*','Condition':{" condition "}}"
+	static const struct {
+		const char *statements;
+		enum policy_effect effect;
+	} rows[] = {
+		{ "[" ALL_TCP "]", POLICY_ALLOW },
+		{ "[" SOME("Allow", "'NumericEquals':{'tunnel:Port':5432}") "]", POLICY_NO_MATCH },
+		{ "[" SOME("Allow", "'StringLike':{'tunnel:Host':'*'}") "]", POLICY_NO_MATCH },
+		{ "[" SOME("Allow", "'NumericLessThanIfExists':{'tunnel:Port':1}") "]", POLICY_NO_MATCH },
+		{ "[" SOME("Allow", "'Null':{'tunnel:Port':true}") "]", POLICY_NO_MATCH },
+		{ "[" SOME("Allow", "'StringEquals':{'tunnel:Kind':'ssh'}") "]", POLICY_ALLOW },
+		{ "[" SOME("Allow", "'StringEquals':{'tunnel:Kind':'tcp'}") "]", POLICY_NO_MATCH },
+		{ "[" ALL_TCP "," SOME("Deny", "'NumericEquals':{'tunnel:Port':22}") "]", POLICY_DENY },
+		{ "[" ALL_TCP "," SOME("Deny", "'StringEquals':{'tunnel:Host':'db'}") "]", POLICY_DENY },
+		{ "[" ALL_TCP "," SOME("Deny", "'Null':{'tunnel:Host':false}") "]", POLICY_DENY },
+		{ "[" ALL_TCP "," SOME("Deny", "'StringEquals':{'tunnel:Kind':'tcp','tunnel:Host':'db'}") "]",
+		  POLICY_ALLOW },
+		{ "[" ALL_TCP ",{'Effect':'Deny','Principal':{'User':'bob'},'Action':'*','Resource':'*',"
+		  "'Condition':{'NumericEquals':{'tunnel:Port':22}}}]",
+		  POLICY_ALLOW },
+		{ "[" ALL_TCP ",{'Effect':'Deny','Principal':'*','Action':'*','Resource':'target/${tunnel:Host}'}]",
+		  POLICY_DENY },
+		{ "[{'Effect':'Allow','Principal':'*','Action':'*','Resource':'target/${tunnel:Host}'}]",
+		  POLICY_NO_MATCH },
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		json_t *document =
+			json_pack("{s:s, s:o}", "Version", "2026-01-01", "Statement", quotes_json(rows[i].statements));
+		json_t *context = quotes_json("{'tunnel:Kind':'ssh','tunnel:Login':'deploy'}");
+		const struct policy_request q = { "alice", NULL, "tunnel:OpenTcp", "target/a", context };
+		struct policy *p = NULL;
+		struct err e = { 0 };
+		struct policy_decision d;
+		if (policy_parse("p", document, &p, NULL, &e) != 0)
+			fail_msg("row %zu: %s", i, e.text);
+		policy_evaluate_any_endpoint((const struct policy *const *)&p, 1, &q, &d);
+		if (d.effect != rows[i].effect)
+			fail_msg("row %zu: effect %d: %s", i, (int)d.effect, rows[i].statements);
+		policy_free(&p);
+		json_decref(document);
+		json_decref(context);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_who),
 		cmocka_unit_test(test_what_and_where),
 		cmocka_unit_test(test_precedence),
+		cmocka_unit_test(test_every_endpoint_at_once),
 	};
 	return RUN_CASES(tests);
 }

@@ -177,6 +177,73 @@ static void test_ssh_gets_a_certificate_for_the_login(void **state)
 	world_down(w);
 }
 
+/* The blob of the certificate that alice gets for a login at web-1; whoever asks wants to know whether words are in it.
+ */
+static void certificate(struct world *w, unsigned char blob[4096])
+{
+	char body[2048];
+	snprintf(body, sizeof body,
+		 "{'target':'web-1','kind':'ssh','login':'deploy','ssh_public_key':'%s','client_key':'%s'}", w->ssh_key,
+		 w->client_key);
+	struct answer a = call(w, "POST", "/v1/sessions", "", "alice", body);
+	assert_int_equal(a.status, 201);
+	const char *base64 = strchr(text_at(a.json, "ssh.certificate"), ' ') + 1;
+	memset(blob, 0, 4096);
+	assert_true(EVP_DecodeBlock(blob, (const unsigned char *)base64, (int)strlen(base64)) > 0);
+	answer_free(&a);
+}
+
+static void check_forwarding(struct world *w, bool may)
+{
+	unsigned char blob[4096];
+	certificate(w, blob);
+	assert_true(memmem(blob, sizeof blob, "permit-pty", 10) != NULL);
+	assert_true((memmem(blob, sizeof blob, "permit-port-forwarding", 22) != NULL) == may);
+	assert_true((memmem(blob, sizeof blob, "permit-agent-forwarding", 23) != NULL) == may);
+	assert_null(memmem(blob, sizeof blob, "permit-X11-forwarding", 21));
+	json_t *offer = fake_ws_last(7, "offer");
+	assert_true(json_is_true(json_object_get(json_object_get(offer, "grant"), "ssh_forwarding")) == may);
+	json_decref(offer);
+}
+
+static void test_ssh_forwards_where_policy_allows_every_endpoint(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	check_forwarding(w, true);
+	put_policy(w, "more",
+		   "{'Effect':'Deny','Principal':'*','Action':['tunnel:OpenTcp'],'Resource':['*'],"
+		   "'Condition':{'NumericEquals':{'tunnel:Port':[5432]}}}");
+	/* What was granted before is taken back. */
+	sessions_rejudge_blocking(&w->server);
+	json_t *grant = fake_ws_last(7, "grant");
+	assert_true(json_is_false(json_object_get(json_object_get(grant, "grant"), "ssh_forwarding")));
+	json_decref(grant);
+	check_forwarding(w, false);
+	world_down(w);
+}
+
+static void test_an_ssh_certificate_is_for_where_sshd_sees_the_agent(void **state)
+{
+	(void)state;
+	unsigned char blob[4096];
+	struct world *w = up();
+	certificate(w, blob); /* an agent that does not say */
+	assert_null(memmem(blob, sizeof blob, "source-address", 14));
+	for (int loopback = 0; loopback < 2; loopback++) {
+		char hello[256];
+		snprintf(hello, sizeof hello,
+			 "{'type':'hello','version':'1','ssh_host_keys':[],'ssh_loopback':%s,'sessions':[]}",
+			 loopback ? "true" : "false");
+		say(w, "web-1", (wsconn_id)(8 + loopback), hello);
+		certificate(w, blob);
+		const void *found = memmem(blob, sizeof blob, "source-address", 14);
+		assert_true(!found == !loopback);
+		assert_true(!loopback || memmem(blob, sizeof blob, "127.0.0.0/8,::1/128", 19));
+	}
+	world_down(w);
+}
+
 static void test_an_idempotency_key_gives_the_same_session_and_a_new_token(void **state)
 {
 	(void)state;
@@ -655,6 +722,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_start_names_each_mistake),
 		cmocka_unit_test(test_a_forbidden_endpoint_is_named),
 		cmocka_unit_test(test_ssh_gets_a_certificate_for_the_login),
+		cmocka_unit_test(test_ssh_forwards_where_policy_allows_every_endpoint),
+		cmocka_unit_test(test_an_ssh_certificate_is_for_where_sshd_sees_the_agent),
 		cmocka_unit_test(test_an_idempotency_key_gives_the_same_session_and_a_new_token),
 		cmocka_unit_test(test_an_offline_target_says_when_it_was_seen),
 		cmocka_unit_test(test_a_selector_takes_the_least_loaded_connected_target),
