@@ -68,7 +68,8 @@ static void tell(const struct revoke_options *o, const json_t *answer)
 	const char *value = o->principal ? o->principal : o->credential ? o->credential : o->session;
 	const char *id = json_string_value(json_object_get(json_object_get(answer, "revocation"), "id"));
 	bool everywhere = json_array_size(json_object_get(answer, "unreached")) == 0 &&
-			  json_array_size(json_object_get(answer, "unconfirmed")) == 0;
+			  json_array_size(json_object_get(answer, "unconfirmed")) == 0 &&
+			  json_array_size(json_object_get(answer, "silent")) == 0;
 	printf("%s %s is revoked; %lld %s ended, %s after %lld ms\n", kind, value, number(answer, "sessions"),
 	       number(answer, "sessions") == 1 ? "session" : "sessions",
 	       everywhere ? "gone everywhere" : "cut off, but not confirmed by all agents", number(answer, "took_ms"));
@@ -103,7 +104,9 @@ static int revoke(const void *options, int argc, char **argv)
 		      "session ends when it tries to come back");
 	const json_t *unconfirmed = json_object_get(answer, "unconfirmed");
 	complain_each(unconfirmed, "is cut off, but its agent has not said that it has ended");
-	code = json_array_size(unconfirmed) ? EXIT_CODE_FAILED : EXIT_CODE_OK;
+	const json_t *silent = json_object_get(answer, "silent");
+	complain_each(silent, "is a node that has not answered: what lives there may live until it hears of this");
+	code = json_array_size(unconfirmed) || json_array_size(silent) ? EXIT_CODE_FAILED : EXIT_CODE_OK;
 	json_decref(answer);
 	return code;
 }

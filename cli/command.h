@@ -53,11 +53,11 @@ struct command {
 #define COMMAND_OPTIONS_MAX 2048
 
 extern const struct command command_start_session, command_resume_session, command_list_sessions,
-	command_describe_session, command_terminate_session, command_list_targets, command_describe_target,
-	command_deregister_target, command_create_enrollment, command_put_policy, command_get_policy,
-	command_delete_policy, command_list_policies, command_simulate_policy, command_who_can, command_audit,
-	command_verify_audit, command_revoke, command_list_revocations, command_lift_revocation, command_whoami,
-	command_pass_fd, command_exec_ignoring;
+	command_describe_session, command_terminate_session, command_list_targets, command_list_nodes,
+	command_describe_target, command_deregister_target, command_create_enrollment, command_put_policy,
+	command_get_policy, command_delete_policy, command_list_policies, command_simulate_policy, command_who_can,
+	command_audit, command_verify_audit, command_revoke, command_list_revocations, command_lift_revocation,
+	command_whoami, command_pass_fd, command_exec_ignoring;
 
 /* Prints "tunnel-cli: <text>" on stderr. */
 /* Text from elsewhere must not steer the terminal: control characters become "?" (newlines stay). */

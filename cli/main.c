@@ -26,6 +26,7 @@ static const struct command *const commands[] = {
 	&command_revoke,
 	&command_list_revocations,
 	&command_lift_revocation,
+	&command_list_nodes,
 	&command_audit,
 	&command_verify_audit,
 	&command_whoami,

@@ -49,6 +49,7 @@ const struct api_route api_routes[] = {
 	{ "GET", "/v1/whoami", api_whoami_get, API_IDENTITY, NULL, NULL },
 	{ "GET", "/healthz", api_healthz_get, API_NOBODY, NULL, NULL },
 	{ "GET", "/readyz", api_readyz_get, API_NOBODY, NULL, NULL },
+	{ "GET", "/v1/nodes", api_nodes_list, API_IDENTITY, "tunnel:ListNodes", "nodes" },
 	{ "GET", "/metrics", api_metrics_get, API_IDENTITY, "tunnel:ReadMetrics", "metrics" },
 	{ .method = NULL },
 };

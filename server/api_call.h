@@ -62,6 +62,7 @@ extern const struct api_route api_routes[];
 	X(whoami_get)         \
 	X(healthz_get)        \
 	X(readyz_get)         \
+	X(nodes_list)         \
 	X(metrics_get)
 #define X(name) void api_##name(struct api_call *c);
 API_HANDLERS(X)

@@ -1,7 +1,8 @@
-/* /v1/whoami, health and metrics. */
+/* /v1/whoami, /v1/nodes, health and metrics. */
 #include "server/api_call.h"
 #include "server/audit.h"
 #include "server/metrics.h"
+#include "server/nodes.h"
 #include "server/server.h"
 #include "server/session_record.h"
 #include "server/store.h"
@@ -37,6 +38,13 @@ void api_readyz_get(struct api_call *c)
 		api_answer_problem(c, 503, "busy", NULL, "the store cannot serve now");
 	else
 		api_answer(c, 200, json_pack("{s:s}", "status", "ready"));
+}
+
+void api_nodes_list(struct api_call *c)
+{
+	json_auto_t *query = api_query(c, (const char *const[]){ NULL });
+	if (query)
+		api_answer(c, 200, json_pack("{s:o}", "nodes", nodes_view(c->server->nodes)));
 }
 
 void api_metrics_get(struct api_call *c)

@@ -8,7 +8,7 @@
 #include "server/policies.h"
 #include "server/revocations.h"
 #include "server/server.h"
-#include "server/session_ends.h"
+#include "server/session_peers.h"
 #include "server/session_judge.h"
 #include "server/session_record.h"
 
@@ -104,7 +104,7 @@ static json_t *end_sessions(const struct ask *a)
 						 .target = a->record ? record_text(a->record, "target") : NULL,
 						 .text = text,
 						 .by = a->call->id.subject };
-	return sessions_revoke_blocking(a->call->server, &what);
+	return session_peers_revoke_blocking(a->call->server, &what);
 }
 
 /* Cutting needs no store: so it is done also when the revocation could not be recorded. */

@@ -5,7 +5,9 @@
 #include "server/api_call.h"
 #include "server/policies.h"
 #include "server/server.h"
+#include "server/session_home.h"
 #include "server/session_judge.h"
+#include "server/session_peers.h"
 #include "server/session_record.h"
 #include "server/session_renew.h"
 #include "server/session_start.h"
@@ -39,7 +41,8 @@ void api_sessions_post(struct api_call *c)
 		return;
 	struct session_started started;
 	struct err e;
-	int rc = session_start_blocking(c->server, &c->id, c->request->remote_address, body, &started, &e);
+	const struct session_caller caller = { .id = &c->id, .remote_address = c->request->remote_address };
+	int rc = session_start_blocking(c->server, &caller, body, &started, &e);
 	answer_started(c, rc, 201, &started, &e);
 }
 
@@ -55,7 +58,8 @@ void api_sessions_resume(struct api_call *c)
 		return;
 	struct session_started started;
 	struct err e;
-	int rc = session_resume_blocking(c->server, &c->id, c->request->remote_address, c->param, body, &started, &e);
+	const struct session_caller caller = { .id = &c->id, .remote_address = c->request->remote_address };
+	int rc = session_resume_blocking(c->server, &caller, c->param, body, &started, &e);
 	answer_started(c, rc, 200, &started, &e);
 }
 
@@ -67,7 +71,8 @@ void api_sessions_renew(struct api_call *c)
 	struct err e;
 	if (!query)
 		return;
-	int rc = session_renew_blocking(c->server, &c->id, c->request->remote_address, c->param, &record, &end, &e);
+	const struct session_caller caller = { .id = &c->id, .remote_address = c->request->remote_address };
+	int rc = session_renew_blocking(c->server, &caller, c->param, &record, &end, &e);
 	if (rc == ERR_CLOSED)
 		api_answer_problem(c, 410, "session-ended", json_pack("{s:O?}", "end", end), "%s", e.text);
 	else if (rc)
@@ -222,16 +227,18 @@ void api_sessions_attach(struct api_call *c)
 		answer_refusal(c, &d, record);
 		return;
 	}
-	bool here = strcmp(record_text(record, "node"), c->server->node) == 0;
+	bool here = strcmp(record_text(record, "node"), c->server->node) == 0 ||
+		    session_home_claim_blocking(c->server, record);
 	api_answer(c, 200,
 		   json_pack("{s:s}", "relay_url", here ? c->server->public_url : record_text(record, "relay_url")));
 }
 
 /* generation: of the token that asks for it; 0: an identity does. */
-static void end(struct api_call *c, int64_t generation, unsigned code, const char *text, const char *by)
+static void end(struct api_call *c, const json_t *record, int64_t generation, unsigned code, const char *text,
+		const char *by)
 {
 	struct err e;
-	int rc = sessions_end_generation_blocking(c->server, c->param, generation, code, text, by, &e);
+	int rc = session_peers_end_blocking(c->server, record, generation, code, text, by, &e);
 	json_auto_t *doc = NULL;
 	struct err why;
 	if (rc == 0)
@@ -251,7 +258,7 @@ static void delete_by_token(struct api_call *c)
 	if (!record)
 		return;
 	if (d.role == LEG_CLIENT)
-		end(c, d.generation, 4000, "the session was ended by its client", "client");
+		end(c, record, d.generation, 4000, "the session was ended by its client", "client");
 	else
 		api_answer_problem(c, 403, "forbidden", NULL, "only the client's token may end a session here");
 }
@@ -276,7 +283,7 @@ static void delete_by_identity(struct api_call *c)
 		return;
 	}
 	text_print(text, sizeof text, own ? "ended by its owner %s" : "ended by operator %s", c->id.subject);
-	end(c, 0, own ? 4000 : 4003, text, c->id.subject);
+	end(c, doc, 0, own ? 4000 : 4003, text, c->id.subject);
 }
 
 void api_sessions_delete(struct api_call *c)

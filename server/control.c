@@ -18,7 +18,9 @@
 #include "ident/sshcert.h"
 #include "server/audit.h"
 #include "server/metrics.h"
+#include "server/nodes.h"
 #include "server/server.h"
+#include "server/session_home.h"
 #include "server/session_record.h"
 #include "server/sessions.h"
 #include "server/store.h"
@@ -286,6 +288,7 @@ static int on_hello(struct message *m)
 	log_with(LOG_LEVEL_INFO, FIELDS({ "target", m->target }, { "version", agent.version }), "agent connected");
 	audit_agent(m, "agent.connect", "version", agent.version);
 	control_tell_ssh_blocking(m->server, m->target, ssh);
+	session_home_take_blocking(m->server, m->target);
 	sessions_on_agent_blocking(m->server, m->target, running);
 	return 0;
 }
@@ -419,7 +422,13 @@ bool control_is_connected_anythread(struct control *control, const char *target)
 
 size_t control_sessions_anythread(struct control *control, const char *target)
 {
-	return sessions_count_anythread(control->server->sessions, target);
+	return sessions_count_anythread(control->server->sessions, target) +
+	       nodes_sessions(control->server->nodes, target);
+}
+
+size_t control_agents_anythread(struct control *control)
+{
+	return agent_table_count(control->agents);
 }
 
 bool control_send_anythread(struct control *control, const char *target, const json_t *message)
@@ -437,6 +446,15 @@ void control_disconnect_blocking(struct server *server, const char *target, unsi
 		return;
 	wsconn_close_anythread(server, conn, code, reason);
 	agent_left(server, conn, target, reason);
+}
+
+void control_left_blocking(struct server *server, const char *target)
+{
+	json_auto_t *doc = NULL;
+	struct err e;
+	/* It may have come back in between. */
+	if (targets_get_blocking(server, target, &doc, &e) == 0 && strcmp(record_text(doc, "node"), server->node) != 0)
+		control_disconnect_blocking(server, target, 4001, "the agent has connected to another node");
 }
 
 void control_drain_anythread(struct control *control)

@@ -35,11 +35,14 @@ bool control_on_answer_anythread(struct server *server, wsconn_id conn, const ch
 void control_on_closed_blocking(struct server *server, wsconn_id conn, const char *target, const char *why);
 
 bool control_is_connected_anythread(struct control *control, const char *target);
-size_t control_sessions_anythread(struct control *control, const char *target); /* for least loaded */
+size_t control_sessions_anythread(struct control *control, const char *target); /* of all nodes; for least loaded */
+size_t control_agents_anythread(struct control *control);                       /* connected to this node */
 /* Sends a message to the target's agent; false when it is not connected to this node. Any thread. */
 bool control_send_anythread(struct control *control, const char *target, const json_t *message);
 /* Drops a target's connection (deregistered, enrolled again): what it says from here on is refused. Blocking. */
 void control_disconnect_blocking(struct server *server, const char *target, unsigned code, const char *reason);
+/* The target's agent has connected to another node: what is left of its connection here is closed. */
+void control_left_blocking(struct server *server, const char *target);
 /* The keys of the SSH certificate authority have changed: every agent here is told. */
 int control_ssh_changed_blocking(struct server *server, struct err *e);
 void control_drain_anythread(struct control *control);

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "server/peers.h"
 #include "server/policies.h"
 #include "server/pool.h"
 #include "server/revocations.h"
@@ -51,6 +52,10 @@ static bool is_own(const struct events *v, const char *message, size_t len)
 static void on_event(void *arg, const char *channel, const char *message, size_t len)
 {
 	struct events *v = arg;
+	if (strcmp(channel, PEERS_CHANNEL) == 0) {
+		peers_on_event_anythread(v->server->peers, message, len);
+		return;
+	}
 	bool ours = strcmp(channel, POLICIES_CHANNEL) == 0 || strcmp(channel, REVOCATIONS_CHANNEL) == 0;
 	if (!ours || is_own(v, message, len))
 		return;

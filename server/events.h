@@ -1,5 +1,5 @@
 /* What other nodes tell through the store's publish/subscribe: a change of policies and revocations is read and judged
- * here, too. */
+ * here, too; what is for peers goes there. */
 #ifndef SERVER_EVENTS_H
 #define SERVER_EVENTS_H
 

@@ -211,17 +211,23 @@ static void check_resume(struct leg *leg)
 		kick(leg);
 }
 
-static void begin_close(struct leg *leg, unsigned code, const char *reason)
+/* relay_url: where the leg's end shall go instead; NULL: it is not said. */
+static void begin_close_for(struct leg *leg, unsigned code, const char *reason, const char *relay_url)
 {
 	if (leg->close_code)
 		return;
 	leg->close_code = code;
 	text_print(leg->close_reason, sizeof leg->close_reason, "%s", reason);
 	conn_queue_clear(&leg->out, true);
-	char *text = leg_closing_text(code, reason, NULL);
+	char *text = leg_closing_text(code, reason, relay_url);
 	push_text(leg, text);
 	free(text);
 	announce(leg);
+}
+
+static void begin_close(struct leg *leg, unsigned code, const char *reason)
+{
+	begin_close_for(leg, code, reason, NULL);
 }
 
 /* The leg leaves its place; an epoch that it was part of is over. */
@@ -479,12 +485,12 @@ bool leg_tick(struct leg *leg, int64_t now_mono_ms)
 /* ---- for the sessions ---- */
 
 /* Table lock held. */
-static void pair_end(struct pair *p, unsigned code, const char *reason)
+static void pair_end(struct pair *p, unsigned code, const char *reason, const char *relay_url)
 {
 	pthread_mutex_lock(&p->lock);
 	for (int role = 0; role < 2; role++)
 		if (p->legs[role])
-			begin_close(p->legs[role], code, reason);
+			begin_close_for(p->legs[role], code, reason, relay_url);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -506,7 +512,16 @@ void relay_end_anythread(struct relay *relay, const char *session, unsigned clos
 	pthread_mutex_lock(&relay->lock);
 	struct pair *p = pair_find(relay, session);
 	if (p)
-		pair_end(p, close_code, reason);
+		pair_end(p, close_code, reason, NULL);
+	pthread_mutex_unlock(&relay->lock);
+}
+
+void relay_move_anythread(struct relay *relay, const char *session, const char *relay_url)
+{
+	pthread_mutex_lock(&relay->lock);
+	struct pair *p = pair_find(relay, session);
+	if (p)
+		pair_end(p, 4009, "the session lives on another node now", relay_url);
 	pthread_mutex_unlock(&relay->lock);
 }
 
@@ -593,6 +608,6 @@ void relay_drain_anythread(struct relay *relay)
 	relay->draining = true;
 	for (size_t i = 0; i < BUCKETS; i++)
 		LIST_EACH(node, &relay->buckets[i])
-	pair_end(LIST_ENTRY(node, struct pair, node), 4002, "the relay is going away");
+	pair_end(LIST_ENTRY(node, struct pair, node), 4002, "the relay is going away", NULL);
 	pthread_mutex_unlock(&relay->lock);
 }

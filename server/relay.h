@@ -24,6 +24,8 @@ void relay_free(struct relay **relay);
 void relay_renew_anythread(struct relay *relay, const char *session, int64_t generation);
 /* Closes both legs with the code (or, while nobody is attached, does nothing). Any thread. */
 void relay_end_anythread(struct relay *relay, const char *session, unsigned close_code, const char *reason);
+/* Sends both legs there (4009). Any thread. */
+void relay_move_anythread(struct relay *relay, const char *session, const char *relay_url);
 
 /* To the client's leg, if it is attached: unless something changes, the session ends then and so. A leg is told once of
  * each end; again when its time has moved. Any thread. */

@@ -14,12 +14,14 @@
 #include "server/dev.h"
 #include "server/events.h"
 #include "server/metrics.h"
+#include "server/nodes.h"
 #include "server/policies.h"
 #include "server/pool.h"
 #include "server/reactor.h"
 #include "server/relay.h"
 #include "server/revocations.h"
 #include "server/server.h"
+#include "server/session_peers.h"
 #include "server/sessions.h"
 #include "server/sshca.h"
 #include "server/store.h"
@@ -122,7 +124,9 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 	    (rc = policies_open_blocking(v, &v->policies, e)) != 0 ||
 	    (rc = revocations_open_blocking(v, &v->revocations, e)) != 0 || (rc = relay_new(v, &v->relay, e)) != 0 ||
 	    (rc = sessions_new(v, &v->sessions, e)) != 0 || (rc = control_new(v, &v->control, e)) != 0 ||
-	    (rc = sessions_start(v->sessions, e)) != 0 || (rc = events_open_blocking(v, events, e)) != 0)
+	    (rc = peers_new(v, session_peers_ops, &v->peers, e)) != 0 ||
+	    (rc = nodes_start_blocking(v, &v->nodes, e)) != 0 || (rc = sessions_start(v->sessions, e)) != 0 ||
+	    (rc = events_open_blocking(v, events, e)) != 0)
 		return rc;
 	/* One provider that hangs leaves a worker of each lane for what the others are asked. */
 	auth_limit_calls(v->auth, s->workers > 1 ? (size_t)s->workers - 1 : 1);
@@ -134,6 +138,8 @@ static void stop(struct server *v, struct events **events)
 {
 	if (*events)
 		events_mute(*events);
+	if (v->peers)
+		peers_mute(v->peers);
 	if (v->reactors)
 		reactors_halt(v->reactors);
 	if (v->sessions)
@@ -141,6 +147,7 @@ static void stop(struct server *v, struct events **events)
 	/* What the ending connections reported is still worked off before what it is reported to ends. */
 	if (v->pool)
 		pool_stop(&v->pool);
+	nodes_stop(&v->nodes);
 	if (v->sessions)
 		sessions_stop(&v->sessions);
 	if (v->control)
@@ -162,6 +169,7 @@ static void stop(struct server *v, struct events **events)
 	if (v->store)
 		store_close(&v->store);
 	events_free(events);
+	peers_free(&v->peers);
 	if (v->reactors)
 		reactors_stop(&v->reactors);
 	metrics_free(&v->metrics);
@@ -276,7 +284,8 @@ static void reloader_end(struct reloader *r)
 
 /* ---- the stop has a bound ---- */
 
-#define STOP_MS 10000 /* after the drain: for what is queued and what a plugin is at */
+#define AGENTS_MOVE_MS 3000 /* agents take up to a second, chosen at random, before they go */
+#define STOP_MS 10000       /* after the drain: for what is queued and what a plugin is at */
 
 struct watch {
 	int signal_fd, done_fd; /* done_fd: an eventfd */
@@ -328,14 +337,19 @@ static void watch_end(struct watch *w)
 		close(w->done_fd);
 }
 
-/* Everybody is told to move; then the connections may take drain_timeout to go. */
+/* Everybody is told to move; then the connections may take drain_timeout to go. Where there is another node the agents
+ * go first: their sessions follow them, and each end is sent to where it is expected. */
 static void drain(struct server *v)
 {
 	int64_t end = clock_mono_ms() + v->settings->drain_ms;
 	atomic_store(&v->draining, true);
 	notify("STOPPING=1");
 	reactors_stop_listening(v->reactors);
+	nodes_tell_draining_blocking(v->nodes);
 	control_drain_anythread(v->control);
+	int64_t agents_end = clock_mono_ms() + (nodes_has_heir(v->nodes) ? AGENTS_MOVE_MS : 0);
+	while (sessions_count_anythread(v->sessions, NULL) > 0 && clock_mono_ms() < agents_end && clock_mono_ms() < end)
+		poll(NULL, 0, 20);
 	relay_drain_anythread(v->relay);
 	while (reactors_connections_anythread(v->reactors) > 0 && clock_mono_ms() < end)
 		poll(NULL, 0, 50);

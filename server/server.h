@@ -10,6 +10,8 @@
 struct pool;
 struct reactors;
 struct relay;
+struct nodes;
+struct peers;
 struct store;
 struct auth_chain;
 struct policies;
@@ -38,6 +40,8 @@ struct server {
 	struct sessions *sessions;
 	struct control *control;
 	struct relay *relay;
+	struct nodes *nodes; /* NULL: there are no others */
+	struct peers *peers;
 	atomic_bool draining;
 };
 

@@ -1,8 +1,9 @@
 /* Between sessions and the agents that run them. An offer may be lost with the connection it was sent on; so its token,
  * of which the record has only the hash, is kept beside the live row until the agent says that it runs the session. An
  * agent that comes back without the session is offered it again, with the same token: one that has both offers after
- * all takes the second for a repetition. One that runs only an earlier generation has never taken the offer of the
- * newer one; when its token is forgotten (this process is not the one that offered it), it gets a new one. */
+ * all takes the second for a repetition. One that runs only an earlier generation, or comes without a session that has
+ * never been up, has never taken the offer; when its token is forgotten (this process is not the one that offered it),
+ * it gets a new one. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/secret.h"
@@ -49,7 +50,8 @@ struct agent_view {
 	const json_t *running;
 	int64_t mono_ms;
 	bool runs;
-	bool older; /* it runs an earlier generation alone */
+	bool older;    /* it runs an earlier generation alone */
+	bool accepted; /* it has once said that it runs the session */
 };
 
 /* The newest generation of a session that the agent runs; 0: none. */
@@ -71,6 +73,7 @@ static void mark_agent_view(struct session_live *row, void *arg)
 	view->runs = generation >= row->generation;
 	view->older = generation && !view->runs;
 	row->accepted |= view->runs;
+	view->accepted = row->accepted;
 	row->missing_mono_ms = view->runs ? 0 : view->mono_ms;
 }
 
@@ -106,7 +109,7 @@ static int change_target_token(void *arg, json_t *doc, struct err *e)
 }
 
 /* false: the offer cannot be repeated. */
-static bool find_token(struct server *server, const json_t *doc, bool older, char token[SECRET_TOKEN_TEXT])
+static bool find_token(struct server *server, const json_t *doc, bool never_taken, char token[SECRET_TOKEN_TEXT])
 {
 	struct sessions *s = server->sessions;
 	const char *id = record_text(doc, "id");
@@ -114,7 +117,7 @@ static bool find_token(struct server *server, const json_t *doc, bool older, cha
 	struct err e;
 	if (session_table_token(s->live, id, token))
 		return true;
-	if (!older)
+	if (!never_taken)
 		return false;
 	secret_token(token);
 	if (record_change_blocking(server, id, change_target_token, &new, NULL, &e)) {
@@ -124,6 +127,11 @@ static bool find_token(struct server *server, const json_t *doc, bool older, cha
 	}
 	session_table_keep_token(s->live, id, token);
 	return true;
+}
+
+static bool is_starting(const json_t *doc)
+{
+	return strcmp(record_text(doc, "state"), "starting") == 0;
 }
 
 /* The grant of a session that it runs, the offer of one that it does not. */
@@ -138,7 +146,7 @@ static void tell_agent(struct server *server, const char *target, const char *id
 	if (rc == 0 && !record_ended(doc)) {
 		if (view->runs)
 			session_send_grant(server, target, id, json_object_get(doc, "grant"));
-		else if (find_token(server, doc, view->older, token))
+		else if (find_token(server, doc, view->older || (!view->accepted && is_starting(doc)), token))
 			session_send_offer(server, doc, token);
 	}
 	pthread_mutex_unlock(lock);
@@ -152,7 +160,7 @@ void sessions_on_agent_blocking(struct server *server, const char *target, const
 	size_t n;
 	struct session_live *rows = session_table_copy(s->live, target, &n);
 	for (size_t i = 0; i < n; i++) {
-		view.runs = view.older = false;
+		view.runs = view.older = view.accepted = false;
 		session_table_change(s->live, rows[i].id, mark_agent_view, &view);
 		if (rows[i].end_code == 0)
 			tell_agent(server, target, rows[i].id, &view);

@@ -11,6 +11,7 @@
 #include "server/audit.h"
 #include "server/policies.h"
 #include "server/server.h"
+#include "server/session_home.h"
 #include "server/session_judge.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
@@ -226,7 +227,7 @@ static void decide(struct server *server, const struct attach_request *request, 
 	session_prove_blocking(server, &proof, out, &record);
 	if (out->close_code)
 		return;
-	if (strcmp(record_text(record, "node"), server->node) != 0) {
+	if (strcmp(record_text(record, "node"), server->node) != 0 && !session_home_claim_blocking(server, record)) {
 		refuse(out, 4009, "the session lives on node %.64s", record_text(record, "node"));
 		snprintf(out->relay_url, sizeof out->relay_url, "%s", record_text(record, "relay_url"));
 		return;

@@ -262,16 +262,18 @@ static json_t *text_or_null(const json_t *doc, const char *key)
 json_t *record_view(struct server *server, const json_t *doc)
 {
 	json_t *allow = json_object_get(doc, "allow");
-	json_t *view = json_pack(
-		"{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", record_text(doc, "id"),
-		"target", record_text(doc, "target"), "kind", record_text(doc, "kind"), "state",
-		record_text(doc, "state"), "principal", record_text(doc, "principal"), "credential",
-		record_text(doc, "credential"), "login", text_or_null(doc, "login"), "allow",
-		allow ? json_incref(allow) : json_array(), "reason", text_or_null(doc, "reason"), "created_at",
-		record_time(record_int(doc, "created_ms")), "expires_at", record_time(record_int(doc, "expires_ms")),
-		"identity_expires_at", record_time(record_is_bound(doc) ? record_int(doc, "identity_expires_ms") : 0),
-		"ended_at", record_time(record_int(doc, "ended_ms")), "end", record_end_view(doc));
-	if (view && strcmp(record_text(doc, "state"), "active") == 0) {
+	json_t *view = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
+				 record_text(doc, "id"), "node", record_text(doc, "node"), "target",
+				 record_text(doc, "target"), "kind", record_text(doc, "kind"), "state",
+				 record_text(doc, "state"), "principal", record_text(doc, "principal"), "credential",
+				 record_text(doc, "credential"), "login", text_or_null(doc, "login"), "allow",
+				 allow ? json_incref(allow) : json_array(), "reason", text_or_null(doc, "reason"),
+				 "created_at", record_time(record_int(doc, "created_ms")), "expires_at",
+				 record_time(record_int(doc, "expires_ms")), "identity_expires_at",
+				 record_time(record_is_bound(doc) ? record_int(doc, "identity_expires_ms") : 0),
+				 "ended_at", record_time(record_int(doc, "ended_ms")), "end", record_end_view(doc));
+	bool here = strcmp(record_text(doc, "node"), server->node) == 0; /* else that node alone knows */
+	if (view && here && strcmp(record_text(doc, "state"), "active") == 0) {
 		struct relay_info info = { 0 };
 		relay_info_anythread(server->relay, record_text(doc, "id"), &info);
 		json_object_set_new(view, "attached",

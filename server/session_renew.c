@@ -11,7 +11,9 @@
 #include "base/log.h"
 #include "server/audit.h"
 #include "server/server.h"
+#include "server/session_home.h"
 #include "server/session_judge.h"
+#include "server/session_peers.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
 
@@ -44,9 +46,9 @@ static int check_state(struct renewal *r, json_t **out_end, struct err *e)
 		*out_end = json_pack("{s:i, s:s}", "code", (int)d.close_code, "text", d.text);
 		return err_set(e, ERR_CLOSED, "the session has ended: %.200s", d.text);
 	}
-	if (strcmp(record_text(r->doc, "node"), r->server->node) != 0)
-		return err_set(e, ERR_CONFLICT, "the session lives on node %.64s: renew it there",
-			       record_text(r->doc, "node"));
+	if (strcmp(record_text(r->doc, "node"), r->server->node) != 0 &&
+	    !session_home_claim_blocking(r->server, r->doc))
+		return err_set(e, ERR_UNAVAILABLE, "the session is changing its node, try again");
 	return 0;
 }
 
@@ -148,23 +150,33 @@ static int renew(struct renewal *r, struct err *e)
 	return rc;
 }
 
-int session_renew_blocking(struct server *server, const struct identity *id, const char *remote_address,
-			   const char *session, json_t **out_record, json_t **out_end, struct err *e)
+static int renew_here(struct renewal *r, json_t **out_record, json_t **out_end, struct err *e)
 {
-	struct renewal r = {
-		.server = server, .id = id, .remote_address = remote_address ? remote_address : "", .session = session
-	};
-	pthread_mutex_t *lock = session_judging(server->sessions, session);
+	pthread_mutex_t *lock = session_judging(r->server->sessions, r->session);
+	int rc = check_state(r, out_end, e);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(lock);
+	rc = renew(r, e);
+	pthread_mutex_unlock(lock);
+	if (rc == 0)
+		*out_record = json_incref(r->doc);
+	return rc;
+}
+
+int session_renew_blocking(struct server *server, const struct session_caller *caller, const char *session,
+			   json_t **out_record, json_t **out_end, struct err *e)
+{
+	struct renewal r = { .server = server,
+			     .id = caller->id,
+			     .remote_address = caller->remote_address ? caller->remote_address : "",
+			     .session = session };
+	const char *node;
 	int rc = find(&r, e);
-	if (rc == 0)
-		rc = check_state(&r, out_end, e);
-	if (rc == 0) {
-		pthread_mutex_lock(lock);
-		rc = renew(&r, e);
-		pthread_mutex_unlock(lock);
-	}
-	if (rc == 0)
-		*out_record = json_incref(r.doc);
+	if (rc == 0 && !caller->sent_on && session_peers_is_theirs(server, r.doc, &node))
+		rc = session_peers_renew_blocking(server, node, caller, session, out_record, out_end, e);
+	else if (rc == 0)
+		rc = renew_here(&r, out_record, out_end, e);
 	json_decref(r.fresh);
 	json_decref(r.doc);
 	return rc;

@@ -3,7 +3,7 @@
 #define SERVER_SESSION_RENEW_H
 
 #include "base/err.h"
-#include "server/auth.h"
+#include "server/session_start.h"
 
 #include <jansson.h>
 
@@ -11,9 +11,9 @@ struct server;
 
 /* For the one who started it. 0 and the record as it then stands (new reference), also when there was nothing to
  * change: the session is not bound, or the credential ends no later than the one before. ERR_NOT_FOUND: unknown, or
- * another's; ERR_CLOSED: it has ended, *out_end says how (new reference); ERR_CONFLICT: it lives on another node, or
- * ends at this moment; ERR_DENIED: policy; ERR_UNAVAILABLE. */
-int session_renew_blocking(struct server *server, const struct identity *id, const char *remote_address,
-			   const char *session, json_t **out_record, json_t **out_end, struct err *e);
+ * another's; ERR_CLOSED: it has ended, *out_end says how (new reference); ERR_CONFLICT: it ends at this moment;
+ * ERR_DENIED: policy; ERR_UNAVAILABLE. One that lives on another node is renewed there. */
+int session_renew_blocking(struct server *server, const struct session_caller *caller, const char *session,
+			   json_t **out_record, json_t **out_end, struct err *e);
 
 #endif

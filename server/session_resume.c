@@ -13,6 +13,8 @@
 #include "server/control.h"
 #include "server/metrics.h"
 #include "server/server.h"
+#include "server/session_home.h"
+#include "server/session_peers.h"
 #include "server/session_record.h"
 #include "server/session_start.h"
 #include "server/session_state.h"
@@ -26,12 +28,15 @@
 
 struct resume {
 	struct server *server;
+	const struct session_caller *caller;
 	const struct identity *id;
 	const char *remote_address, *session;
 	json_t *doc;        /* as it was looked at, then as it was changed */
 	int64_t generation; /* the new one */
 	char client_pin[KEY_PIN_TEXT];
-	char client_token[SECRET_TOKEN_TEXT], target_token[SECRET_TOKEN_TEXT];
+	char client_token[SECRET_TOKEN_TEXT],
+		target_token[SECRET_TOKEN_TEXT]; /* client_token "": another node has it */
+	char client_hash[SESSION_TOKEN_HASH];
 };
 
 /* ---- may it be ---- */
@@ -69,9 +74,9 @@ static int check_state(struct resume *r, struct session_started *out, struct err
 	if (strcmp(record_text(r->doc, "kind"), "tcp") != 0)
 		return err_set(e, ERR_CONFLICT,
 			       "an SSH session ends with its client: only tcp sessions can be resumed");
-	if (strcmp(record_text(r->doc, "node"), r->server->node) != 0)
-		return err_set(e, ERR_CONFLICT, "the session lives on node %.64s: resume it there",
-			       record_text(r->doc, "node"));
+	if (strcmp(record_text(r->doc, "node"), r->server->node) != 0 &&
+	    !session_home_claim_blocking(r->server, r->doc))
+		return err_set(e, ERR_UNAVAILABLE, "the session is changing its node, try again");
 	return 0;
 }
 
@@ -186,8 +191,7 @@ static int change_to_resumed(void *arg, json_t *doc, struct err *e)
 	if (record_generation(doc) != r->generation - 1)
 		return err_set(e, ERR_CONFLICT, "another client resumed the session in between");
 	retire_tokens(doc);
-	record_hash_token(r->client_token, hash);
-	json_object_set_new(doc, "client_token", json_string(hash));
+	json_object_set_new(doc, "client_token", json_string(r->client_hash));
 	record_hash_token(r->target_token, hash);
 	json_object_set_new(doc, "target_token", json_string(hash));
 	json_object_set_new(doc, "client_pin", json_string(r->client_pin));
@@ -266,28 +270,47 @@ static int answer(struct resume *r, struct session_started *out, struct err *e)
 	return 0;
 }
 
-int session_resume_blocking(struct server *server, const struct identity *id, const char *remote_address,
-			    const char *session, json_t *body, struct session_started *out, struct err *e)
+static void make_tokens(struct resume *r)
 {
-	struct resume r = {
-		.server = server, .id = id, .remote_address = remote_address ? remote_address : "", .session = session
-	};
+	secret_token(r->target_token);
+	if (r->caller->sent_on) {
+		snprintf(r->client_hash, sizeof r->client_hash, "%s", r->caller->client_hash);
+	} else {
+		secret_token(r->client_token);
+		record_hash_token(r->client_token, r->client_hash);
+	}
+}
+
+static int resume_here(struct resume *r, struct session_started *out, struct err *e)
+{
+	int rc = check_state(r, out, e);
+	if (rc == 0)
+		rc = judge(r, e);
+	if (rc == 0)
+		rc = check_agent(r, out, e);
+	if (rc == 0)
+		rc = take_over(r, out, e);
+	return rc ? rc : answer(r, out, e);
+}
+
+int session_resume_blocking(struct server *server, const struct session_caller *caller, const char *session,
+			    json_t *body, struct session_started *out, struct err *e)
+{
+	struct resume r = { .server = server,
+			    .caller = caller,
+			    .id = caller->id,
+			    .remote_address = caller->remote_address ? caller->remote_address : "",
+			    .session = session };
+	const char *node;
 	*out = (struct session_started){ .answer = NULL };
+	make_tokens(&r);
 	int rc = read_request(&r, body, e);
 	if (rc == 0)
 		rc = find(&r, e);
-	if (rc == 0)
-		rc = check_state(&r, out, e);
-	if (rc == 0)
-		rc = judge(&r, e);
-	if (rc == 0)
-		rc = check_agent(&r, out, e);
-	secret_token(r.client_token);
-	secret_token(r.target_token);
-	if (rc == 0)
-		rc = take_over(&r, out, e);
-	if (rc == 0)
-		rc = answer(&r, out, e);
+	if (rc == 0 && !caller->sent_on && session_peers_is_theirs(server, r.doc, &node))
+		rc = session_peers_resume_blocking(server, node, caller, session, body, r.client_token, out, e);
+	else if (rc == 0)
+		rc = resume_here(&r, out, e);
 	json_decref(r.doc);
 	secret_wipe(r.client_token, sizeof r.client_token);
 	secret_wipe(r.target_token, sizeof r.target_token);

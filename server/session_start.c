@@ -20,7 +20,9 @@
 #include "server/endpoint_text.h"
 #include "server/metrics.h"
 #include "server/server.h"
+#include "server/session_home.h"
 #include "server/session_judge.h"
+#include "server/session_peers.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
 #include "server/sshca.h"
@@ -35,6 +37,7 @@
 
 struct start {
 	struct server *server;
+	const struct session_caller *caller;
 	const struct identity *id;
 	const char *remote_address;
 	json_t *body;
@@ -44,7 +47,9 @@ struct start {
 	/* derived */
 	char client_pin[KEY_PIN_TEXT], ssh_key[SSHCERT_KEY_TEXT];
 	char session[SESSION_ID_TEXT], request_hash[SESSION_TOKEN_HASH];
-	char client_token[SECRET_TOKEN_TEXT], target_token[SECRET_TOKEN_TEXT];
+	char client_token[SECRET_TOKEN_TEXT],
+		target_token[SECRET_TOKEN_TEXT]; /* client_token "": another node has it */
+	char client_hash[SESSION_TOKEN_HASH];
 	json_t *target_doc;
 	bool ssh_forwarding;
 	uint64_t over;    /* version of the record that is written over; TUNNEL_VERSION_NONE: there is none */
@@ -241,9 +246,10 @@ static int rank(struct start *s, json_t *doc, size_t *out_rank, struct err *e)
 	if (rc && rc != ERR_DENIED)
 		return rc;
 	size_t load = control_sessions_anythread(s->server->control, id);
+	char node[LIMIT_ID + 1];
 	if (load > 1000000)
 		load = 1000000;
-	*out_rank = load + (control_is_connected_anythread(s->server->control, id) ? 0 : RANK_OFFLINE) +
+	*out_rank = load + (session_home_of_target(s->server, doc, node) ? 0 : RANK_OFFLINE) +
 		    (rc == ERR_DENIED ? RANK_DENIED : 0);
 	return 0;
 }
@@ -288,14 +294,13 @@ static json_t *text_or_null(const char *text)
 static json_t *make_record(const struct start *s, struct err *e)
 {
 	unsigned char pin[32];
-	char target_pin[KEY_PIN_TEXT], client_hash[SESSION_TOKEN_HASH], target_hash[SESSION_TOKEN_HASH];
+	char target_pin[KEY_PIN_TEXT], target_hash[SESSION_TOKEN_HASH];
 	int64_t now_ms = clock_wall_ms();
 	if (key_pin_of_text(record_text(s->target_doc, "link_key"), pin, e)) {
 		err_wrap(e, "target %s: its link key", record_text(s->target_doc, "id"));
 		return NULL;
 	}
 	key_pin_text(pin, target_pin);
-	record_hash_token(s->client_token, client_hash);
 	record_hash_token(s->target_token, target_hash);
 	json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I}", "id", s->session, "target",
 				record_text(s->target_doc, "id"), "kind", s->kind, "state", "starting", "principal",
@@ -314,7 +319,7 @@ static json_t *make_record(const struct start *s, struct err *e)
 	json_object_set_new(doc, "tags", tags ? json_incref(tags) : json_object());
 	json_object_set_new(doc, "client_pin", json_string(s->client_pin));
 	json_object_set_new(doc, "target_pin", json_string(target_pin));
-	json_object_set_new(doc, "client_token", json_string(client_hash));
+	json_object_set_new(doc, "client_token", json_string(s->client_hash));
 	json_object_set_new(doc, "target_token", json_string(target_hash));
 	json_object_set_new(doc, "request_hash", json_string(s->request_hash));
 	json_object_set_new(doc, "idem", s->idempotency_key ? json_string(s->session) : json_null());
@@ -380,7 +385,7 @@ static int ssh_answer(const struct start *s, const json_t *doc, json_t **out, st
 
 static int make_answer(const struct start *s, const json_t *doc, json_t **out, struct err *e)
 {
-	json_t *ssh = NULL;
+	json_t *ssh = NULL; /* the token of another node's caller is added there */
 	int rc = strcmp(record_text(doc, "kind"), "ssh") == 0 ? ssh_answer(s, doc, &ssh, e) : 0;
 	if (rc)
 		return rc;
@@ -395,7 +400,6 @@ static int make_answer(const struct start *s, const json_t *doc, json_t **out, s
 
 static int change_token(void *arg, json_t *doc, struct err *e)
 {
-	char hash[SESSION_TOKEN_HASH];
 	if (record_ended(doc))
 		return err_set(e, ERR_CLOSED, "the session has ended: %s", record_end_text(doc));
 	if (json_is_true(json_object_get(doc, "unfinished")))
@@ -404,8 +408,7 @@ static int change_token(void *arg, json_t *doc, struct err *e)
 	 */
 	if (record_generation(doc) > 1)
 		return err_set(e, ERR_CONFLICT, "the session was resumed from another client since: resume it");
-	record_hash_token(arg, hash);
-	json_object_set_new(doc, "client_token", json_string(hash));
+	json_object_set_new(doc, "client_token", json_string(arg));
 	return 0;
 }
 
@@ -428,7 +431,7 @@ static int repeat(struct start *s, json_t *doc, struct session_started *out, str
 			rc = session_judge_forwarding_blocking(s->server, &ask, &s->ssh_forwarding, e);
 	}
 	if (rc == 0)
-		rc = record_change_blocking(s->server, s->session, change_token, s->client_token, &now, e);
+		rc = record_change_blocking(s->server, s->session, change_token, s->client_hash, &now, e);
 	if (rc == ERR_CLOSED)
 		out->ended = record_end_view(doc);
 	return rc ? rc : make_answer(s, now, &out->answer, e);
@@ -492,6 +495,17 @@ int session_offline(const json_t *target_doc, struct session_started *out, struc
 		       seen_ms ? clock_text(seen_ms, text) : "never");
 }
 
+/* The target's agent is on another node. One that was sent here for it comes from there: the agent moves just now. */
+static int start_there(struct start *s, const char *node, struct session_started *out, struct err *e)
+{
+	if (s->caller->sent_on)
+		return err_set(e, ERR_UNAVAILABLE, "the target's agent is changing its node, try again");
+	json_auto_t *body = json_copy(s->body);
+	json_object_del(body, "selector");
+	json_object_set(body, "target", json_object_get(s->target_doc, "id"));
+	return session_peers_start_blocking(s->server, node, s->caller, body, s->client_token, out, e);
+}
+
 static int start_new(struct start *s, struct session_started *out, struct err *e)
 {
 	struct session_ask ask = ask_of(s, s->target_doc);
@@ -500,8 +514,11 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 		rc = session_judge_forwarding_blocking(s->server, &ask, &s->ssh_forwarding, e);
 	if (rc)
 		return rc;
-	if (!control_is_connected_anythread(s->server->control, ask.target))
+	char node[LIMIT_ID + 1];
+	if (!session_home_of_target(s->server, s->target_doc, node))
 		return session_offline(s->target_doc, out, e);
+	if (strcmp(node, s->server->node) != 0)
+		return start_there(s, node, out, e);
 	json_auto_t *doc = make_record(s, e);
 	if (!doc)
 		return ERR_INTERNAL;
@@ -531,14 +548,24 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 	return 0;
 }
 
+static void make_tokens(struct start *s)
+{
+	secret_token(s->target_token);
+	if (s->caller->sent_on) {
+		snprintf(s->client_hash, sizeof s->client_hash, "%s", s->caller->client_hash);
+	} else {
+		secret_token(s->client_token);
+		record_hash_token(s->client_token, s->client_hash);
+	}
+}
+
 static int start_run(struct start *s, struct session_started *out, struct err *e)
 {
 	int rc = read_request(s, e);
 	if (rc)
 		return rc;
 	name_session(s);
-	secret_token(s->client_token);
-	secret_token(s->target_token);
+	make_tokens(s);
 	for (int i = 0; i < TRIES; i++) {
 		if (repeated(s, out, &rc, e))
 			return rc;
@@ -555,10 +582,14 @@ static int start_run(struct start *s, struct session_started *out, struct err *e
 	return err_set(e, ERR_UNAVAILABLE, "the session is being started, try again");
 }
 
-int session_start_blocking(struct server *server, const struct identity *id, const char *remote_address, json_t *body,
+int session_start_blocking(struct server *server, const struct session_caller *caller, json_t *body,
 			   struct session_started *out, struct err *e)
 {
-	struct start s = { .server = server, .id = id, .remote_address = remote_address, .body = body };
+	struct start s = { .server = server,
+			   .caller = caller,
+			   .id = caller->id,
+			   .remote_address = caller->remote_address,
+			   .body = body };
 	*out = (struct session_started){ .answer = NULL };
 	int rc = start_run(&s, out, e);
 	json_decref(s.target_doc);

@@ -21,6 +21,7 @@ struct sessions {
 	struct replay *proofs;
 	atomic_bool rejudge_owed; /* a judgement after a policy change could not be made; the sweep tries again */
 	int64_t scanned_mono_ms;  /* when the sweep last looked through the store; its thread's alone */
+	int64_t homes_mono_ms;    /* when it last looked after agents that have left for another node */
 
 	/* Whoever pays what a record owes to the audit log holds the session's; so it is paid once. */
 	pthread_mutex_t settling[SESSION_SETTLERS];
@@ -70,6 +71,8 @@ void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms
 /* Loads what lives on this node and settles what is owed. */
 int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, struct err *e);
 
+/* The node where the session lives, when that is another one, is told that it has ended. */
+void session_tell_ended_blocking(struct server *server, const json_t *record);
 /* False when the agent is not connected here. The offer has the record's generation. */
 bool session_send_offer(struct server *server, const json_t *record, const char *token);
 void session_send_terminate(struct server *server, const char *target, const char *session, unsigned code,

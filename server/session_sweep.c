@@ -8,6 +8,7 @@
 #include "server/metrics.h"
 #include "server/revocations.h"
 #include "server/server.h"
+#include "server/session_home.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
 #include "server/store.h"
@@ -248,6 +249,7 @@ void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms
 		sweep_one(s, &rows[i], mono_ms, wall_ms);
 	free(rows);
 	metrics_set(s->server->metrics, METRIC_SESSIONS_LIVE, (int64_t)session_table_count(s->live, NULL));
+	session_home_sweep_blocking(s->server, mono_ms);
 	session_rejudge_owed_anythread(s->server);
 	if (mono_ms - s->scanned_mono_ms < SCAN_MS)
 		return;

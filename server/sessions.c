@@ -111,6 +111,22 @@ size_t sessions_count_anythread(struct sessions *s, const char *target)
 	return session_table_count(s->live, target);
 }
 
+json_t *sessions_loads_anythread(struct sessions *s, size_t most)
+{
+	size_t n;
+	struct session_live *rows = session_table_copy(s->live, NULL, &n);
+	json_t *loads = json_object();
+	for (size_t i = 0; i < n; i++) {
+		json_t *load = json_object_get(loads, rows[i].target);
+		if (load)
+			json_integer_set(load, json_integer_value(load) + 1);
+		else if (json_object_size(loads) < most)
+			json_object_set_new(loads, rows[i].target, json_integer(1));
+	}
+	free(rows);
+	return loads;
+}
+
 /* ---- ends ---- */
 
 struct ending {
@@ -368,6 +384,8 @@ static int end_it(struct server *server, const char *session, struct ending end,
 	}
 	if (!end.known && doc && record_ended(doc))
 		cut(server, session, record_text(doc, "target"), record_end_code(doc), record_end_text(doc));
+	if (doc && record_ended(doc))
+		session_tell_ended_blocking(server, doc);
 	if (rc == ERR_NOT_FOUND || settled) {
 		session_table_remove(s->live, session);
 		relay_forget_anythread(server->relay, session);

@@ -60,6 +60,9 @@ void sessions_rejudge_blocking(struct server *server);
 /* How many live on this node; target NULL: all. Any thread. */
 size_t sessions_count_anythread(struct sessions *s, const char *target);
 
+/* Of this node: target → how many; at most so many targets. New reference. Any thread. */
+json_t *sessions_loads_anythread(struct sessions *s, size_t most);
+
 /* From control: the agent has connected and runs these (array of {id, generation}); the others' time to come back
  * starts. */
 void sessions_on_agent_blocking(struct server *server, const char *target, const json_t *running);

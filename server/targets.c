@@ -15,6 +15,7 @@
 #include "server/control.h"
 #include "server/revocations.h"
 #include "server/server.h"
+#include "server/session_home.h"
 #include "server/session_record.h"
 #include "server/sessions.h"
 #include "server/store.h"
@@ -375,15 +376,16 @@ int targets_seen_blocking(struct server *server, const char *id, const char *ide
 json_t *targets_view(struct server *server, const json_t *doc)
 {
 	const char *id = record_text(doc, "id");
-	bool here = strcmp(record_text(doc, "node"), server->node) == 0;
+	char node[LIMIT_ID + 1];
 	int64_t since_ms = record_int(doc, "connected_since");
-	/* After a crash the record still says "connected": of this node's agents the registry knows better. */
-	bool connected = here ? control_is_connected_anythread(server->control, id) : since_ms != 0;
+	/* After a crash the record still says "connected". */
+	bool connected = session_home_of_target(server, doc, node);
+	bool here = strcmp(node, server->node) == 0;
 	json_t *tags = json_object_get(doc, "tags");
-	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:I}", "id", id, "tags",
-			 tags ? json_incref(tags) : json_object(), "state", connected ? "connected" : "disconnected",
-			 "connected_since", record_time(connected ? since_ms : 0), "last_seen",
-			 record_time(connected && here ? clock_wall_ms() : record_int(doc, "last_seen")), "version",
-			 record_text(doc, "version"), "sessions",
-			 (json_int_t)sessions_count_anythread(server->sessions, id));
+	return json_pack(
+		"{s:s, s:o, s:s, s:o, s:o, s:o, s:s, s:I}", "id", id, "tags", tags ? json_incref(tags) : json_object(),
+		"state", connected ? "connected" : "disconnected", "node", connected ? json_string(node) : json_null(),
+		"connected_since", record_time(connected ? since_ms : 0), "last_seen",
+		record_time(connected && here ? clock_wall_ms() : record_int(doc, "last_seen")), "version",
+		record_text(doc, "version"), "sessions", (json_int_t)control_sessions_anythread(server->control, id));
 }

@@ -133,14 +133,14 @@ static const char *const actions[] = {
 	"tunnel:StartSession", "tunnel:ResumeSession", "tunnel:TerminateSession", "tunnel:DescribeSessions",
 	"tunnel:ListTargets",  "tunnel:EnrollTarget",  "tunnel:DeregisterTarget", "tunnel:PutPolicy",
 	"tunnel:GetPolicy",    "tunnel:Revoke",        "tunnel:ReadAudit",        "tunnel:ReadMetrics",
-	"tunnel:OpenSsh",      "tunnel:OpenTcp",
+	"tunnel:OpenSsh",      "tunnel:OpenTcp",       "tunnel:ListNodes",
 };
 #define ACTIONS (sizeof actions / sizeof *actions)
 _Static_assert(POLICY_ACTIONS_ALL == (1u << ACTIONS) - 1, "one bit for each action");
 
 const char policy_actions_allowed[] =
 	"tunnel: StartSession, ResumeSession, TerminateSession, DescribeSessions, ListTargets, EnrollTarget, "
-	"DeregisterTarget, PutPolicy, GetPolicy, Revoke, ReadAudit, ReadMetrics, OpenSsh, OpenTcp";
+	"DeregisterTarget, PutPolicy, GetPolicy, Revoke, ReadAudit, ReadMetrics, OpenSsh, OpenTcp, ListNodes";
 
 uint32_t policy_action_bit(const char *name)
 {

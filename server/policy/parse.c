@@ -260,7 +260,7 @@ static int read_not_action(void *target, const json_t *value, const struct polic
 static bool is_resource(const char *text)
 {
 	static const char *const kinds[] = { "target/", "session/", "policy/", "principal/", "credential/", NULL };
-	static const char *const whole[] = { "audit", "metrics", "*", NULL };
+	static const char *const whole[] = { "audit", "metrics", "nodes", "*", NULL };
 	for (size_t i = 0; whole[i]; i++)
 		if (strcmp(text, whole[i]) == 0)
 			return true;

@@ -105,7 +105,7 @@ def send(sig, pids):
 def tails(folder):
     """The ends of the logs in a test's folder."""
     out = []
-    for log in [*folder.glob("*.log"), *folder.glob("log"), *folder.glob("agent-*/log")]:
+    for log in [*folder.glob("*.log"), *folder.glob("log"), *folder.glob("agent-*/log"), *folder.glob("node-*/server.log")]:
         out.append(f"--- {log.name} of {log.parent.name}\n" + log.read_text(errors="replace")[-2500:])
     return "\n".join(out)
 
@@ -235,11 +235,16 @@ class Stack:
         self.port = free_port()
         self.url = f"https://{'localhost' if address == '127.0.0.1' else address}:{self.port}"
         self.relay_url = self.url
+        self.node, self.ca_key = "node-1", f"{self.folder}/state/ssh_ca"
         make_ca(self.folder / "tls", address)
         (self.folder / "policies").mkdir()
         (self.folder / "policies" / "base.json").write_text(json.dumps(policy))
         self.key_id, self.secret = "KDEV", secrets.token_hex(20)
         self.server = None
+
+    def urls(self):
+        """Where clients and agents reach the servers, as a list of a config file."""
+        return json.dumps([self.url])
 
     def place(self, role, args):
         """Where the processes of a role (server, agent, client) run; a subclass may put something before the arguments."""
@@ -255,23 +260,26 @@ class Stack:
         ]
         write_secret(self.folder / "hmac-credentials", "credentials = (\n  " + ",\n  ".join(rows) + "\n);\n")
 
+    def store(self):
+        return f'plugin = "store-sqlite"; path = "{self.folder}/state/tunnel.db";'
+
     def write_conf(self):
         auth = self.auth or f'{{ plugin = "auth-hmac"; credentials = "{self.folder}/hmac-credentials"; }}'
         (self.folder / "server.conf").write_text(
             f"""
 listen = "{self.address}:{self.port}";
 advertise_url = "{self.relay_url}";
-server_urls = [ "{self.url}" ];
-node = "node-1";
+server_urls = {self.urls()};
+node = "{self.node}";
 state_dir = "{self.folder}/state";
 plugin_dir = "{PLUGINS}";
 ready_file = "{self.folder}/ready";
 reactors = {self.reactors};
 policy_dir = "{self.folder}/policies";
 tls: {{ certificate = "{self.folder}/tls/server.pem"; key = "{self.folder}/tls/server.key"; }};
-ssh: {{ ca_key = "{self.folder}/state/ssh_ca"; }};
+ssh: {{ ca_key = "{self.ca_key}"; }};
 log: {{ level = "debug"; }};
-store: {{ plugin = "store-sqlite"; path = "{self.folder}/state/tunnel.db"; }};
+store: {{ {self.store()} }};
 auth = ( {auth} );
 {self.conf}
 """
@@ -299,7 +307,7 @@ auth = ( {auth} );
     def write_profile(self, name="default", extra=None):
         write_secret(self.folder / "cli-credentials", f'key_id = "{self.key_id}";\nsecret = "{self.secret}";\n')
         extra = extra or f'auth = "hmac"; credentials = "{self.folder}/cli-credentials";'
-        text = f'{name}: {{ server = "{self.url}"; ca_file = "{self.folder}/tls/ca.pem"; {extra} }};\n'
+        text = f'{name}: {{ server = {self.urls()}; ca_file = "{self.folder}/tls/ca.pem"; {extra} }};\n'
         path = self.folder / "cli.conf"
         old = path.read_text() if path.exists() else ""
         kept = "".join(line for line in old.splitlines(True) if not line.startswith(name + ":"))
@@ -354,7 +362,7 @@ auth = ( {auth} );
         write_secret(folder / "token", token)
         (folder / "agent.conf").write_text(
             f"""
-server = [ "{self.url}" ];
+server = {self.urls()};
 ca_file = "{self.folder}/tls/ca.pem";
 state_dir = "{folder}/state";
 runtime_dir = "{folder}/run";

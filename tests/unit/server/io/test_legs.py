@@ -10,9 +10,14 @@ from websockets.exceptions import ConnectionClosed
 from harness import LIMIT, Server, attached, closed, main, mute_leg, pair, ready, run, take, text
 
 
+class Elsewhere(Exception):
+    """The legs are not on the reactors that were hoped for: a stranger's connection came between them."""
+
+
 async def case_pairing(s, reactors):
     c, t = await pair(s)
-    assert s.reactors() == reactors
+    if s.reactors() != reactors:
+        raise Elsewhere
     await c.send(b"up")
     assert await take(t, 2) == b"up"
     await t.send(b"down")
@@ -50,8 +55,12 @@ async def case_pairing(s, reactors):
 
 
 def test_pairing_across_reactors():
-    with Server(reactors=2) as s:
-        run(case_pairing(s, {0, 1}))
+    for last in (False, False, False, True):
+        try:
+            with Server(reactors=2) as s:
+                return run(case_pairing(s, {0, 1}))
+        except Elsewhere:
+            assert not last
 
 
 def test_pairing_on_one_reactor():

@@ -258,7 +258,8 @@ def test_plugins_are_described(folder):
         assert re.search(rf"(?m)^  kind +{name.split('-')[0]}$", r.stdout), r.stdout
         assert re.search(r"(?m)^  abi +1\.\d+$", r.stdout) and f"{plugin_folder()}/{name}.so" in r.stdout, r.stdout
         described = r.stdout.partition("\noptions:\n")[2]
-        assert re.search(rf"(?m)^ *{options.get(name, '[a-z]')}\S* .*required", described), r.stdout
+        if name in options:
+            assert re.search(rf"(?m)^ *{options[name]}\S* .*required", described), r.stdout
     for args in (("auth-nobody", plugin_folder()), ("auth-hmac", folder), ("../auth-hmac", plugin_folder())):
         r = run("--describe-plugin", args[0], "--plugin-dir", args[1])
         assert r.returncode == 1 and not r.stdout, r

@@ -29,6 +29,12 @@ void relay_end_anythread(struct relay *relay, const char *session, unsigned clos
 	json_object_set_new(ends, session, json_integer(close_code));
 }
 
+void relay_move_anythread(struct relay *relay, const char *session, const char *relay_url)
+{
+	(void)relay, (void)relay_url;
+	json_object_set_new(ends, session, json_integer(4009));
+}
+
 void relay_renew_anythread(struct relay *relay, const char *session, int64_t generation)
 {
 	(void)relay;

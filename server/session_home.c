@@ -1,0 +1,187 @@
+/* The target's record says to which node its agent came last. A node takes sessions only while that is itself and the
+ * agent is connected; so of two nodes that an agent visits one after the other the second has the last word, also when
+ * the first is slow. What a lost message leaves behind is found by reading: by the sweep of the node that has rows
+ * without an agent, and when a leg comes to the node where the agent is. */
+#include "server/session_home.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "server/control.h"
+#include "server/nodes.h"
+#include "server/peers.h"
+#include "server/server.h"
+#include "server/session_record.h"
+#include "server/session_state.h"
+#include "server/store.h"
+#include "server/targets.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LOOK_MS 2000 /* between two looks after agents that are missing */
+
+static bool is_here(const struct server *server, const json_t *record)
+{
+	return strcmp(record_text(record, "node"), server->node) == 0 &&
+	       strcmp(record_text(record, "relay_url"), server->public_url) == 0;
+}
+
+static bool agent_is_here(struct server *server, const char *target)
+{
+	json_auto_t *doc = NULL;
+	struct err e;
+	return control_is_connected_anythread(server->control, target) &&
+	       targets_get_blocking(server, target, &doc, &e) == 0 &&
+	       strcmp(record_text(doc, "node"), server->node) == 0;
+}
+
+/* ---- taking ---- */
+
+static int change_home(void *arg, json_t *doc, struct err *e)
+{
+	const struct server *server = arg;
+	(void)e;
+	if (record_ended(doc) || is_here(server, doc))
+		return 1;
+	json_object_set_new(doc, "node", json_string(server->node));
+	json_object_set_new(doc, "relay_url", json_string(server->public_url));
+	return 0;
+}
+
+static bool take(struct server *server, const json_t *record)
+{
+	const char *id = record_text(record, "id");
+	char from[LIMIT_ID + 1];
+	struct session_live row;
+	json_auto_t *now = NULL;
+	struct err e;
+	snprintf(from, sizeof from, "%s", record_text(record, "node"));
+	int rc = record_change_blocking(server, id, change_home, server, &now, &e);
+	if (rc) {
+		log_with(LOG_LEVEL_WARN, FIELDS({ "session", id }, { "error", e.text }),
+			 "a session could not be taken over from another node");
+		return false;
+	}
+	if (record_ended(now))
+		return false;
+	if (!session_table_get(server->sessions->live, id, &row) &&
+	    !session_adopt(server->sessions, now, clock_mono_ms()))
+		return false;
+	log_with(LOG_LEVEL_INFO, FIELDS({ "session", id }, { "from", from }), "session moved here");
+	atomic_store(&server->sessions->rejudge_owed, true); /* policies may have changed while nobody had it */
+	return true;
+}
+
+static int collect(void *arg, const char *key, json_t *doc, uint64_t version)
+{
+	(void)key, (void)version;
+	if (!record_ended(doc) &&
+	    (!json_is_true(json_object_get(doc, "unfinished")) || json_object_get(doc, "resume_owed")))
+		json_array_append(arg, doc);
+	return 0;
+}
+
+/* The target's live sessions; those that are only being started belong to who starts them. */
+static json_t *sessions_of(struct server *server, const char *target)
+{
+	char cursor[TUNNEL_CURSOR_MAX] = "";
+	json_t *found = json_array();
+	struct err e;
+	int rc;
+	do
+		rc = store_scan_blocking(server->store, SESSION_COLLECTION, "target", target, LIMIT_SCAN_PAGE, cursor,
+					 collect, found, &e);
+	while (rc == 0 && *cursor);
+	if (rc)
+		log_with(LOG_LEVEL_WARN, FIELDS({ "target", target }, { "error", e.text }),
+			 "the target's sessions on other nodes could not be looked up");
+	return found;
+}
+
+void session_home_take_blocking(struct server *server, const char *target)
+{
+	json_auto_t *found = sessions_of(server, target);
+	json_auto_t *left = json_object(); /* set of nodes */
+	for (size_t i = 0; i < json_array_size(found); i++) {
+		const json_t *record = json_array_get(found, i);
+		if (is_here(server, record) || !agent_is_here(server, target))
+			continue;
+		const char *node = record_text(record, "node");
+		if (take(server, record) && strcmp(node, server->node) != 0)
+			json_object_set_new(left, node, json_true());
+	}
+	json_auto_t *body = json_pack("{s:s}", "target", target);
+	const char *node;
+	json_t *value;
+	json_object_foreach(left, node, value) peers_tell_blocking(server->peers, node, "moved", body);
+}
+
+bool session_home_claim_blocking(struct server *server, const json_t *record)
+{
+	return agent_is_here(server, record_text(record, "target")) && take(server, record);
+}
+
+/* ---- letting go ---- */
+
+static void let_go(struct server *server, const char *session, const json_t *record)
+{
+	relay_move_anythread(server->relay, session, record_text(record, "relay_url"));
+	session_table_remove(server->sessions->live, session);
+	relay_forget_anythread(server->relay, session);
+	log_with(LOG_LEVEL_INFO, FIELDS({ "session", session }, { "to", record_text(record, "node") }),
+		 "session moved to another node");
+}
+
+void session_home_release_blocking(struct server *server, const char *target)
+{
+	size_t n, kept = 0;
+	struct session_live *rows = session_table_copy(server->sessions->live, target, &n);
+	for (size_t i = 0; i < n; i++) {
+		json_auto_t *record = NULL;
+		struct err e;
+		if (record_get_blocking(server, rows[i].id, &record, NULL, &e))
+			continue;
+		if (!is_here(server, record) && !record_ended(record))
+			let_go(server, rows[i].id, record);
+		else
+			kept += rows[i].end_code == 0 && !rows[i].end_busy;
+	}
+	free(rows);
+	json_auto_t *doc = NULL;
+	json_auto_t *body = json_pack("{s:s}", "target", target);
+	char node[LIMIT_ID + 1];
+	struct err e;
+	if (kept && body && targets_get_blocking(server, target, &doc, &e) == 0 &&
+	    session_home_of_target(server, doc, node) && strcmp(node, server->node) != 0)
+		peers_tell_blocking(server->peers, node, "take", body);
+}
+
+void session_home_sweep_blocking(struct server *server, int64_t mono_ms)
+{
+	struct sessions *s = server->sessions;
+	size_t n;
+	if (mono_ms - s->homes_mono_ms < LOOK_MS)
+		return;
+	s->homes_mono_ms = mono_ms;
+	json_auto_t *others = nodes_others(server->nodes);
+	if (json_array_size(others) == 0)
+		return;
+	json_auto_t *looked = json_object();
+	struct session_live *rows = session_table_copy(s->live, NULL, &n);
+	for (size_t i = 0; i < n; i++)
+		if (!control_is_connected_anythread(server->control, rows[i].target) &&
+		    !json_object_get(looked, rows[i].target)) {
+			json_object_set_new(looked, rows[i].target, json_true());
+			session_home_release_blocking(server, rows[i].target);
+		}
+	free(rows);
+}
+
+bool session_home_of_target(struct server *server, const json_t *doc, char *node)
+{
+	snprintf(node, LIMIT_ID + 1, "%s", record_text(doc, "node"));
+	if (strcmp(node, server->node) == 0)
+		return control_is_connected_anythread(server->control, record_text(doc, "id"));
+	return record_int(doc, "connected_since") != 0 && nodes_lives(server->nodes, node);
+}

@@ -1,0 +1,26 @@
+/* Where sessions live: on the node that their target's agent is connected to. So what agents are told, and what they
+ * say, concerns sessions of the same node; when an agent comes back through another one its sessions follow, and their
+ * ends are sent there. Blocking: workers only. */
+#ifndef SERVER_SESSION_HOME_H
+#define SERVER_SESSION_HOME_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct server;
+
+/* The agent has connected here: its live sessions that are on other nodes become this node's. */
+void session_home_take_blocking(struct server *server, const char *target);
+/* The same for one whose record has another node. true: it is here now. */
+bool session_home_claim_blocking(struct server *server, const json_t *record);
+/* Lets go of the target's sessions that another node has taken, and has it take those that it has overlooked. */
+void session_home_release_blocking(struct server *server, const char *target);
+/* Looks, now and then, whether agents that are missing here have connected elsewhere. The sweep's. */
+void session_home_sweep_blocking(struct server *server, int64_t mono_ms);
+
+/* The node that the agent is connected to, as far as the store knows, in node (LIMIT_ID + 1); false: to none that
+ * lives. */
+bool session_home_of_target(struct server *server, const json_t *target_doc, char *node);
+
+#endif

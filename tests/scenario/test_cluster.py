@@ -1,0 +1,172 @@
+"""Several nodes that share a store: any of them answers, sessions live where the agent is and survive the death of their node."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+from cluster import Cluster
+from harness import LIMIT, TcpServer, echo_until_eof, wait_for
+from test_revoke import cut_off
+
+pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server")
+
+
+@pytest.fixture
+def cluster(folder):
+    c = Cluster(folder)
+    try:
+        c.start()
+        yield c
+    finally:
+        c.close()
+
+
+def home(cluster, target="web-1"):
+    """The node that the target's agent is connected to."""
+    doc = wait_for(lambda: (d := cluster.json("describe-target", target))["state"] == "connected" and d, "the agent to be connected")
+    return cluster.nodes[doc["node"]]
+
+
+def say(c, what):
+    c.sendall(what)
+    got = b""
+    while len(got) < len(what):
+        part = c.recv(len(what) - len(got))
+        assert part, "the connection ended"
+        got += part
+    assert got == what
+
+
+def kill(node):
+    node.server.kill()
+    node.server.p.wait()
+
+
+def test_any_node_answers(cluster):
+    cluster.start_agent()
+    node, echo = home(cluster), TcpServer(echo_until_eof)
+    names = {n["name"]: n for n in cluster.json("list-nodes")}
+    assert set(names) == set(cluster.nodes) and all(n["url"] == cluster.nodes[k].url for k, n in names.items())
+    for n in [node, *cluster.others(node)]:
+        assert n.json("describe-target", "web-1")["state"] == "connected"
+        p, (port,) = n.forward("web-1", f"127.0.0.1:{echo.port}")
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as c:
+            say(c, b"through " + n.node.encode())
+            (session,) = n.json("list-sessions", "--state", "active")
+            assert session["node"] == node.node
+            wait_for(lambda: n.json("describe-target", "web-1")["sessions"] == 1, "the session to be counted")
+            # and any may end it, wherever it lives
+            cluster.others(n)[0].cli("terminate-session", session["id"])
+            assert cut_off(c)
+        assert p.wait(LIMIT) != 0
+        assert n.json("describe-session", session["id"])["end"]["code"] == 4000
+    assert "records are whole" in cluster.cli("verify-audit").stdout
+
+
+def test_a_node_is_killed(cluster):
+    cluster.start_agent()
+    node, echo = home(cluster), TcpServer(echo_until_eof)
+    _, (port,) = cluster.forward("web-1", f"127.0.0.1:{echo.port}")
+    with socket.create_connection(("127.0.0.1", port), LIMIT) as c:
+        say(c, b"before")
+        for _ in range(3):
+            node = home(cluster)
+            kill(node)
+            say(c, b"x" * 100_000)
+            new = home(cluster)
+            assert new is not node
+            (session,) = cluster.json("list-sessions", "--state", "active")
+            assert session["node"] == new.node
+            node.start_server()
+        say(c, b"after")
+
+
+def test_an_agent_moves(cluster):
+    """Its control connection is lost, its node is not: the session follows, and its legs are sent after it."""
+    agent = cluster.start_agent()
+    node, echo = home(cluster), TcpServer(echo_until_eof)
+    _, (port,) = cluster.forward("web-1", f"127.0.0.1:{echo.port}")
+    with socket.create_connection(("127.0.0.1", port), LIMIT) as c:
+        say(c, b"before")
+        (session,) = cluster.json("list-sessions", "--state", "active")
+        agent.proc.kill()
+        agent.proc.p.wait()
+        conf = agent.folder / "agent.conf"
+        other = cluster.others(node)[0]
+        conf.write_text(re.sub("server = .*", f'server = [ "{other.url}" ];', conf.read_text()))
+        agent.restart()
+        wait_for(lambda: home(cluster) is other, "the agent to be at the other node")
+        wait_for(lambda: cluster.json("describe-session", session["id"])["node"] == other.node, "the session to be there")
+        say(c, b"after")
+        wait_for(lambda: other.json("describe-session", session["id"])["attached"] == {"client": True, "target": True}, "the legs to be there")
+        node.server.wait_log("session moved to another node")
+
+
+def test_a_rolling_restart(cluster):
+    """Each node in turn, in an orderly way, while bytes flow."""
+    cluster.start_agent()
+    echo = TcpServer(echo_until_eof)
+    _, (port,) = cluster.forward("web-1", f"127.0.0.1:{echo.port}")
+    with socket.create_connection(("127.0.0.1", port), LIMIT) as c:
+        for node in cluster.nodes.values():
+            say(c, b"before " + node.node.encode())
+            assert node.server.stop() == 0
+            say(c, b"while it is away")
+            node.start_server()
+            say(c, b"x" * 100_000)
+
+
+def test_revoked_everywhere(cluster):
+    """Agents on all nodes, and one call ends what one principal has."""
+    echo, ends = TcpServer(echo_until_eof), []
+    users = {cluster.key_id: ("dev", cluster.secret, []), "KOPS": ("op", "o" * 40, [])}
+    policy = json.loads((cluster.nodes["node-1"].folder / "policies" / "base.json").read_text())
+    policy["Statement"][0]["Principal"]["User"].append("op")
+    for node in cluster.nodes.values():
+        (node.folder / "policies" / "base.json").write_text(json.dumps(policy))
+        node.write_credentials(users)
+        node.server.kill(signal.SIGHUP)
+    for i, node in enumerate(cluster.nodes.values()):
+        target = f"web-{i}"
+        every, cluster.urls = cluster.urls, lambda: json.dumps([node.url])
+        cluster.start_agent(target)
+        cluster.urls = every
+        _, (port,) = cluster.forward(target, f"127.0.0.1:{echo.port}")
+        c = socket.create_connection(("127.0.0.1", port), LIMIT)
+        say(c, b"up")
+        ends.append(c)
+    op = {"TUNNEL_KEY_ID": "KOPS", "TUNNEL_SECRET": "o" * 40}
+    wait_for(lambda: cluster.cli("whoami", check=False, **op).returncode == 0, "the operator to be known")
+    answer = json.loads(cluster.cli("revoke", "--principal", "dev", "--output", "json", **op).stdout)
+    assert answer["sessions"] == 3 and answer["unreached"] == answer["unconfirmed"] == answer["silent"] == [], answer
+    for c in ends:
+        with c:
+            assert cut_off(c)
+    for node in cluster.nodes.values():
+        assert node.cli("list-targets", check=False).returncode != 0, "revoked there, too"
+
+
+def test_redis_is_away(cluster):
+    """What lives goes on, what would begin is refused, and nothing that was answered is missing afterwards."""
+    cluster.start_agent()
+    echo = TcpServer(echo_until_eof)
+    _, (port,) = cluster.forward("web-1", f"127.0.0.1:{echo.port}")
+    with socket.create_connection(("127.0.0.1", port), LIMIT) as c:
+        say(c, b"before")
+        (session,) = cluster.json("list-sessions", "--state", "active")
+        cluster.redis.kill()
+        say(c, b"x" * 100_000)
+        r = cluster.cli("start-session", "--target", "web-1", "--port-forward", f"0:127.0.0.1:{echo.port}", check=False)
+        assert r.returncode != 0 and "try again" in r.stderr + r.stdout or "store" in r.stderr, r.stderr
+        say(c, b"still here")
+        cluster.redis.start()
+        wait_for(lambda: cluster.cli("list-sessions", check=False).returncode == 0, "the store to be back")
+        assert cluster.json("describe-session", session["id"])["state"] == "active"
+        say(c, b"after")
+        _, (second,) = cluster.forward("web-1", f"127.0.0.1:{echo.port}")
+        with socket.create_connection(("127.0.0.1", second), LIMIT) as d:
+            say(d, b"new")
