@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
-#define BATCH_MAX 256u                     /* changes sent before their answers are read */
-#define BATCH_BYTES_MAX (4u * 1024 * 1024) /* of them together, but for the last */
-#define ADDRESSES_MAX 8u                   /* of the server's name */
-#define FENCE_MS 3600000                   /* how long a fence is kept after its last use */
-#define PING_MS 1000                       /* so often an idle connection is asked for a sign of life */
+#define BATCH_MAX 256u                 /* changes sent before their answers are read */
+#define BATCH_BYTES_MAX (1024u * 1024) /* of them together, but for the last */
+#define ADDRESSES_MAX 8u               /* of the server's name */
+#define FENCE_MS 3600000               /* how long a fence is kept after its last use */
+#define PING_MS 1000                   /* so often an idle connection is asked for a sign of life */
 #define BACKOFF_MIN_MS 20
 #define BACKOFF_MAX_MS 1000
 #define PURGE_ROWS 100u /* expired documents removed in one script: others wait for its end */
@@ -196,11 +196,19 @@ static bool say_all(struct changer *c, struct change *batch)
 	return any;
 }
 
+static void in_doubt(struct change *one, const char *why)
+{
+	if (one->sent && one->result == TUNNEL_OK)
+		change_fail(one, TUNNEL_UNAVAILABLE, "%s: %s; whether it was written is unknown", one->doing, why);
+}
+
 /* How many replicas have what was just done; too few: none of it counts as done. */
-static int hear_replicas(struct changer *c, struct change *batch, int64_t until_ms, struct words w)
+static int hear_replicas(struct changer *c, struct change *batch, struct words w)
 {
 	redisReply *reply = NULL;
-	int rc = conn_hear(c->conn, until_ms, &reply, w);
+	int rc = conn_hear(c->conn, now(c) + c->o->wait_ms + c->o->answer_ms, &reply, w);
+	for (struct change *one = batch; rc != 0 && one; one = one->next)
+		in_doubt(one, w.text);
 	if (rc != 0)
 		return rc;
 	long long have = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
@@ -213,7 +221,8 @@ static int hear_replicas(struct changer *c, struct change *batch, int64_t until_
 	return 0;
 }
 
-static int hear_all(struct changer *c, struct change *batch, int64_t until_ms, bool *out_sent_away, struct words w)
+/* Each answer may take its time: the server writes a large batch to its disk in many steps. */
+static int hear_all(struct changer *c, struct change *batch, bool *out_sent_away, struct words w)
 {
 	int rc = 0;
 	for (struct change *one = batch; one; one = one->next) {
@@ -221,10 +230,9 @@ static int hear_all(struct changer *c, struct change *batch, int64_t until_ms, b
 		if (!one->sent)
 			continue;
 		if (rc == 0)
-			rc = conn_hear(c->conn, until_ms, &reply, w);
+			rc = conn_hear(c->conn, now(c) + c->o->answer_ms, &reply, w);
 		if (rc != 0) {
-			change_fail(one, TUNNEL_UNAVAILABLE, "%s: %s; whether it was written is unknown", one->doing,
-				    w.text);
+			in_doubt(one, w.text);
 			continue;
 		}
 		change_take(one, reply);
@@ -243,17 +251,13 @@ static void run_batch(struct changer *c, struct change *batch)
 		queue_answer(c->queue, batch);
 		return;
 	}
-	int64_t until_ms = now(c) + c->o->answer_ms + (c->o->wait_replicas ? c->o->wait_ms : 0);
-	int rc = conn_flush(c->conn, until_ms, w);
+	int rc = conn_flush(c->conn, now(c) + c->o->answer_ms, w);
+	for (struct change *one = batch; rc != 0 && one; one = one->next)
+		in_doubt(one, why);
 	if (rc == 0)
-		rc = hear_all(c, batch, until_ms, &sent_away, w);
-	else
-		for (struct change *one = batch; one; one = one->next)
-			if (one->sent)
-				change_fail(one, TUNNEL_UNAVAILABLE, "%s: %s; whether it was written is unknown",
-					    one->doing, why);
+		rc = hear_all(c, batch, &sent_away, w);
 	if (rc == 0 && c->o->wait_replicas)
-		rc = hear_replicas(c, batch, until_ms, w);
+		rc = hear_replicas(c, batch, w);
 	if (rc == 0)
 		note_failing(c, batch);
 	if (rc != 0 || sent_away)

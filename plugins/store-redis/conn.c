@@ -135,6 +135,11 @@ bool conn_is_quiet(const struct conn *c)
 	return wire_is_quiet(c->wire);
 }
 
+bool conn_has_more(const struct conn *c)
+{
+	return c->reader->pos < c->reader->len || wire_has_more(c->wire);
+}
+
 struct command *conn_out(struct conn *c)
 {
 	return &c->out;
@@ -190,16 +195,22 @@ bool reply_is_error(const redisReply *reply, const char *code)
 	       (reply->str[n] == ' ' || reply->str[n] == '\0');
 }
 
+/* Inside a script the right has no code of its own in some versions. */
+static bool lacks_right(const redisReply *reply)
+{
+	return reply_is_error(reply, "NOPERM") || strncmp(reply->str, "ERR The user executing the script", 33) == 0;
+}
+
 int reply_words(const redisReply *reply, const char *doing, struct words w)
 {
-	static const char *const rights[] = { "NOPERM", "NOAUTH", "WRONGPASS" };
 	int code = TUNNEL_UNAVAILABLE;
-	for (size_t i = 0; i < sizeof rights / sizeof *rights; i++)
-		if (reply_is_error(reply, rights[i]))
-			code = TUNNEL_CONFIG;
-	if (reply_is_error(reply, "ERR"))
+	if (reply_is_error(reply, "NOAUTH") || reply_is_error(reply, "WRONGPASS") || lacks_right(reply))
+		code = TUNNEL_CONFIG;
+	else if (reply_is_error(reply, "ERR"))
 		code = TUNNEL_INTERNAL;
-	return words_set(w, code, "%s: %.*s", doing, REPLY_TEXT_MAX, reply->str);
+	return words_set(w, code, "%s: %s%.*s", doing,
+			 lacks_right(reply) ? "a right is missing (docs/store-redis.md lists them): " : "",
+			 REPLY_TEXT_MAX, reply->str);
 }
 
 bool reply_sends_away(const redisReply *reply)

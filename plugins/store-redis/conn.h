@@ -33,6 +33,8 @@ int conn_open(const struct dial *dial, const struct endpoint *to, int64_t deadli
 void conn_close(struct conn **conn);
 int conn_fd(const struct conn *c);
 bool conn_is_quiet(const struct conn *c);
+/* Has a further reply been read already, or its beginning? Then its socket does not say so. */
+bool conn_has_more(const struct conn *c);
 
 /* Where the next commands go. */
 struct command *conn_out(struct conn *c);

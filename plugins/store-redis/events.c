@@ -117,6 +117,16 @@ static int hear_one(struct events *v, struct words w)
 	return rc;
 }
 
+/* Until nothing is left of what was read: many messages may come in one piece. */
+static int hear_all(struct events *v, struct words w)
+{
+	int rc;
+	do {
+		rc = hear_one(v, w);
+	} while (rc == 0 && conn_has_more(v->conn));
+	return rc;
+}
+
 static int say_ping(struct events *v, struct words w)
 {
 	v->asked_ms = now(v);
@@ -139,7 +149,7 @@ static int listen_blocking(struct events *v, struct words w)
 	command_text(conn_out(v->conn), "SUBSCRIBE");
 	command_format(conn_out(v->conn), CHANNEL_EVENTS, v->o->prefix, v->o->database);
 	rc = conn_flush(v->conn, now(v) + v->o->answer_ms, w);
-	return rc == 0 ? hear_one(v, w) : rc;
+	return rc == 0 ? hear_all(v, w) : rc;
 }
 
 /* One turn of a connection that stands. */
@@ -151,7 +161,7 @@ static int stay(struct events *v, struct words w)
 		return words_set(w, TUNNEL_TIMEOUT, "no answer in time");
 	if (now(v) - v->heard_ms >= LOOK_MS && v->asked_ms <= v->heard_ms)
 		return say_ping(v, w);
-	return conn_is_quiet(v->conn) ? 0 : hear_one(v, w);
+	return conn_has_more(v->conn) || !conn_is_quiet(v->conn) ? hear_all(v, w) : 0;
 }
 
 static void tell(struct events *v, enum tunnel_log_level level, const char *what, const char *why)

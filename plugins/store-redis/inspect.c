@@ -95,7 +95,7 @@ void inspect_durability(struct conn *c, const struct tunnel_host *host, const st
 		     "appendonly is off: when it stops, what was answered since its last snapshot is lost");
 	else if (strcmp(values[1], "always") != 0 && strcmp(values[1], "everysec") != 0)
 		warn(host, server,
-		     "appendfsync is \"no\": when its machine stops, what was answered in the last half minute or so "
+		     "appendfsync is no: when its machine stops, what was answered in the last half minute or so "
 		     "is lost");
 	else if (strcmp(values[1], "always") != 0)
 		host->log(host->ctx, TUNNEL_LOG_INFO,

@@ -159,6 +159,7 @@ static void put_back(struct queue *q, struct change *c, struct change ***at)
 {
 	c->state = CHANGE_QUEUED;
 	c->sent = c->again = false;
+	c->result = TUNNEL_OK;
 	c->text[0] = '\0';
 	c->next = **at;
 	if (q->last == *at)

@@ -29,6 +29,7 @@ static bool expect_name(SSL *tls, const char *name)
 	X509_VERIFY_PARAM *param = SSL_get0_param(tls);
 	if (inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1)
 		return X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1;
+	/* SSL_set_tlsext_host_name, without its cast that takes const away */
 	return SSL_set1_host(tls, name) == 1 &&
 	       SSL_ctrl(tls, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)name) == 1;
 }

@@ -210,3 +210,8 @@ bool wire_is_quiet(const struct wire *wire)
 	char byte;
 	return recv(wire->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EINTR);
 }
+
+bool wire_has_more(const struct wire *wire)
+{
+	return wire->tls && (SSL_pending(wire->tls) > 0 || BIO_ctrl_pending(wire->in) > 0);
+}

@@ -34,6 +34,8 @@ int wire_fd(const struct wire *wire);
 int wire_send(struct wire *wire, const char *bytes, size_t n, int64_t until_ms, struct words w);
 /* At least a byte; TUNNEL_UNAVAILABLE when the other side has closed. */
 int wire_receive(struct wire *wire, char *out, size_t size, int64_t until_ms, size_t *out_n, struct words w);
+/* Is something read already that receive will give without waiting? */
+bool wire_has_more(const struct wire *wire);
 /* Has the other side said something, or closed, that nobody waits for? Then it is of no use for a new question. */
 bool wire_is_quiet(const struct wire *wire);
 
