@@ -45,7 +45,7 @@ libdir=$prefix/lib
 test "$plugindir" = "$libdir/tunnel/plugins" || fail "plugindir is \"$plugindir\"; expected $libdir/tunnel/plugins"
 test "$pc" = "$work/root$libdir/pkgconfig/tunnel-plugin.pc" || fail "tunnel-plugin.pc is $pc"
 plugins=$(cd "$work/root$plugindir" && echo *)
-test "$plugins" = "auth-hmac.so auth-jwt.so store-sqlite.so" || fail "plugins: $plugins"
+test "$plugins" = "auth-hmac.so auth-jwt.so store-redis.so store-sqlite.so" || fail "plugins: $plugins"
 "$root/bin/tunnel-server" --describe-config | grep -q "^plugin_dir (path), default $plugindir\$" ||
 	fail "the server does not look for its plugins in $plugindir"
 
