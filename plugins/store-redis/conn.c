@@ -195,22 +195,29 @@ bool reply_is_error(const redisReply *reply, const char *code)
 	       (reply->str[n] == ' ' || reply->str[n] == '\0');
 }
 
-/* Inside a script the right has no code of its own in some versions. */
-static bool lacks_right(const redisReply *reply)
-{
-	return reply_is_error(reply, "NOPERM") || strncmp(reply->str, "ERR The user executing the script", 33) == 0;
-}
+/* The first that an error begins with says what it means; any other: may work later. Inside a script a missing right
+ * has no code of its own in some versions. */
+static const struct meaning {
+	const char *begins;
+	int code;
+	const char *hint;
+} meanings[] = {
+	{ "NOPERM ", TUNNEL_CONFIG, "a right is missing (docs/store-redis.md lists them): " },
+	{ "ERR The user executing the script", TUNNEL_CONFIG, "a right is missing (docs/store-redis.md lists them): " },
+	{ "NOAUTH ", TUNNEL_CONFIG, "" },
+	{ "WRONGPASS ", TUNNEL_CONFIG, "" },
+	{ "WRONGTYPE ", TUNNEL_INTERNAL, "somebody else has written a key of this store: " },
+	{ "ERR max number of clients", TUNNEL_UNAVAILABLE, "" },
+	{ "ERR ", TUNNEL_INTERNAL, "" },
+	{ "", TUNNEL_UNAVAILABLE, "" },
+};
 
 int reply_words(const redisReply *reply, const char *doing, struct words w)
 {
-	int code = TUNNEL_UNAVAILABLE;
-	if (reply_is_error(reply, "NOAUTH") || reply_is_error(reply, "WRONGPASS") || lacks_right(reply))
-		code = TUNNEL_CONFIG;
-	else if (reply_is_error(reply, "ERR"))
-		code = TUNNEL_INTERNAL;
-	return words_set(w, code, "%s: %s%.*s", doing,
-			 lacks_right(reply) ? "a right is missing (docs/store-redis.md lists them): " : "",
-			 REPLY_TEXT_MAX, reply->str);
+	const struct meaning *m = meanings;
+	while (strncmp(reply->str, m->begins, strlen(m->begins)) != 0)
+		m++;
+	return words_set(w, m->code, "%s: %s%.*s", doing, m->hint, REPLY_TEXT_MAX, reply->str);
 }
 
 bool reply_sends_away(const redisReply *reply)

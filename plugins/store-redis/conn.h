@@ -45,8 +45,8 @@ int conn_hear(struct conn *c, int64_t until_ms, redisReply **out_reply, struct w
 /* Flushes and hears one reply; an error is a failure here, as reply_words says it. */
 int conn_ask(struct conn *c, int64_t until_ms, const char *doing, redisReply **out_reply, struct words w);
 
-/* What an error reply means: TUNNEL_CONFIG for rights and passwords, TUNNEL_INTERNAL for what is wrong with a script,
- * else TUNNEL_UNAVAILABLE. */
+/* What an error reply means: TUNNEL_CONFIG for rights and passwords, TUNNEL_INTERNAL for what is wrong with a script or
+ * with what is stored, else TUNNEL_UNAVAILABLE. */
 int reply_words(const redisReply *reply, const char *doing, struct words w);
 bool reply_is_error(const redisReply *reply, const char *code);
 /* Does the server say with this error that it is not, or no longer, the one to ask? */

@@ -118,15 +118,29 @@ static int tls_handshake(struct wire *wire, const struct endpoint *to, const str
 	return rc;
 }
 
+/* A connection that idles and whose other end is gone is noticed after a minute, and before somebody waits for it. */
+static void tcp_options(int fd)
+{
+	static const struct {
+		int level, name, value;
+	} options[] = { { IPPROTO_TCP, TCP_NODELAY, 1 },
+			{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+			{ IPPROTO_TCP, TCP_KEEPIDLE, 30 },
+			{ IPPROTO_TCP, TCP_KEEPINTVL, 10 },
+			{ IPPROTO_TCP, TCP_KEEPCNT, 3 } };
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+		setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
+}
+
 static int socket_connect(struct wire *wire, const struct endpoint *to, int64_t until_ms, struct words w)
 {
-	int on = 1, error = 0;
+	int error = 0;
 	socklen_t len = sizeof error;
 	wire->fd = socket(to->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (wire->fd < 0)
 		return words_set(w, TUNNEL_UNAVAILABLE, "%s", strerror(errno));
 	if (to->address.ss_family != AF_UNIX)
-		setsockopt(wire->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+		tcp_options(wire->fd);
 	if (connect(wire->fd, (const struct sockaddr *)&to->address, to->address_len) == 0)
 		return 0;
 	if (errno != EINPROGRESS)

@@ -68,8 +68,8 @@ static void subscribe(struct user *u, struct inbox *in)
 /* Delivery is at most once, and a subscription may take a moment to be in force: repeat until one comes. */
 static void publish_until_heard(struct user *u, struct inbox *in, const char *channel, const char *message, size_t len)
 {
-	unsigned before = in->count;
-	for (int64_t until = clock_mono_ms() + 60000; in->count == before;) {
+	unsigned before = wait_for(in, 0);
+	for (int64_t until = clock_mono_ms() + 60000;;) {
 		EXPECT(clock_mono_ms() < until);
 		EXPECT_RESULT(u, publish(u, channel, message, len), TUNNEL_OK);
 		struct timespec soon;

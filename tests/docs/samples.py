@@ -49,6 +49,10 @@ def check_server(d):
     text = sample("server.conf").replace("/etc/tunnel", str(d)).replace("/var/lib/tunnel", f"{d}/state")
     conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text)
     run(SERVER, "--config", conf, "--check-config")
+    (sqlite,), (redis,) = re.findall(r"(?m)^store: .*$", text), re.findall(r"(?m)^// (store: .*store-redis.*)$", text)
+    conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text.replace(sqlite, redis))
+    run(SERVER, "--config", conf, "--check-config")
+    conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text)
     conf.write_text(conf.read_text().replace("https://tunnel.example.com", "https://tunnel.example.org"))
     assert re.search("advertise_url: tunnel.example.org is not a name", run(SERVER, "--config", conf, "--check-config"))
     text, n = re.subn(r"(?ms)^/\*[^\n]*\n(.*?)^\*/\n", r"\1", text)  # and with what it has as a comment
