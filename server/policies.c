@@ -81,6 +81,16 @@ int policies_reload_blocking(struct policies *p, struct err *e)
 	return rc;
 }
 
+int policies_look_blocking(struct policies *p, bool *out_changed, struct err *e)
+{
+	uint64_t now;
+	int rc = policy_set_mark_blocking(p->server->store, &now, e);
+	struct policy_set *set = policies_current_anythread(p);
+	*out_changed = rc == 0 && set->mark != now;
+	policy_set_drop(&set);
+	return *out_changed ? policies_reload_blocking(p, e) : rc;
+}
+
 void policies_evaluate_anythread(struct policies *p, const struct policy_request *request, struct policy_decision *out)
 {
 	struct policy_set *set = policies_current_anythread(p);
@@ -96,7 +106,7 @@ void policies_evaluate_any_endpoint_anythread(struct policies *p, const struct p
 	policy_set_drop(&set);
 }
 
-/* Best effort: what a lost message leaves out comes with the next one, or with SIGHUP. */
+/* Best effort: what a lost message leaves out is found by the others' sweeps. */
 static void tell_others(struct policies *p, const char *name)
 {
 	struct err e = { 0 };

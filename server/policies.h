@@ -15,6 +15,8 @@ int policies_open_blocking(struct server *server, struct policies **out_policies
 void policies_close(struct policies **p);
 /* Reads folder and store again; on failure the old ones stay in force. */
 int policies_reload_blocking(struct policies *p, struct err *e);
+/* Reads them again if those of the store are others than when they were read last. */
+int policies_look_blocking(struct policies *p, bool *out_changed, struct err *e);
 /* The decision without the provider's authorize. */
 void policies_evaluate_anythread(struct policies *p, const struct policy_request *request, struct policy_decision *out);
 void policies_evaluate_any_endpoint_anythread(struct policies *p, const struct policy_request *request,

@@ -21,6 +21,7 @@ struct found {
 	size_t n;
 	struct err *e;
 	int rc;
+	uint64_t mark;
 };
 
 /* An error has room for the first one; who mends a document wants to know all. */
@@ -97,10 +98,19 @@ static int add_folder(struct found *f, const char *folder, struct err *e)
 	return rc;
 }
 
+/* FNV-1a over names and versions, which a store gives in the order of names. */
+static void mark(uint64_t *m, const char *key, uint64_t version)
+{
+	for (const char *c = key; *c; c++)
+		*m = (*m ^ (unsigned char)*c) * 1099511628211u;
+	*m = (*m ^ version ^ 0x100) * 1099511628211u;
+}
+#define MARK_FIRST 14695981039346656037u
+
 static int add_stored(void *arg, const char *key, json_t *document, uint64_t version)
 {
-	(void)version;
 	struct found *f = arg;
+	mark(&f->mark, key, version);
 	f->rc = add(f, key, false, document, f->e);
 	if (f->rc != 0)
 		err_wrap(f->e, "policy \"%s\" in the store", key);
@@ -122,7 +132,7 @@ static int add_store(struct found *f, struct store *store, struct err *e)
 
 int policy_set_load_blocking(const char *policy_dir, struct store *store, struct policy_set **out_set, struct err *e)
 {
-	struct found f = { .at = calloc(LIMIT_POLICIES, sizeof(struct policy_entry *)) };
+	struct found f = { .at = calloc(LIMIT_POLICIES, sizeof(struct policy_entry *)), .mark = MARK_FIRST };
 	if (!f.at)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	int rc = policy_dir && *policy_dir ? add_folder(&f, policy_dir, e) : 0;
@@ -130,8 +140,30 @@ int policy_set_load_blocking(const char *policy_dir, struct store *store, struct
 		rc = add_store(&f, store, e);
 	if (rc == 0)
 		rc = policy_set_new(f.at, f.n, out_set, e);
+	if (rc == 0)
+		(*out_set)->mark = f.mark;
 	for (size_t i = 0; i < f.n; i++)
 		policy_entry_drop(&f.at[i]);
 	free(f.at);
 	return rc;
+}
+
+static int mark_stored(void *arg, const char *key, json_t *document, uint64_t version)
+{
+	(void)document;
+	mark(arg, key, version);
+	return 0;
+}
+
+int policy_set_mark_blocking(struct store *store, uint64_t *out_mark, struct err *e)
+{
+	char cursor[TUNNEL_CURSOR_MAX] = "";
+	*out_mark = MARK_FIRST;
+	do {
+		int rc = store_scan_blocking(store, POLICIES_COLLECTION, NULL, NULL, LIMIT_SCAN_PAGE, cursor,
+					     mark_stored, out_mark, e);
+		if (rc != 0)
+			return err_wrap(e, "reading policies");
+	} while (cursor[0]);
+	return 0;
 }

@@ -21,6 +21,7 @@ struct policy_set {
 	size_t n;
 	struct policy_entry **entries; /* by name */
 	const struct policy **parsed;  /* the same, for policy_evaluate */
+	uint64_t mark; /* of what the store had when the set was loaded; 0: it was not loaded, but made of another */
 };
 
 /* mistakes: of the document, as policy_parse has them; may be NULL. */
@@ -40,6 +41,8 @@ int policy_set_with(const struct policy_set *set, const char *name, struct polic
 
 /* All of policy_dir (NULL or "": none) and of the store (NULL: none). */
 int policy_set_load_blocking(const char *policy_dir, struct store *store, struct policy_set **out_set, struct err *e);
+/* What a set that is loaded now would be marked with: another number when anything has changed. */
+int policy_set_mark_blocking(struct store *store, uint64_t *out_mark, struct err *e);
 
 /* A user of the set in force now. */
 struct policy_set *policies_current_anythread(struct policies *p);

@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "server/control.h"
 #include "server/metrics.h"
+#include "server/nodes.h"
+#include "server/policies.h"
 #include "server/revocations.h"
 #include "server/server.h"
 #include "server/session_home.h"
@@ -19,6 +21,7 @@
 
 #define AGENT_GRACE_MS 10000 /* for an agent that is connected and does not (yet) run a session */
 #define SCAN_MS 60000
+#define NEWS_MS 5000           /* where there are others who may have changed something */
 #define FOREIGN_GRACE_MS 60000 /* another node's expired session is that node's business for so long */
 /* Two ends that have nothing to say still ping each 10 s. A PING or PONG is a frame of 20 bytes, in a TLS 1.3 record
  * of 42 (5 of header, 1 of type, 16 of tag). When both ends ask and both answer that is 4 records, 168 bytes, each 10
@@ -241,6 +244,24 @@ int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, 
 	return rc ? err_wrap(e, "sessions could not be loaded") : 0;
 }
 
+/* Other nodes tell what they have changed; their messages may be lost. */
+static void look_for_news(struct sessions *s, int64_t mono_ms)
+{
+	struct server *server = s->server;
+	json_auto_t *others = nodes_others(server->nodes);
+	struct err e;
+	bool revoked = false, changed = false;
+	if (mono_ms - s->looked_mono_ms < (json_array_size(others) ? NEWS_MS : SCAN_MS))
+		return;
+	s->looked_mono_ms = mono_ms;
+	if (revocations_reload_blocking(server->revocations, &revoked, &e))
+		log_warn("the store could not be looked through for revocations: %s", e.text);
+	if (policies_look_blocking(server->policies, &changed, &e))
+		log_warn("the store could not be looked through for policies: %s", e.text);
+	if (revoked || changed)
+		atomic_store(&s->rejudge_owed, true);
+}
+
 void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms)
 {
 	size_t n;
@@ -250,16 +271,12 @@ void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms
 	free(rows);
 	metrics_set(s->server->metrics, METRIC_SESSIONS_LIVE, (int64_t)session_table_count(s->live, NULL));
 	session_home_sweep_blocking(s->server, mono_ms);
+	look_for_news(s, mono_ms);
 	session_rejudge_owed_anythread(s->server);
 	if (mono_ms - s->scanned_mono_ms < SCAN_MS)
 		return;
 	struct err e;
-	bool changed = false;
 	s->scanned_mono_ms = mono_ms;
-	if (revocations_reload_blocking(s->server->revocations, &changed, &e))
-		log_warn("the store could not be looked through for revocations: %s", e.text);
-	if (changed)
-		atomic_store(&s->rejudge_owed, true);
 	if (scan_store(s, false, mono_ms, wall_ms, &e))
 		log_warn("the store could not be looked through for sessions that were left behind: %s", e.text);
 }

@@ -37,6 +37,7 @@ struct redial {
 	int64_t next_at;     /* the next attempt */
 	int64_t not_before;  /* the relay asked us to wait until then */
 	int64_t ask_at;      /* no server is asked sooner */
+	int64_t ask_ms;      /* after an answer that told nothing new it is so much later */
 	int64_t tls_ms;      /* a handshake may hold up the next attempt for so long */
 	int64_t patience_ms; /* with an upgrade's answer */
 	int64_t stray_until; /* a request of ours may be granted that nobody waits for any more */

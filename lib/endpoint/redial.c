@@ -16,7 +16,8 @@
 #include <strings.h>
 
 #define ASK_LIMIT_MS 5000
-#define ASK_AGAIN_MS 1000 /* after an answer that did not help */
+#define ASK_FIRST_MS 100 /* until a server is asked again: the session may be on its way to another node */
+#define ASK_MOST_MS 1000
 #define WAIT_MOST_MS 30000
 #define BUSY_FIRST_MS 500
 #define TLS_FIRST_MS 1000 /* for the handshake, before another try is made beside it */
@@ -186,13 +187,20 @@ static void wait_at_least(int64_t *at, int64_t ms)
 		*at = then;
 }
 
+static void ask_later(struct redial *r)
+{
+	wait_at_least(&r->ask_at, pace_spread_ms(r->ask_ms));
+	r->ask_ms = r->ask_ms * 2 < ASK_MOST_MS ? r->ask_ms * 2 : ASK_MOST_MS;
+}
+
 static void on_useless_answer(struct endpoint *ep, const struct call_answer *a)
 {
 	struct redial *r = &ep->redial;
 	char text[300];
 	if (a->now_ms)
 		proving_learn_time(ep, a->now_ms);
-	wait_at_least(&r->ask_at, a->retry_after_ms > ASK_AGAIN_MS ? a->retry_after_ms : ASK_AGAIN_MS);
+	ask_later(r);
+	wait_at_least(&r->ask_at, a->retry_after_ms);
 	if (r->elsewhere) {
 		wait_at_least(&r->next_at, pace_next_ms(&r->pace, clock_mono_ms()));
 		wait_at_least(&r->not_before, a->retry_after_ms);
@@ -217,7 +225,7 @@ static void on_answer(struct endpoint *ep, const struct call_answer *a)
 		if (r->elsewhere || !before || strcmp(before, ep->relay_url) != 0)
 			r->next_at = clock_mono_ms();
 		r->elsewhere = false;
-		wait_at_least(&r->ask_at, ASK_AGAIN_MS);
+		ask_later(r);
 		arm(ep);
 	} else {
 		on_useless_answer(ep, a);
@@ -270,6 +278,7 @@ void redial_start(struct endpoint *ep)
 {
 	struct redial *r = &ep->redial;
 	if (r->patience_ms == 0) {
+		r->ask_ms = ASK_FIRST_MS;
 		r->patience_ms = PATIENCE_FIRST_MS;
 		r->tls_ms = TLS_FIRST_MS;
 	}
@@ -296,6 +305,7 @@ void redial_settle(struct endpoint *ep)
 {
 	struct redial *r = &ep->redial;
 	pace_reset(&r->pace);
+	r->ask_ms = ASK_FIRST_MS;
 	r->patience_ms = PATIENCE_FIRST_MS;
 	r->tls_ms = TLS_FIRST_MS;
 	r->not_before = r->ask_at = 0;
