@@ -52,12 +52,19 @@ static void tell(struct changer *c, enum tunnel_log_level level, const char *wha
 static int raise_fence(struct changer *c, struct conn *conn, int64_t until_ms, struct words w)
 {
 	redisReply *reply = NULL;
-	script_begin(conn_out(conn), SCRIPT_FENCE, true, 1, 3);
-	command_format(conn_out(conn), KEY_FENCE, c->owner->prefix, c->owner->instance);
-	command_format(conn_out(conn), "%0*llu", FENCE_DIGITS, (unsigned long long)++c->fence);
-	command_format(conn_out(conn), "%d", FENCE_MS);
+	struct command *out = conn_out(conn);
+	script_begin(out, SCRIPT_FENCE, true, 2, 5);
+	command_format(out, KEY_FENCE, c->owner->prefix, c->owner->instance);
+	command_format(out, KEY_FORMAT, c->owner->prefix);
+	command_format(out, "%0*llu", FENCE_DIGITS, (unsigned long long)++c->fence);
+	command_format(out, "%d", FENCE_MS);
+	command_format(out, "%d", STORE_FORMAT);
 	int rc = conn_ask(conn, until_ms, "EVAL", &reply, w);
-	if (rc == 0 && reply_number(reply, 0) != ANSWER_DONE)
+	long long answer = rc == 0 ? reply_number(reply, 0) : 0;
+	if (rc == 0 && answer == ANSWER_FORMAT)
+		rc = words_set(w, TUNNEL_CONFIG, "what is stored with the prefix %s has format %lld; allowed: %d",
+			       c->owner->prefix, reply_number(reply, 1), STORE_FORMAT);
+	else if (rc == 0 && answer != ANSWER_DONE)
 		rc = words_set(w, TUNNEL_UNAVAILABLE, "a later connection for changes exists");
 	freeReplyObject(reply);
 	return rc;

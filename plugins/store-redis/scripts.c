@@ -46,8 +46,11 @@
 	"end\n"
 
 static const char *const texts[SCRIPTS] = {
-	/* KEYS fence; ARGV number, ms it is kept */
-	[SCRIPT_FENCE] = "if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[1]) then return {-1, 0} end\n"
+	/* KEYS fence, format; ARGV number, ms it is kept, our format */
+	[SCRIPT_FENCE] = "local format = redis.call('GET', KEYS[2])\n"
+			 "if format and format ~= ARGV[3] then return {-2, tonumber(format) or 0} end\n"
+			 "if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[1]) then return {-1, 0} end\n"
+			 "if not format then redis.call('SET', KEYS[2], ARGV[3]) end\n"
 			 "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n"
 			 "return {0, 0}\n",
 	/* KEYS fence, document, collection, expiries, entry…; ARGV fence, expected version or '', expires, key,

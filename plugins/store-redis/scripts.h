@@ -9,6 +9,7 @@ enum script { SCRIPT_FENCE, SCRIPT_PUT, SCRIPT_DEL, SCRIPT_APPEND, SCRIPT_PURGE,
 
 /* What a script answers: { one of these, number }. */
 #define ANSWER_FENCED (-1) /* sent by a connection that is no longer the one for changes; nothing was done */
+#define ANSWER_FORMAT (-2) /* what is stored is in another form than ours; only from SCRIPT_FENCE */
 #define ANSWER_DONE 0
 #define ANSWER_NOT_FOUND 2
 #define ANSWER_CONFLICT 3
@@ -29,6 +30,7 @@ struct stored {
 };
 bool stored_read(const char *bytes, size_t n, struct stored *out);
 
+#define STORE_FORMAT 1
 /* The keys of a store: {prefix}:…; the braces put all into one hash slot. */
 #define KEY_DOCUMENT "{%s}:d:%s:%s"      /* prefix, collection, key: a string */
 #define KEY_COLLECTION "{%s}:c:%s"       /* prefix, collection: sorted set of keys */
@@ -39,6 +41,7 @@ bool stored_read(const char *bytes, size_t n, struct stored *out);
 #define KEY_EXPIRIES "{%s}:x"            /* sorted set of "collection:key" by Unix ms */
 #define KEY_LOG "{%s}:l:%s"              /* prefix, log: a stream with ids 0-1, 0-2, … */
 #define KEY_FENCE "{%s}:f:%s"            /* prefix, instance: number of its connection for changes; has a TTL */
+#define KEY_FORMAT "{%s}:format"         /* which form all of this has: STORE_FORMAT */
 #define KEY_PROBE "{%s}:probe"           /* what health writes; has a TTL */
 #define CHANNEL_EVENTS "{%s}:events:%ld" /* prefix, database */
 

@@ -101,6 +101,15 @@ def test_redis_cluster_is_refused(w):
     refused(w, redis, says="runs as cluster; allowed: a single master")
 
 
+def test_store_of_another_format_is_refused(w):
+    redis = w.redis()
+    assert w.store(redis).works() and redis.cli("get", "{tunnel}:format") == "1"
+    assert w.store(redis).works()
+    redis.cli("set", "{tunnel}:format", "2")
+    refused(w, redis, says="what is stored with the prefix tunnel has format 2; allowed: 1")
+    assert w.store(redis, "prefix=other").works()
+
+
 def test_replica_is_refused(w):
     master = w.redis()
     replica = w.redis("--replicaof", "127.0.0.1", str(master.port))
@@ -356,7 +365,7 @@ def test_nothing_is_left_behind(w):
     assert len(redis.cli("keys", "{tunnel}:i:*").split("\n{")) == 1
     store.ok("del", collection="docs", key="stays")
     left = {k.split(":")[1] for k in redis.cli("keys", "*").split()}
-    assert left == {"f"}, left
+    assert left == {"f", "format"}, left
 
 
 # --- a server that goes and comes back ---
