@@ -187,14 +187,32 @@ class SleepWorker(Sleep):
         return world.workers(self.sessions(world))
 
 
+@kind_of("redis-kill", "store")
+class RedisKill(Fault):
+    """Its answered writes are in the append-only file."""
+
+    def draw(self, rng, longest):
+        self.away = draw_gap(rng, longest)
+
+    def text(self, world):
+        return f"{self.kind}, back after {self.away:.1f} s"
+
+    def run(self, world):
+        world.redis.kill()
+        time.sleep(self.away)
+        world.redis.start()
+        return time.monotonic_ns()
+
+
 # How often each comes in one deck; every deck has each kind, so a short run has them all.
 DECK = {
     "cut-rst": 9, "cut-fin": 6, "relay-kill": 4, "relay-drain": 1, "agent-kill": 2, "black-hole": 3, "roam": 1,
     "sleep-client": 1, "sleep-worker": 1, "burst-together": 2, "burst-recovery": 3,
 }  # fmt: skip
-KIND_NAMES = list(DECK)
+CLUSTER_DECK = DECK | {"redis-kill": 2}
 # While one of these lasts no ping of the sessions it hits can be answered: a shorter pause means that it did nothing.
 FELT = ("black-hole", "sleep-client", "sleep-worker", "relay-kill")
+CLUSTER_FELT = FELT[:-1]  # the others take the sessions
 
 
 class Strike:
@@ -236,30 +254,31 @@ class Strike:
             raise self.error
 
 
-def draw_pair(rng, longest):
+def draw_pair(rng, longest, deck):
     """Two faults that do not take each other's place: of different areas."""
-    first, second = rng.sample(list(KINDS), 2)
+    kinds = [k for k in KINDS if k in deck]
+    first, second = rng.sample(kinds, 2)
     while KINDS[first].area == KINDS[second].area:
-        second = rng.choice(list(KINDS))
+        second = rng.choice(kinds)
     return [KINDS[first](rng, longest), KINDS[second](rng, longest)]
 
 
-def draw(kind, rng, longest):
+def draw(kind, rng, longest, deck):
     pause = rng.uniform(0, 1)
     after = rng.choice((rng.uniform(0, 0.05), rng.uniform(0.05, 0.5)))
     if kind == "burst-together":
-        return Strike(kind, draw_pair(rng, longest), None, pause)
+        return Strike(kind, draw_pair(rng, longest, deck), None, pause)
     if kind == "burst-recovery":
-        return Strike(kind, draw_pair(rng, longest), after, pause)
+        return Strike(kind, draw_pair(rng, longest, deck), after, pause)
     return Strike(kind, [KINDS[kind](rng, longest)], None, pause)
 
 
-def schedule(seed, longest=LONG):
+def schedule(seed, longest=LONG, deck=DECK):
     """Endless strikes. The first ones are every kind once, then come shuffled decks."""
     rng = random.Random(f"schedule:{seed}")
-    deck = rng.sample(KIND_NAMES, len(KIND_NAMES))
+    kinds = rng.sample(list(deck), len(deck))
     while True:
-        for kind in deck:
-            yield draw(kind, rng, longest)
-        deck = [k for k, n in DECK.items() for _ in range(n)]
-        rng.shuffle(deck)
+        for kind in kinds:
+            yield draw(kind, rng, longest, deck)
+        kinds = [k for k, n in deck.items() for _ in range(n)]
+        rng.shuffle(kinds)

@@ -78,12 +78,13 @@ class NetNs:
 
     def attach(self, stack):
         self.port = stack.port
+        self.ports = {stack.port}  # of relays
 
     def set_clients(self, pids):
         pass
 
     def cut(self, pids, how):
-        return sum(sockets.cut(pid, self.port, how) for pid in pids)
+        return sum(sockets.cut(pid, self.ports, how) for pid in pids)
 
     def hole(self, legs, ways):
         key = [(leg, way) for leg in legs for way in ways]
@@ -153,7 +154,7 @@ class ProxyNet:
         self.ask(do="clients", pids=pids)
 
     def cut(self, pids, how):
-        ports = [local for pid in pids for local, _ in sockets.connections(pid, self.port)]
+        ports = [local for pid in pids for local, _ in sockets.connections(pid, {self.port})]
         return self.ask(do="cut", ports=ports, how=how)
 
     def hole(self, legs, ways):

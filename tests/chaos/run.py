@@ -22,7 +22,7 @@ import faults  # noqa: E402
 import net  # noqa: E402
 import report  # noqa: E402
 import watch  # noqa: E402
-from world import Trouble, World  # noqa: E402
+from world import ClusterWorld, Trouble, World  # noqa: E402
 
 RECOVERY_S = 60
 FD_GROWTH, MIB_GROWTH = 64, 256
@@ -40,6 +40,7 @@ def arguments():
     p.add_argument("--sessions", type=int, default=2, help="1: ssh, 2: ssh and port-forward, then in turns (2)")
     p.add_argument("--mode", choices=("auto", "netns", "proxy"), default="auto",
                    help="network namespaces (root), or a proxy in user space; auto: namespaces when they can be had")  # fmt: skip
+    p.add_argument("--cluster", action="store_true", help="three nodes on a redis-server; needs network namespaces")
     p.add_argument("--longest", type=float, default=faults.LONG, help="seconds: the longest black hole (8)")
     p.add_argument("--rate", type=float, default=0, help="MB/s of each bulk stream; 0: as fast as it goes (0)")
     p.add_argument("--report", type=Path, help="folder for report.json, report.txt, and the logs when it fails")
@@ -54,6 +55,7 @@ class Run:
         self.world, self.watch = None, None
         self.strikes, self.checks, self.failure = [], [], None
         self.aborted = False
+        self.deck, self.felt = (faults.CLUSTER_DECK, faults.CLUSTER_FELT) if a.cluster else (faults.DECK, faults.FELT)
         self.began, self.end_ns, self.streams = time.monotonic(), 0, []
         self.growth = []
 
@@ -87,7 +89,7 @@ class Run:
             self.evidence()
 
     def set_up(self):
-        self.world = World(self.folder, self.net, self.a.seed, self.a.rate * 1e6)
+        self.world = (ClusterWorld if self.a.cluster else World)(self.folder, self.net, self.a.seed, self.a.rate * 1e6)
         kinds = list(itertools.islice(itertools.cycle(("ssh", "tcp")), self.a.sessions))
         self.world.begin(kinds)
         self.wait_flow(time.monotonic_ns(), "the load to start")
@@ -97,7 +99,7 @@ class Run:
 
     def processes(self):
         w = self.world
-        named = {"relay": w.server.pid, "agent supervisor": w.supervisor().pid}
+        named = {name: proc.pid for name, proc in w.relays().items()} | {"agent supervisor": w.supervisor().pid}
         named |= {f"{s.name} client": s.cli_pid for s in w.sessions}
         for s in w.sessions:
             for pid in w.workers([s])[:1]:
@@ -108,7 +110,7 @@ class Run:
         return {self.net.p.pid} if getattr(self.net, "p", None) else set()
 
     def known(self):
-        own = [p.p if hasattr(p, "p") else p for p in list(self.world.procs)]
+        own = [p.p if hasattr(p, "p") else p for p in [*self.world.procs, *self.world.relays().values()]]
         return {p.pid for p in own} | self.proxy_pid()
 
     def wait_flow(self, since_ns, what):
@@ -125,7 +127,7 @@ class Run:
 
     def storm(self):
         end = time.monotonic() + 60 * self.a.minutes
-        for number, strike in enumerate(faults.schedule(self.a.seed, self.a.longest), 1):
+        for number, strike in enumerate(faults.schedule(self.a.seed, self.a.longest, self.deck), 1):
             if number > self.a.faults if self.a.faults else time.monotonic() > end:
                 break
             strike.said = strike.text(self.world)
@@ -233,7 +235,8 @@ class Run:
             w.close()
 
     def stop_daemons(self):
-        codes = {"agent": self.world.supervisor().stop(), "relay": self.world.server.stop()}
+        codes = {"agent": self.world.supervisor().stop()} | {name: proc.stop() for name, proc in self.world.relays().items()}
+        self.world.stop_store()
         return ", ".join(f"{k}: {v}" for k, v in codes.items() if v != 0)
 
     def leftovers(self, limit=20):
@@ -254,7 +257,7 @@ class Run:
         for role in ("client", "target", "server"):
             r = subprocess.run([*self.net.prefix(role), "ss", "-tnpoi"], capture_output=True, text=True)
             lines.append(f"== {role}\n{r.stdout}")
-        if self.world and self.world.server and self.world.server.alive():
+        if self.world and any(p and p.alive() for p in self.world.relays().values()):
             try:
                 lines.append("== sessions\n" + json.dumps(self.world.list_sessions(), indent=1))
             except (Trouble, subprocess.SubprocessError) as e:
@@ -274,7 +277,7 @@ class Run:
     def unfelt(self):
         """Proof that the storm was one."""
         done, _, rows = self.measured()
-        weak = [r for r in rows if r["kind"] in faults.FELT and r["longest_pause_ms"] < 0.5 * r["held_ms"]]
+        weak = [r for r in rows if r["kind"] in self.felt and r["longest_pause_ms"] < 0.5 * r["held_ms"]]
         texts = [f"strike {r['number']} ({r['text']}): {r['longest_pause_ms']:.0f} ms" for r in weak]
         texts += [f"{s.said}: no connection was there" for s in done if s.idle()]
         return "; ".join(texts)
@@ -289,7 +292,7 @@ class Run:
             "seed": self.a.seed, "mode": self.net.mode, "seconds": time.monotonic() - self.began, "failure": self.failure,
             "folder": str(self.folder), "sessions": [{"name": s.name, "kind": s.what, "id": s.id} for s in sessions],
             "faults": sum(len(s.faults) for s in done), "strikes": len(done), "bytes": total,
-            "table": report.by_kind(rows, faults.KIND_NAMES), "histogram": report.histogram([g for p in streams for g in p.gaps()]),
+            "table": report.by_kind(rows, list(self.deck)), "histogram": report.histogram([g for p in streams for g in p.gaps()]),
             "streams": self.streams, "growth": self.growth, "checks": self.checks, "rows": rows,
         }  # fmt: skip
 
@@ -314,7 +317,7 @@ def print_schedule(a):
     class Names:
         sessions = [type("S", (), {"name": f"s{n + 1}"}) for n in range(a.sessions)]
 
-    for number, strike in enumerate(itertools.islice(faults.schedule(a.seed, a.longest), a.list), 1):
+    for number, strike in enumerate(itertools.islice(faults.schedule(a.seed, a.longest, faults.CLUSTER_DECK if a.cluster else faults.DECK), a.list), 1):
         print(f"{number:5}  {strike.text(Names)}")
 
 
@@ -341,7 +344,7 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda n, _: sys.exit(128 + n))
     watch.adopt_orphans()
-    network = choose_net(a.mode)
+    network = choose_net("netns" if a.cluster else a.mode)
     folder = Path(tempfile.mkdtemp(prefix="tc-"))  # a short name: sockets have to fit in it
     run = Run(a, folder, network)
     try:

@@ -35,10 +35,10 @@ def established(pid):
     return [(int(r[1][9:], 16), int(r[2][9:], 16), r[9]) for r in rows if r[3] == ESTABLISHED]
 
 
-def connections(pid, to_port):
-    """(local port, file descriptor) of a process's connections to a port."""
+def connections(pid, to_ports):
+    """(local port, file descriptor) of a process's connections to these ports."""
     mine = inodes_of(pid)
-    return [(local, mine[inode]) for local, remote, inode in established(pid) if remote == to_port and inode in mine]
+    return [(local, mine[inode]) for local, remote, inode in established(pid) if remote in to_ports and inode in mine]
 
 
 def reset(fd):
@@ -57,15 +57,15 @@ def finish(fd):
         s.close()
 
 
-def cut(pid, to_port, how):
-    """Cuts every connection of a process to a port, by "rst" or "fin"; returns how many."""
+def cut(pid, to_ports, how):
+    """Cuts every connection of a process to these ports, by "rst" or "fin"; returns how many."""
     n = 0
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return 0
     try:
-        for _, theirs in connections(pid, to_port):
+        for _, theirs in connections(pid, to_ports):
             fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, theirs, 0)
             if fd >= 0:
                 n += reset(fd) if how == "rst" else finish(fd)

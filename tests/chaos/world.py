@@ -11,6 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "scenario"))
 
+from cluster import Fleet  # noqa: E402
 from harness import CLI, USER, Stack, wait_for, write_secret  # noqa: E402
 from load import LIVE  # noqa: E402
 
@@ -84,6 +85,12 @@ class World(Stack):
         return p
 
     # -- what there is to know
+
+    def relays(self):
+        return {"relay": self.server}
+
+    def stop_store(self):
+        pass
 
     def admin(self, *args):
         """tunnel-cli beside the server, where no fault gets between."""
@@ -320,3 +327,39 @@ def child_running(pid, program):
         if found:
             return found
     return None
+
+
+class ClusterWorld(Fleet, World):
+    """Three nodes on a redis-server. What hits the relay hits the node where the sessions are."""
+
+    def __init__(self, folder, net, seed, rate=0.0):
+        super().__init__(folder, net, seed, rate)
+        self.make_nodes(3)
+        net.ports = {n.port for n in self.nodes.values()}
+        self.down = None
+
+    def relays(self):
+        return {name: node.server for name, node in self.nodes.items()}
+
+    def stop_store(self):
+        self.redis.close()
+
+    def new_session(self, known):
+        """Who is attached is known to one of the nodes alone; an active one has been paired."""
+        new = [s["id"] for s in self.list_sessions("active") if s["id"] not in known]
+        return new[0] if len(new) == 1 else None
+
+    def stop_server(self, graceful):
+        at = {s["node"] for s in self.list_sessions("active")}
+        self.down = self.nodes[at.pop()]
+        if graceful:
+            code = self.down.server.stop(60)
+            if code != 0:
+                raise Trouble(f"{self.down.node} ended with {code} on SIGTERM: {self.down.server.text()[-300:]}")
+        else:
+            self.down.server.kill()
+            self.down.server.p.wait()
+
+    def restart_server(self):
+        self.down.start_server()
+        return made_at(self.down.folder / "ready")

@@ -45,21 +45,24 @@ class Redis:
 
 
 class Node(Stack):
-    """One server of a cluster; as a Stack it is a client that talks to this node alone."""
+    """One server of a fleet; as a Stack it is a client that talks to this node alone."""
 
-    def __init__(self, cluster, name, conf):
-        super().__init__(cluster.folder / name, conf=conf)
-        self.cluster, self.node, self.ca_key = cluster, name, f"{cluster.folder}/ssh_ca"
+    def __init__(self, fleet, name, conf):
+        super().__init__(fleet.folder / name, conf=conf, address=fleet.address)
+        self.fleet, self.node, self.ca_key = fleet, name, f"{fleet.folder}/ssh_ca"
         for file in ("ca.pem", "server.pem", "server.key"):
             (self.folder / "tls" / file).unlink()
-            (self.folder / "tls" / file).symlink_to(cluster.folder / "tls" / file)
-        self.key_id, self.secret = cluster.key_id, cluster.secret
+            (self.folder / "tls" / file).symlink_to(fleet.folder / "tls" / file)
+        self.key_id, self.secret = fleet.key_id, fleet.secret
+
+    def place(self, role, args):
+        return self.fleet.place(role, args)
 
     def urls(self):
-        return self.cluster.urls()
+        return self.fleet.urls()
 
     def store(self):
-        return f'plugin = "store-redis"; address = "{self.cluster.redis.path}";'
+        return f'plugin = "store-redis"; address = "{self.fleet.redis.path}";'
 
     def write_profile(self, name="default", extra=None):
         every, self.urls = self.urls, lambda: json.dumps([self.url])
@@ -67,11 +70,10 @@ class Node(Stack):
         self.urls = every
 
 
-class Cluster(Stack):
-    """As a Stack it is a client, and agents, that know all nodes."""
+class Fleet:
+    """What a Stack becomes whose server is several nodes; as a client it knows them all."""
 
-    def __init__(self, folder, count=3, conf=""):
-        super().__init__(folder)
+    def make_nodes(self, count, conf=""):
         self.redis = Redis(self.folder / "redis")
         self.nodes = {}
         for i in range(1, count + 1):
@@ -81,17 +83,12 @@ class Cluster(Stack):
     def urls(self):
         return json.dumps([n.url for n in self.nodes.values()])
 
-    def start(self):
+    def start_server(self):
         self.write_profile()
         for node in self.nodes.values():
             node.start_server()
         wait_for(lambda: all(len(n.json("list-nodes")) == len(self.nodes) for n in self.nodes.values()), "the nodes to see each other")
         return self
-
-    def node_of(self, target):
-        """The node that the target's agent is connected to."""
-        doc = json.loads(self.redis.cli("--raw", "HGET", *self.document("targets", target)))
-        return self.nodes[doc["node"]]
 
     def others(self, node):
         return [n for n in self.nodes.values() if n is not node]
@@ -104,3 +101,9 @@ class Cluster(Stack):
         for node in self.nodes.values():
             node.close()
         self.redis.close()
+
+
+class Cluster(Fleet, Stack):
+    def __init__(self, folder, count=3, conf=""):
+        super().__init__(folder)
+        self.make_nodes(count, conf)

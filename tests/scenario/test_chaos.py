@@ -18,20 +18,21 @@ import faults  # noqa: E402
 import net  # noqa: E402
 
 
-@pytest.mark.parametrize("mode", ["proxy", "netns"])
+@pytest.mark.parametrize("mode", ["proxy", "netns", "cluster"])
 def test_every_kind_of_fault_once(mode, tmp_path):
-    reason = net.why_no_netns() if mode == "netns" else None
+    reason = net.why_no_netns() if mode != "proxy" else None
     if reason:
         pytest.skip(f"no network namespaces: {reason}")
-    kinds = len(faults.KIND_NAMES)
-    args = ["--mode", mode, "--seed", "227", "--faults", str(kinds), "--longest", "1", "--rate", "8", "--report", str(tmp_path)]
+    kinds = list(faults.CLUSTER_DECK if mode == "cluster" else faults.DECK)
+    args = ["--cluster"] if mode == "cluster" else ["--mode", mode]
+    args += ["--seed", "227", "--faults", str(len(kinds)), "--longest", "1", "--rate", "8", "--report", str(tmp_path)]
     r = subprocess.run(
         [str(ROOT / "scripts" / "chaos"), *args], capture_output=True, text=True, timeout=600,
         env={**os.environ, "TUNNEL_BUILD": str(BUILD)},
     )
     assert r.returncode == 0, r.stdout[-6000:] + r.stderr[-3000:]
     report = json.loads((tmp_path / "report.json").read_text())
-    assert {row["kind"] for row in report["rows"]} == set(faults.KIND_NAMES)
+    assert {row["kind"] for row in report["rows"]} == set(kinds)
     assert report["failure"] is None and all(c["ok"] for c in report["checks"])
     assert report["bytes"]["up"] > 1 << 20 and report["bytes"]["down"] > 1 << 20 and report["bytes"]["shorts"] > 0
 
@@ -92,4 +93,4 @@ def test_a_seed_gives_the_same_storm():
         return [(s.kind, s.after, s.pause, [vars(f) for f in s.faults]) for _, s in zip(range(60), storm)]
 
     assert first(5) == first(5) != first(6)
-    assert {kind for kind, *_ in first(5)[: len(faults.KIND_NAMES)]} == set(faults.KIND_NAMES)
+    assert {kind for kind, *_ in first(5)[: len(faults.DECK)]} == set(faults.DECK)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="no red
 def cluster(folder):
     c = Cluster(folder)
     try:
-        c.start()
+        c.start_server()
         yield c
     finally:
         c.close()

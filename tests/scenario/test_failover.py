@@ -68,7 +68,7 @@ def test_its_sessions_flow_again(folder):
     cluster = Cluster(folder)
     pingers, took = [], []
     try:
-        cluster.start()
+        cluster.start_server()
         cluster.start_agent()
         echo = TcpServer(echo_until_eof)
         for _ in range(SESSIONS):
