@@ -288,6 +288,19 @@ bool nodes_has_heir(struct nodes *n)
 	return found;
 }
 
+bool nodes_is_first(struct nodes *n)
+{
+	bool first = true;
+	const char *name;
+	json_t *doc;
+	if (!n)
+		return true;
+	pthread_mutex_lock(&n->lock);
+	json_object_foreach(n->others, name, doc) first = first && strcmp(n->server->node, name) < 0;
+	pthread_mutex_unlock(&n->lock);
+	return first;
+}
+
 size_t nodes_sessions(struct nodes *n, const char *target)
 {
 	json_int_t sum = 0;

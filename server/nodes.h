@@ -25,6 +25,8 @@ bool nodes_lives(struct nodes *nodes, const char *name);
 json_t *nodes_others(struct nodes *nodes);
 /* Does one of them take what this one has to give away? */
 bool nodes_has_heir(struct nodes *nodes);
+/* Is its name the first of those that live? For what one of them has to do for all. */
+bool nodes_is_first(struct nodes *nodes);
 /* Live sessions of a target on the other nodes. */
 size_t nodes_sessions(struct nodes *nodes, const char *target);
 /* The API's view of all: [{name, url, version, started_at, draining, agents, sessions}]. New reference. */

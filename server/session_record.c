@@ -149,11 +149,13 @@ int record_get_blocking(struct server *server, const char *id, json_t **out_doc,
 
 int record_put_blocking(struct server *server, const json_t *doc, uint64_t expect, uint64_t *out_version, struct err *e)
 {
-	struct tunnel_index indexes[6];
+	struct tunnel_index indexes[7];
 	size_t n = 0;
 	indexes[n++] = (struct tunnel_index){ "state", record_text(doc, "state") };
 	indexes[n++] = (struct tunnel_index){ "principal", record_text(doc, "principal") };
 	indexes[n++] = (struct tunnel_index){ "target", record_text(doc, "target") };
+	if (!record_ended(doc) && *record_text(doc, "node"))
+		indexes[n++] = (struct tunnel_index){ "node", record_text(doc, "node") };
 	if (*record_text(doc, "idem"))
 		indexes[n++] = (struct tunnel_index){ "idem", record_text(doc, "idem") };
 	if (json_is_true(json_object_get(doc, "unfinished")))

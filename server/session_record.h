@@ -1,6 +1,6 @@
 /* The session's document in the store (collection "sessions", key = id): its form, its indexes (state, principal,
- * target, idem, and "unfinished" while a start, a resumption or an end still has to reach the audit log), and what the
- * API shows of it. Blocking functions belong on workers or the sweep's thread. */
+ * target, node while it lives, idem, and "unfinished" while a start, a resumption or an end still has to reach the
+ * audit log), and what the API shows of it. Blocking functions belong on workers or the sweep's thread. */
 #ifndef SERVER_SESSION_RECORD_H
 #define SERVER_SESSION_RECORD_H
 

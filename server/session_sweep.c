@@ -213,26 +213,63 @@ static void settle(struct sessions *s, const json_t *doc, bool starting, int64_t
 			 "an audit record of a session is still owed");
 }
 
+static bool is_settled(const json_t *doc)
+{
+	return !json_is_true(json_object_get(doc, "unfinished")) || json_object_get(doc, "resume_owed");
+}
+
+static int scan_live(struct sessions *s, const char *index, const char *value, json_t *found, int64_t mono_ms,
+		     int64_t wall_ms, struct err *e)
+{
+	int rc = scan_all(s, index, value, found, e);
+	for (size_t k = 0; rc == 0 && k < json_array_size(found); k++)
+		if (!record_ended(json_array_get(found, k)) && is_settled(json_array_get(found, k)))
+			take_in(s, json_array_get(found, k), mono_ms, wall_ms);
+	return rc;
+}
+
+/* A row whose record has ended, or has another node by now, and the message about it was lost. found: the records of
+ * this node. */
+static void check_rows(struct sessions *s, const json_t *found)
+{
+	size_t n;
+	struct session_live *rows = session_table_copy(s->live, NULL, &n);
+	json_auto_t *known = json_object();
+	for (size_t k = 0; k < json_array_size(found); k++)
+		json_object_set_new(known, record_text(json_array_get(found, k), "id"), json_true());
+	for (size_t i = 0; i < n; i++) {
+		json_auto_t *doc = NULL;
+		struct err e;
+		if (json_object_get(known, rows[i].id) ||
+		    record_get_blocking(s->server, rows[i].id, &doc, NULL, &e) != 0)
+			continue;
+		if (record_ended(doc))
+			end_by_server(s->server, rows[i].id, record_end_code(doc), record_end_text(doc));
+		else if (!is_ours(s, doc))
+			session_home_release_blocking(s->server, rows[i].target);
+	}
+	free(rows);
+}
+
+/* What is owed, and this node's sessions. Those of all nodes are looked through at the start, since it may have had
+ * another name, and by one of the nodes, for what a node that is gone has left behind. */
 static int scan_store(struct sessions *s, bool starting, int64_t mono_ms, int64_t wall_ms, struct err *e)
 {
-	static const char *const where[][2] = { { "unfinished", "yes" },
-						{ "state", "starting" },
-						{ "state", "active" } };
-	for (size_t i = 0; i < sizeof where / sizeof *where; i++) {
-		json_auto_t *found = json_array();
-		int rc = scan_all(s, where[i][0], where[i][1], found, e);
-		if (rc)
-			return rc;
-		for (size_t k = 0; k < json_array_size(found); k++) {
-			const json_t *doc = json_array_get(found, k);
-			if (i == 0)
-				settle(s, doc, starting, wall_ms);
-			else if (!json_is_true(json_object_get(doc, "unfinished")) ||
-				 json_object_get(doc, "resume_owed"))
-				take_in(s, doc, mono_ms, wall_ms);
-		}
+	json_auto_t *owed = json_array();
+	json_auto_t *ours = json_array();
+	int rc = scan_all(s, "unfinished", "yes", owed, e);
+	for (size_t k = 0; rc == 0 && k < json_array_size(owed); k++)
+		settle(s, json_array_get(owed, k), starting, wall_ms);
+	if (rc == 0)
+		rc = scan_live(s, "node", s->server->node, ours, mono_ms, wall_ms, e);
+	if (rc == 0)
+		check_rows(s, ours);
+	static const char *const states[] = { "starting", "active" };
+	for (size_t i = 0; rc == 0 && i < 2 && (starting || nodes_is_first(s->server->nodes)); i++) {
+		json_auto_t *all = json_array();
+		rc = scan_live(s, "state", states[i], all, mono_ms, wall_ms, e);
 	}
-	return 0;
+	return rc;
 }
 
 int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, struct err *e)

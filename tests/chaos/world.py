@@ -17,6 +17,7 @@ from load import LIVE  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
 TARGET = "web-1"
+BUSY = 235  # tunnel-cli's exit code: try again
 ROLES = {"server": "server", "agent": "target", "client": "client"}
 
 
@@ -98,10 +99,15 @@ class World(Stack):
         if not conf.exists():
             text = (self.folder / "cli.conf").read_text().replace(self.url, self.admin_url)
             write_secret(conf, text)
-        r = subprocess.run(
-            [*self.net.prefix("server"), str(CLI), *args], capture_output=True, text=True, timeout=120,
-            env=self.env(TUNNEL_CONFIG=str(conf)),
-        )
+
+        def answer():
+            r = subprocess.run(
+                [*self.net.prefix("server"), str(CLI), *args], capture_output=True, text=True, timeout=120,
+                env=self.env(TUNNEL_CONFIG=str(conf)),
+            )
+            return r if r.returncode != BUSY else None
+
+        r = wait_for(answer, "a server that is not busy")
         if r.returncode != 0:
             raise Trouble(f"tunnel-cli {' '.join(args)} exited with {r.returncode}: {r.stderr.strip()}")
         return r.stdout
