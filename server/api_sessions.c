@@ -233,12 +233,14 @@ void api_sessions_attach(struct api_call *c)
 		   json_pack("{s:s}", "relay_url", here ? c->server->public_url : record_text(record, "relay_url")));
 }
 
-/* generation: of the token that asks for it; 0: an identity does. */
+/* generation: of the token that asks for it; 0: an identity does. record NULL: it is ended from here, and its node
+ * hears of it: calls with a token run where attaches do, and wait for no other node. */
 static void end(struct api_call *c, const json_t *record, int64_t generation, unsigned code, const char *text,
 		const char *by)
 {
 	struct err e;
-	int rc = session_peers_end_blocking(c->server, record, generation, code, text, by, &e);
+	int rc = record ? session_peers_end_blocking(c->server, record, generation, code, text, by, &e)
+			: sessions_end_generation_blocking(c->server, c->param, generation, code, text, by, &e);
 	json_auto_t *doc = NULL;
 	struct err why;
 	if (rc == 0)
@@ -258,7 +260,7 @@ static void delete_by_token(struct api_call *c)
 	if (!record)
 		return;
 	if (d.role == LEG_CLIENT)
-		end(c, record, d.generation, 4000, "the session was ended by its client", "client");
+		end(c, NULL, d.generation, 4000, "the session was ended by its client", "client");
 	else
 		api_answer_problem(c, 403, "forbidden", NULL, "only the client's token may end a session here");
 }

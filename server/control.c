@@ -448,13 +448,20 @@ void control_disconnect_blocking(struct server *server, const char *target, unsi
 	agent_left(server, conn, target, reason);
 }
 
+/* The connection is looked up first: one that comes in between is a newer one. An agent that has only this one comes
+ * back at once. */
 void control_left_blocking(struct server *server, const char *target)
 {
 	json_auto_t *doc = NULL;
 	struct err e;
-	/* It may have come back in between. */
-	if (targets_get_blocking(server, target, &doc, &e) == 0 && strcmp(record_text(doc, "node"), server->node) != 0)
-		control_disconnect_blocking(server, target, 4001, "the agent has connected to another node");
+	static const char why[] = "the agent has connected to another node";
+	wsconn_id conn = agent_table_get(server->control->agents, target);
+	if (!conn || targets_get_blocking(server, target, &doc, &e) ||
+	    strcmp(record_text(doc, "node"), server->node) == 0 ||
+	    !agent_table_remove(server->control->agents, target, conn))
+		return;
+	wsconn_close_anythread(server, conn, 4009, why);
+	agent_left(server, conn, target, why);
 }
 
 void control_drain_anythread(struct control *control)

@@ -22,9 +22,9 @@
 
 #define COLLECTION "nodes"
 #define RENEW_MS 2000
-#define EXPIRES_MS 10000  /* clocks of nodes may differ by some seconds */
-#define MISSED_MOST 2     /* looks */
-#define LOADS_MOST 20000u /* targets with sessions that a document tells of */
+#define EXPIRES_MS 10000 /* clocks of nodes may differ by some seconds */
+#define MISSED_MOST 2    /* looks */
+#define LOADS_MOST 2000u /* targets with sessions that a document tells of */
 
 struct nodes {
 	struct server *server;
@@ -117,7 +117,8 @@ static int look(struct nodes *n, struct err *e)
 		json_int_t missed = json_integer_value(json_object_get(doc, "missed")) + 1;
 		if (json_object_get(found, name))
 			continue;
-		if (missed <= MISSED_MOST) {
+		bool left = json_is_true(json_object_get(doc, "draining")); /* it took its document away itself */
+		if (missed <= MISSED_MOST && !left) {
 			json_object_set_new(doc, "missed", json_integer(missed));
 			json_object_set(found, name, doc);
 		} else {

@@ -1,6 +1,9 @@
 /* Questions carry a number that only their asker knows; an answer carries it back. Whoever is asked keeps the numbers
  * of the last questions with their answers: a repetition of one that is being worked on is ignored, that of a finished
- * one gets the same answer again. */
+ * one gets the same answer again. What is told without waiting for an answer has no number.
+ *
+ * A question says when it was sent and how long somebody waits from then on. A node that was stopped for a while reads
+ * what nobody waits for any more: such a question is not done, its asker has been told that it failed. */
 #include "server/peers.h"
 
 #include "base/clock.h"
@@ -23,6 +26,10 @@
 #define ID_TEXT 25
 #define REPEAT_MS 400 /* a question without an answer */
 #define HEARD 1024u   /* questions that are remembered */
+#define STALE_MS \
+	3000 /* a question that was on its way for so long is not done; clocks of nodes may differ by as much */
+#define SILENT_MS 5000 /* a node that did not answer is not waited for again, unless it is heard */
+#define WAITERS 2u     /* for one node that has not answered them for a second */
 
 struct peers_ask {
 	struct list node;
@@ -31,12 +38,12 @@ struct peers_ask {
 	const char *op;
 	json_t *nodes, *body;
 	json_t *answers; /* node → answer */
-	int64_t begun_ms;
+	int64_t begun_ms, limit_ms;
 };
 
 struct heard {
-	char id[ID_TEXT], from[LIMIT_ID + 1];
-	json_t *answer; /* NULL: it is being worked on */
+	char id[ID_TEXT]; /* "": free */
+	json_t *answer;   /* NULL: it is being worked on */
 };
 
 struct peers {
@@ -48,6 +55,7 @@ struct peers {
 	struct list asks;
 	struct heard heard[HEARD]; /* a ring */
 	size_t heard_n;
+	json_t *silent; /* node → until when (mono) it is not waited for */
 };
 
 /* ---- messages ---- */
@@ -56,14 +64,16 @@ static void publish(struct peers *p, json_t *message)
 {
 	struct err e;
 	if (message && store_publish_blocking(p->server->store, PEERS_CHANNEL, message, &e) != 0)
-		log_warn("another node could not be told: %s", e.text);
+		log_debug("another node could not be told: %s", e.text);
 	json_decref(message);
 }
 
-static void publish_question(struct peers *p, const char *node, const char *op, const char *id, const json_t *body)
+/* id "": no answer is wanted. */
+static void publish_question(struct peers *p, const char *node, const char *op, const char *id, int64_t wait_ms,
+			     const json_t *body)
 {
-	publish(p, json_pack("{s:s, s:s, s:s, s:s, s:O}", "to", node, "from", p->server->node, "id", id, "op", op,
-			     "body", body));
+	publish(p, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:O}", "to", node, "from", p->server->node, "id", id, "op",
+			     op, "sent_ms", (json_int_t)clock_wall_ms(), "wait_ms", (json_int_t)wait_ms, "body", body));
 }
 
 static void publish_answer(struct peers *p, const char *node, const char *id, json_t *answer)
@@ -77,12 +87,13 @@ struct job {
 	struct peers *peers;
 	const struct peers_op *op;
 	char id[ID_TEXT], from[LIMIT_ID + 1];
+	int64_t until_ms; /* mono: nobody waits for longer; 0: nobody waits anyway */
 	json_t *body;
 };
 
 static struct heard *find_heard(struct peers *p, const char *id)
 {
-	for (size_t i = 0; i < HEARD && i < p->heard_n; i++)
+	for (size_t i = 0; *id && i < HEARD; i++)
 		if (strcmp(p->heard[i].id, id) == 0)
 			return &p->heard[i];
 	return NULL;
@@ -92,7 +103,8 @@ static void work(void *arg)
 {
 	struct job *j = arg;
 	struct peers *p = j->peers;
-	json_auto_t *answer = j->op ? j->op->answer_blocking(p->server, j->body) : NULL;
+	bool late = j->until_ms && clock_mono_ms() >= j->until_ms; /* it has waited its turn for too long */
+	json_auto_t *answer = late ? NULL : j->op->answer_blocking(p->server, j->body);
 	pthread_mutex_lock(&p->lock);
 	struct heard *h = find_heard(p, j->id);
 	if (answer && h)
@@ -100,7 +112,7 @@ static void work(void *arg)
 	else if (h)
 		h->id[0] = '\0'; /* a repetition may fare better */
 	pthread_mutex_unlock(&p->lock);
-	if (answer)
+	if (answer && *j->id)
 		publish_answer(p, j->from, j->id, answer);
 }
 
@@ -133,33 +145,57 @@ static bool submit(struct peers *p, void (*run)(void *), const struct job *value
 	return false;
 }
 
-static void remember(struct peers *p, const struct job *j)
+/* A place for one more: the oldest one that is answered goes. NULL: all are being worked on. */
+static struct heard *make_place(struct peers *p)
 {
-	struct heard *h = &p->heard[p->heard_n++ % HEARD];
-	json_decref(h->answer);
-	*h = (struct heard){ .answer = NULL };
-	memcpy(h->id, j->id, sizeof h->id);
+	for (size_t i = 0; i < HEARD; i++) {
+		struct heard *h = &p->heard[p->heard_n++ % HEARD];
+		if (*h->id && !h->answer)
+			continue;
+		json_decref(h->answer);
+		*h = (struct heard){ .id = "" };
+		return h;
+	}
+	return NULL;
+}
+
+/* false: it is a newer node's, or nobody waits for it any more. */
+static bool read_question(struct peers *p, const json_t *message, const char *op, struct job *out)
+{
+	int64_t age_ms = clock_wall_ms() - record_int(message, "sent_ms");
+	*out = (struct job){ .peers = p };
+	snprintf(out->id, sizeof out->id, "%s", record_text(message, "id"));
+	snprintf(out->from, sizeof out->from, "%s", record_text(message, "from"));
+	for (const struct peers_op *o = p->ops; o->name && !out->op; o++)
+		if (strcmp(o->name, op) == 0)
+			out->op = o;
+	if (*out->id)
+		out->until_ms = clock_mono_ms() + record_int(message, "wait_ms");
+	if (*out->id && age_ms > STALE_MS) {
+		log_warn("a question of node %s (%s) is not done: it was sent %lld ms ago, by that node's clock",
+			 out->from, op, (long long)age_ms);
+		return false;
+	}
+	return out->op && json_object_get(message, "body");
 }
 
 static void on_question(struct peers *p, const json_t *message, const char *op)
 {
-	struct job j = { .peers = p };
-	snprintf(j.id, sizeof j.id, "%s", record_text(message, "id"));
-	snprintf(j.from, sizeof j.from, "%s", record_text(message, "from"));
-	for (const struct peers_op *o = p->ops; o->name && !j.op; o++)
-		if (strcmp(o->name, op) == 0)
-			j.op = o;
+	struct job j;
+	struct heard *place = NULL;
 	json_t *body = json_object_get(message, "body");
-	if (!j.op || !body || strlen(j.id) != ID_TEXT - 1)
-		return; /* a newer node's */
+	if (!read_question(p, message, op, &j))
+		return;
 	pthread_mutex_lock(&p->lock);
 	struct heard *h = find_heard(p, j.id);
 	if (p->muted)
 		;
+	else if (!*j.id)
+		submit(p, work, &j, body);
 	else if (h && h->answer)
 		submit(p, repeat, &j, h->answer);
-	else if (!h && submit(p, work, &j, body))
-		remember(p, &j);
+	else if (!h && (place = make_place(p)) && submit(p, work, &j, body))
+		memcpy(place->id, j.id, sizeof place->id);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -180,7 +216,12 @@ void peers_on_event_anythread(struct peers *p, const char *text, size_t len)
 {
 	json_auto_t *message = NULL;
 	struct err e;
-	if (json_parse(text, len, &message, &e) != 0 || strcmp(record_text(message, "to"), p->server->node) != 0)
+	if (json_parse(text, len, &message, &e) != 0)
+		return;
+	pthread_mutex_lock(&p->lock);
+	json_object_del(p->silent, record_text(message, "from"));
+	pthread_mutex_unlock(&p->lock);
+	if (strcmp(record_text(message, "to"), p->server->node) != 0)
 		return;
 	if (*record_text(message, "re"))
 		on_answer(p, message, record_text(message, "re"));
@@ -220,11 +261,13 @@ static void question_all(struct peers_ask *a)
 		if (!json_object_get(a->answers, json_string_value(json_array_get(a->nodes, i))))
 			json_array_append(missing, json_array_get(a->nodes, i));
 	pthread_mutex_unlock(&p->lock);
+	int64_t left_ms = a->begun_ms + a->limit_ms - clock_mono_ms();
 	for (size_t i = 0; i < json_array_size(missing); i++)
-		publish_question(p, json_string_value(json_array_get(missing, i)), a->op, a->id, a->body);
+		publish_question(p, json_string_value(json_array_get(missing, i)), a->op, a->id, left_ms, a->body);
 }
 
-struct peers_ask *peers_begin_blocking(struct peers *p, const json_t *nodes, const char *op, const json_t *body)
+struct peers_ask *peers_begin_blocking(struct peers *p, const json_t *nodes, const char *op, const json_t *body,
+				       int64_t limit_ms)
 {
 	struct peers_ask *a = calloc(1, sizeof *a);
 	if (!a)
@@ -234,7 +277,8 @@ struct peers_ask *peers_begin_blocking(struct peers *p, const json_t *nodes, con
 				 .nodes = json_deep_copy(nodes),
 				 .body = json_deep_copy(body),
 				 .answers = json_object(),
-				 .begun_ms = clock_mono_ms() };
+				 .begun_ms = clock_mono_ms(),
+				 .limit_ms = limit_ms };
 	secret_random_id(a->id, ID_TEXT - 1);
 	pthread_mutex_lock(&p->lock);
 	list_append(&p->asks, &a->node);
@@ -243,10 +287,10 @@ struct peers_ask *peers_begin_blocking(struct peers *p, const json_t *nodes, con
 	return a;
 }
 
-json_t *peers_finish_blocking(struct peers_ask *a, int64_t limit_ms)
+json_t *peers_finish_blocking(struct peers_ask *a)
 {
 	struct peers *p = a->peers;
-	const int64_t end = a->begun_ms + limit_ms;
+	const int64_t end = a->begun_ms + a->limit_ms;
 	pthread_mutex_lock(&p->lock);
 	while (!p->muted && !is_answered(a)) {
 		int64_t again = clock_mono_ms() + REPEAT_MS;
@@ -267,21 +311,49 @@ json_t *peers_finish_blocking(struct peers_ask *a, int64_t limit_ms)
 	return answers;
 }
 
+/* Has it left the last one without an answer, or does it leave those who wait now? Then no more workers wait for it. */
+static bool is_silent(struct peers *p, const char *node)
+{
+	const int64_t now = clock_mono_ms();
+	size_t waiting = 0;
+	pthread_mutex_lock(&p->lock);
+	bool silent = json_integer_value(json_object_get(p->silent, node)) > now;
+	LIST_EACH(at, &p->asks)
+	{
+		const struct peers_ask *a = LIST_ENTRY(at, struct peers_ask, node);
+		const char *first = json_string_value(json_array_get(a->nodes, 0));
+		waiting += json_array_size(a->nodes) == 1 && strcmp(first, node) == 0 && now - a->begun_ms > 1000;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return silent || waiting >= WAITERS;
+}
+
+static void note_silent(struct peers *p, const char *node)
+{
+	pthread_mutex_lock(&p->lock);
+	json_object_set_new(p->silent, node, json_integer(clock_mono_ms() + SILENT_MS));
+	pthread_mutex_unlock(&p->lock);
+}
+
 int peers_ask_blocking(struct peers *p, const char *node, const char *op, const json_t *body, int64_t limit_ms,
 		       json_t **out_answer, struct err *e)
 {
+	*out_answer = NULL;
+	if (is_silent(p, node))
+		return err_set(e, ERR_UNAVAILABLE, "node %.64s does not answer, try again", node);
 	json_auto_t *nodes = json_pack("[s]", node);
-	struct peers_ask *ask = nodes ? peers_begin_blocking(p, nodes, op, body) : NULL;
-	json_auto_t *answers = ask ? peers_finish_blocking(ask, limit_ms) : NULL;
+	struct peers_ask *ask = nodes ? peers_begin_blocking(p, nodes, op, body, limit_ms) : NULL;
+	json_auto_t *answers = ask ? peers_finish_blocking(ask) : NULL;
 	*out_answer = json_incref(json_object_get(answers, node));
-	return *out_answer ? 0 : err_set(e, ERR_UNAVAILABLE, "node %.64s did not answer in time, try again", node);
+	if (*out_answer)
+		return 0;
+	note_silent(p, node);
+	return err_set(e, ERR_UNAVAILABLE, "node %.64s did not answer in time, try again", node);
 }
 
 void peers_tell_blocking(struct peers *p, const char *node, const char *op, const json_t *body)
 {
-	char id[ID_TEXT] = "";
-	secret_random_id(id, ID_TEXT - 1);
-	publish_question(p, node, op, id, body);
+	publish_question(p, node, op, "", 0, body);
 }
 
 /* ---- start and stop ---- */
@@ -293,6 +365,7 @@ int peers_new(struct server *server, const struct peers_op *ops, struct peers **
 		return err_set(e, ERR_NOMEM, "out of memory");
 	p->server = server;
 	p->ops = ops;
+	p->silent = json_object();
 	list_init(&p->asks);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_condattr_t attr;
@@ -319,6 +392,7 @@ void peers_free(struct peers **peers)
 		return;
 	for (size_t i = 0; i < HEARD; i++)
 		json_decref(p->heard[i].answer);
+	json_decref(p->silent);
 	pthread_cond_destroy(&p->changed);
 	pthread_mutex_destroy(&p->lock);
 	free(p);

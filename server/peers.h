@@ -32,15 +32,17 @@ void peers_free(struct peers **peers);
 /* A message of the channel, as the store gave it. Returns soon. */
 void peers_on_event_anythread(struct peers *peers, const char *message, size_t len);
 
-/* 0 and the answer (new reference); ERR_UNAVAILABLE: the node did not answer in time. body is borrowed. */
+/* 0 and the answer (new reference); ERR_UNAVAILABLE: the node did not answer in time, or has not just before.
+ * body is borrowed. */
 int peers_ask_blocking(struct peers *peers, const char *node, const char *op, const json_t *body, int64_t limit_ms,
 		       json_t **out_answer, struct err *e);
 /* Asks all these nodes (array of names) at once; meanwhile the caller does what he has to do himself. NULL: out of
  * memory. */
-struct peers_ask *peers_begin_blocking(struct peers *peers, const json_t *nodes, const char *op, const json_t *body);
+struct peers_ask *peers_begin_blocking(struct peers *peers, const json_t *nodes, const char *op, const json_t *body,
+				       int64_t limit_ms);
 /* Until all have answered, or limit_ms from the beginning are over. out: name → answer, for those that answered. New
  * reference. Frees ask. */
-json_t *peers_finish_blocking(struct peers_ask *ask, int64_t limit_ms);
+json_t *peers_finish_blocking(struct peers_ask *ask);
 /* Says it once and waits for nothing. */
 void peers_tell_blocking(struct peers *peers, const char *node, const char *op, const json_t *body);
 

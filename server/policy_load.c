@@ -98,19 +98,29 @@ static int add_folder(struct found *f, const char *folder, struct err *e)
 	return rc;
 }
 
-/* FNV-1a over names and versions, which a store gives in the order of names. */
-static void mark(uint64_t *m, const char *key, uint64_t version)
+static void mark_text(uint64_t *m, const char *text)
 {
-	for (const char *c = key; *c; c++)
+	for (const char *c = text; *c; c++)
 		*m = (*m ^ (unsigned char)*c) * 1099511628211u;
-	*m = (*m ^ version ^ 0x100) * 1099511628211u;
+	*m = (*m ^ 0x100) * 1099511628211u;
+}
+
+/* FNV-1a over names and documents, which a store gives in the order of names. (A version begins anew when a policy is
+ * deleted and made again.) */
+static void mark(uint64_t *m, const char *key, const json_t *document)
+{
+	char *text = json_text(document);
+	mark_text(m, key);
+	mark_text(m, text ? text : "");
+	free(text);
 }
 #define MARK_FIRST 14695981039346656037u
 
 static int add_stored(void *arg, const char *key, json_t *document, uint64_t version)
 {
+	(void)version;
 	struct found *f = arg;
-	mark(&f->mark, key, version);
+	mark(&f->mark, key, document);
 	f->rc = add(f, key, false, document, f->e);
 	if (f->rc != 0)
 		err_wrap(f->e, "policy \"%s\" in the store", key);
@@ -150,8 +160,8 @@ int policy_set_load_blocking(const char *policy_dir, struct store *store, struct
 
 static int mark_stored(void *arg, const char *key, json_t *document, uint64_t version)
 {
-	(void)document;
-	mark(arg, key, version);
+	(void)version;
+	mark(arg, key, document);
 	return 0;
 }
 

@@ -153,6 +153,16 @@ static void tell_agent(struct server *server, const char *target, const char *id
 	secret_wipe(token, sizeof token);
 }
 
+void session_tell_agent_blocking(struct server *server, const char *target, const char *session)
+{
+	json_auto_t *doc = NULL;
+	struct err e;
+	if (record_get_blocking(server, session, &doc, NULL, &e))
+		return;
+	const struct agent_view view = { .runs = !is_starting(doc) };
+	tell_agent(server, target, session, &view);
+}
+
 void sessions_on_agent_blocking(struct server *server, const char *target, const json_t *running)
 {
 	struct sessions *s = server->sessions;

@@ -65,8 +65,9 @@ static bool take(struct server *server, const json_t *record)
 	}
 	if (record_ended(now))
 		return false;
-	if (!session_table_get(server->sessions->live, id, &row) &&
-	    !session_adopt(server->sessions, now, clock_mono_ms()))
+	/* A row that is left from before the session went is as old; one that is to end ends. */
+	bool ends = session_table_get(server->sessions->live, id, &row) && row.end_code;
+	if (!ends && !session_adopt(server->sessions, now, clock_mono_ms()))
 		return false;
 	log_with(LOG_LEVEL_INFO, FIELDS({ "session", id }, { "from", from }), "session moved here");
 	atomic_store(&server->sessions->rejudge_owed, true); /* policies may have changed while nobody had it */
@@ -99,7 +100,8 @@ static json_t *sessions_of(struct server *server, const char *target)
 	return found;
 }
 
-void session_home_take_blocking(struct server *server, const char *target)
+/* from_hello: what the agent is to be told follows from that. */
+static void take_all(struct server *server, const char *target, bool from_hello)
 {
 	json_auto_t *found = sessions_of(server, target);
 	json_auto_t *left = json_object(); /* set of nodes */
@@ -108,7 +110,11 @@ void session_home_take_blocking(struct server *server, const char *target)
 		if (is_here(server, record) || !agent_is_here(server, target))
 			continue;
 		const char *node = record_text(record, "node");
-		if (take(server, record) && strcmp(node, server->node) != 0)
+		if (!take(server, record))
+			continue;
+		if (!from_hello)
+			session_tell_agent_blocking(server, target, record_text(record, "id"));
+		if (strcmp(node, server->node) != 0)
 			json_object_set_new(left, node, json_true());
 	}
 	json_auto_t *body = json_pack("{s:s}", "target", target);
@@ -117,20 +123,49 @@ void session_home_take_blocking(struct server *server, const char *target)
 	json_object_foreach(left, node, value) peers_tell_blocking(server->peers, node, "moved", body);
 }
 
+void session_home_take_blocking(struct server *server, const char *target)
+{
+	take_all(server, target, true);
+}
+
+void session_home_take_late_blocking(struct server *server, const char *target)
+{
+	take_all(server, target, false);
+}
+
 bool session_home_claim_blocking(struct server *server, const json_t *record)
 {
-	return agent_is_here(server, record_text(record, "target")) && take(server, record);
+	const char *target = record_text(record, "target");
+	if (!agent_is_here(server, target) || !take(server, record))
+		return false;
+	session_tell_agent_blocking(server, target, record_text(record, "id"));
+	return true;
 }
 
 /* ---- letting go ---- */
 
+void session_home_send_legs(struct server *server, const json_t *record)
+{
+	relay_move_anythread(server->relay, record_text(record, "id"), record_text(record, "relay_url"));
+	relay_forget_anythread(server->relay, record_text(record, "id"));
+}
+
 static void let_go(struct server *server, const char *session, const json_t *record)
 {
-	relay_move_anythread(server->relay, session, record_text(record, "relay_url"));
 	session_table_remove(server->sessions->live, session);
-	relay_forget_anythread(server->relay, session);
+	session_home_send_legs(server, record);
 	log_with(LOG_LEVEL_INFO, FIELDS({ "session", session }, { "to", record_text(record, "node") }),
 		 "session moved to another node");
+}
+
+bool session_home_has_left_blocking(struct server *server, const char *session)
+{
+	json_auto_t *record = NULL;
+	struct err e;
+	if (record_get_blocking(server, session, &record, NULL, &e) || record_ended(record) || is_here(server, record))
+		return false;
+	let_go(server, session, record);
+	return true;
 }
 
 void session_home_release_blocking(struct server *server, const char *target)
@@ -138,14 +173,13 @@ void session_home_release_blocking(struct server *server, const char *target)
 	size_t n, kept = 0;
 	struct session_live *rows = session_table_copy(server->sessions->live, target, &n);
 	for (size_t i = 0; i < n; i++) {
-		json_auto_t *record = NULL;
 		struct err e;
-		if (record_get_blocking(server, rows[i].id, &record, NULL, &e))
-			continue;
-		if (!is_here(server, record) && !record_ended(record))
-			let_go(server, rows[i].id, record);
-		else
-			kept += rows[i].end_code == 0 && !rows[i].end_busy;
+		if (rows[i].end_code) /* what is still to be written goes into the record first, and its node hears of
+					 it */
+			sessions_end_blocking(server, rows[i].id, rows[i].end_code, rows[i].end_text, rows[i].end_by,
+					      &e);
+		else if (!session_home_has_left_blocking(server, rows[i].id))
+			kept++;
 	}
 	free(rows);
 	json_auto_t *doc = NULL;

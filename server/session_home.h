@@ -10,12 +10,18 @@
 
 struct server;
 
-/* The agent has connected here: its live sessions that are on other nodes become this node's. */
+/* The agent connects here, with a hello: its live sessions that are on other nodes become this node's. */
 void session_home_take_blocking(struct server *server, const char *target);
+/* It is connected, and a node has found some that were overlooked. The agent is told of them. */
+void session_home_take_late_blocking(struct server *server, const char *target);
 /* The same for one whose record has another node. true: it is here now. */
 bool session_home_claim_blocking(struct server *server, const json_t *record);
 /* Lets go of the target's sessions that another node has taken, and has it take those that it has overlooked. */
 void session_home_release_blocking(struct server *server, const char *target);
+/* Sends what is attached here to the node of the record. Any thread. */
+void session_home_send_legs(struct server *server, const json_t *record);
+/* Is the record another node's? Then what is left of the session here is let go. */
+bool session_home_has_left_blocking(struct server *server, const char *session);
 /* Looks, now and then, whether agents that are missing here have connected elsewhere. The sweep's. */
 void session_home_sweep_blocking(struct server *server, int64_t mono_ms);
 

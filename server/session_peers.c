@@ -55,6 +55,7 @@ static int read_caller(const json_t *question, struct identity *id, struct sessi
 	*out = (struct session_caller){ .id = id,
 					.remote_address = record_text(question, "remote_address"),
 					.sent_on = true,
+					.request_hash = record_text(question, "request_hash"),
 					.client_hash = record_text(question, "client_hash") };
 	return record_identity(json_object_get(question, "identity"), id, e);
 }
@@ -87,10 +88,12 @@ static int ask_to_start(struct server *server, const char *node, const char *op,
 }
 
 int session_peers_start_blocking(struct server *server, const char *node, const struct session_caller *caller,
-				 const json_t *body, const char *client_token, struct session_started *out,
-				 struct err *e)
+				 const json_t *body, const char *request_hash, const char *client_token,
+				 struct session_started *out, struct err *e)
 {
-	return ask_to_start(server, node, "start", question_of(caller, "", body, client_token), client_token, out, e);
+	json_t *question = question_of(caller, "", body, client_token);
+	json_object_set_new(question, "request_hash", json_string(request_hash));
+	return ask_to_start(server, node, "start", question, client_token, out, e);
 }
 
 static json_t *answer_start(struct server *server, const json_t *question)
@@ -251,34 +254,38 @@ static void add(json_t *sum, const json_t *one)
 		json_array_extend(json_object_get(sum, lists[i]), json_object_get(one, lists[i]));
 }
 
-/* A session's own node revokes it; NULL: it is this one, or does not answer. */
-static json_t *revoke_there(struct server *server, const struct session_revocation *what)
+/* A session's own node revokes it; NULL: it is this one, or does not answer, and is then in silent. */
+static json_t *revoke_there(struct server *server, const struct session_revocation *what, json_t *silent)
 {
 	json_auto_t *record = NULL;
 	json_auto_t *question = ask_of(what);
 	json_t *answer = NULL;
 	const char *node;
 	struct err e;
-	if (record_get_blocking(server, what->session, &record, NULL, &e) == 0 &&
-	    session_peers_is_theirs(server, record, &node) &&
-	    peers_ask_blocking(server->peers, node, "revoke", question, REVOKE_MS, &answer, &e) == 0)
-		json_object_set_new(answer, "silent", json_array());
+	if (record_get_blocking(server, what->session, &record, NULL, &e) != 0 ||
+	    !session_peers_is_theirs(server, record, &node))
+		return NULL;
+	if (peers_ask_blocking(server->peers, node, "revoke", question, REVOKE_MS, &answer, &e) == 0)
+		json_object_set(answer, "silent", silent);
+	else
+		json_array_append_new(silent, json_string(node));
 	return answer;
 }
 
 json_t *session_peers_revoke_blocking(struct server *server, const struct session_revocation *what)
 {
 	int64_t begun_ms = clock_mono_ms();
-	json_t *there = what->session ? revoke_there(server, what) : NULL;
+	json_auto_t *silent = json_array();
+	json_t *there = what->session ? revoke_there(server, what, silent) : NULL;
 	if (there)
 		return there;
 	json_auto_t *nodes = what->session ? json_array() : nodes_others(server->nodes);
 	json_auto_t *question = ask_of(what);
-	struct peers_ask *ask =
-		json_array_size(nodes) ? peers_begin_blocking(server->peers, nodes, "revoke", question) : NULL;
+	struct peers_ask *ask = json_array_size(nodes)
+					? peers_begin_blocking(server->peers, nodes, "revoke", question, REVOKE_MS)
+					: NULL;
 	json_t *sum = sessions_revoke_blocking(server, what);
-	json_auto_t *answers = ask ? peers_finish_blocking(ask, REVOKE_MS) : NULL;
-	json_t *silent = json_array();
+	json_auto_t *answers = ask ? peers_finish_blocking(ask) : NULL;
 	for (size_t i = 0; sum && i < json_array_size(nodes); i++) {
 		const json_t *one = json_object_get(answers, json_string_value(json_array_get(nodes, i)));
 		if (one)
@@ -290,7 +297,6 @@ json_t *session_peers_revoke_blocking(struct server *server, const struct sessio
 		json_object_set_new(sum, "took_ms", json_integer(clock_mono_ms() - begun_ms));
 	if (sum)
 		json_object_set(sum, "silent", silent);
-	json_decref(silent);
 	return sum;
 }
 
@@ -306,7 +312,7 @@ static json_t *answer_moved(struct server *server, const json_t *question)
 
 static json_t *answer_take(struct server *server, const json_t *question)
 {
-	session_home_take_blocking(server, record_text(question, "target"));
+	session_home_take_late_blocking(server, record_text(question, "target"));
 	return json_object();
 }
 

@@ -15,8 +15,8 @@ bool session_peers_is_theirs(struct server *server, const json_t *record, const 
 /* As session_start_blocking, session_resume_blocking and session_renew_blocking, on that node. client_token is what the
  * caller will have; the other node gets its hash. */
 int session_peers_start_blocking(struct server *server, const char *node, const struct session_caller *caller,
-				 const json_t *body, const char *client_token, struct session_started *out,
-				 struct err *e);
+				 const json_t *body, const char *request_hash, const char *client_token,
+				 struct session_started *out, struct err *e);
 int session_peers_resume_blocking(struct server *server, const char *node, const struct session_caller *caller,
 				  const char *session, const json_t *body, const char *client_token,
 				  struct session_started *out, struct err *e);

@@ -125,6 +125,8 @@ static int hash_request(struct start *s, struct err *e)
 	if (!text)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	record_hash_token(text, s->request_hash);
+	if (s->caller->sent_on)
+		snprintf(s->request_hash, sizeof s->request_hash, "%s", s->caller->request_hash);
 	free(text);
 	return 0;
 }
@@ -503,7 +505,7 @@ static int start_there(struct start *s, const char *node, struct session_started
 	json_auto_t *body = json_copy(s->body);
 	json_object_del(body, "selector");
 	json_object_set(body, "target", json_object_get(s->target_doc, "id"));
-	return session_peers_start_blocking(s->server, node, s->caller, body, s->client_token, out, e);
+	return session_peers_start_blocking(s->server, node, s->caller, body, s->request_hash, s->client_token, out, e);
 }
 
 static int start_new(struct start *s, struct session_started *out, struct err *e)

@@ -20,8 +20,9 @@ struct session_started {
 struct session_caller {
 	const struct identity *id;
 	const char *remote_address;
-	bool sent_on;            /* by another node, which has asked who he is: it is done here or not at all */
-	const char *client_hash; /* then: of the client's token, which that node has made and gives out */
+	bool sent_on;             /* by another node, which has asked who he is: it is done here or not at all */
+	const char *request_hash; /* then: of the request as it was made there */
+	const char *client_hash;  /* and of the client's token, which that node has made and gives out */
 };
 
 /* 0; ERR_INVALID; ERR_NOT_FOUND; ERR_DENIED; ERR_CONFLICT; ERR_CLOSED; ERR_UNAVAILABLE … Where the target's agent, or

@@ -22,6 +22,7 @@ struct sessions {
 	atomic_bool rejudge_owed; /* a judgement after a policy change could not be made; the sweep tries again */
 	int64_t scanned_mono_ms;  /* when the sweep last looked through the store; its thread's alone */
 	int64_t looked_mono_ms;   /* when it last looked for policies and revocations of other nodes */
+	int64_t rows_mono_ms;     /* when it last looked whether its sessions' records still say so */
 	int64_t homes_mono_ms;    /* when it last looked after agents that have left for another node */
 
 	/* Whoever pays what a record owes to the audit log holds the session's; so it is paid once. */
@@ -81,6 +82,8 @@ void session_send_terminate(struct server *server, const char *target, const cha
 pthread_mutex_t *session_judging(struct sessions *s, const char *id);
 /* Has all live sessions judged again, by a job, if that could not be done before. */
 void session_rejudge_owed_anythread(struct server *server);
+/* Of a session that this node has got in the middle of a connection: the grant; the offer, if it never was up. */
+void session_tell_agent_blocking(struct server *server, const char *target, const char *session);
 void session_send_grant(struct server *server, const char *target, const char *session, json_t *grant);
 /* Right after the offer: policies may have changed since the start was judged, and what was then sent about the session
  * reached an agent that did not know it. ERR_DENIED: it is ended again. */

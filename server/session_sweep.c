@@ -21,6 +21,7 @@
 
 #define AGENT_GRACE_MS 10000 /* for an agent that is connected and does not (yet) run a session */
 #define SCAN_MS 60000
+#define ROWS_MS 10000          /* a session that another node has ended moves no byte for longer */
 #define NEWS_MS 5000           /* where there are others who may have changed something */
 #define FOREIGN_GRACE_MS 60000 /* another node's expired session is that node's business for so long */
 /* Two ends that have nothing to say still ping each 10 s. A PING or PONG is a frame of 20 bytes, in a TLS 1.3 record
@@ -40,6 +41,13 @@ static void end_by_server(struct server *server, const char *id, unsigned code, 
 {
 	struct err e;
 	note_failure(id, sessions_end_blocking(server, id, code, text, "server", &e), &e);
+}
+
+/* Ends that follow from what this node alone sees. One that was stopped for a while may have lost the session. */
+static void end_own(struct server *server, const char *id, unsigned code, const char *text)
+{
+	if (!session_home_has_left_blocking(server, id))
+		end_by_server(server, id, code, text);
 }
 
 static void expire(struct server *server, const char *id, int64_t expires_ms, const char *text)
@@ -118,11 +126,11 @@ static void sweep_one(struct sessions *s, const struct session_live *row, int64_
 	else if (row->expires_ms <= wall_ms)
 		expire(server, row->id, row->expires_ms, record_expiry_text(row->by_identity));
 	else if (row->missing_mono_ms && mono_ms - row->missing_mono_ms >= AGENT_GRACE_MS)
-		end_by_server(server, row->id, 4013, "the target's agent no longer runs the session");
+		end_own(server, row->id, 4013, "the target's agent no longer runs the session");
 	else if (away_ms >= set->detach_grace_ms)
-		end_by_server(server, row->id, 4006, "nobody came back within the detach grace");
+		end_own(server, row->id, 4006, "nobody came back within the detach grace");
 	else if (set->session_idle_ms && idle_since_ms >= set->session_idle_ms)
-		end_by_server(server, row->id, 4005, "the session was idle too long");
+		end_own(server, row->id, 4005, "the session was idle too long");
 	else if (warn)
 		foresee_ends(s, row, info.target ? 0 : away_ms, idle_since_ms, wall_ms);
 }
@@ -158,10 +166,12 @@ static bool is_ours(const struct sessions *s, const json_t *doc)
 
 static int change_home(void *arg, json_t *doc, struct err *e)
 {
+	const struct sessions *s = arg;
 	(void)e;
-	if (record_ended(doc) || strcmp(record_text(doc, "node"), arg) == 0)
+	/* It may have moved since it was found. */
+	if (record_ended(doc) || !is_ours(s, doc) || strcmp(record_text(doc, "node"), s->server->node) == 0)
 		return 1;
-	json_object_set_new(doc, "node", json_string(arg));
+	json_object_set_new(doc, "node", json_string(s->server->node));
 	return 0;
 }
 
@@ -170,11 +180,11 @@ static void adopt(struct sessions *s, const json_t *doc, int64_t mono_ms)
 	const char *id = record_text(doc, "id");
 	json_auto_t *now = NULL;
 	struct err e;
-	int rc = record_change_blocking(s->server, id, change_home, (void *)(uintptr_t)s->server->node, &now, &e);
+	int rc = record_change_blocking(s->server, id, change_home, s, &now, &e);
 	if (rc)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e.text }),
 			 "a session of this node could not be taken in, trying again");
-	else if (!record_ended(now))
+	else if (!record_ended(now) && is_ours(s, now))
 		session_adopt(s, now, mono_ms);
 }
 
@@ -262,8 +272,6 @@ static int scan_store(struct sessions *s, bool starting, int64_t mono_ms, int64_
 		settle(s, json_array_get(owed, k), starting, wall_ms);
 	if (rc == 0)
 		rc = scan_live(s, "node", s->server->node, ours, mono_ms, wall_ms, e);
-	if (rc == 0)
-		check_rows(s, ours);
 	static const char *const states[] = { "starting", "active" };
 	for (size_t i = 0; rc == 0 && i < 2 && (starting || nodes_is_first(s->server->nodes)); i++) {
 		json_auto_t *all = json_array();
@@ -279,6 +287,17 @@ int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, 
 	atomic_store(&s->rejudge_owed,
 		     true); /* policies may have changed, and somebody been revoked, while nobody ran */
 	return rc ? err_wrap(e, "sessions could not be loaded") : 0;
+}
+
+static void look_after_rows(struct sessions *s, int64_t mono_ms)
+{
+	json_auto_t *ours = json_array();
+	struct err e;
+	if (mono_ms - s->rows_mono_ms < ROWS_MS)
+		return;
+	s->rows_mono_ms = mono_ms;
+	if (scan_all(s, "node", s->server->node, ours, &e) == 0)
+		check_rows(s, ours);
 }
 
 /* Other nodes tell what they have changed; their messages may be lost. */
@@ -297,6 +316,8 @@ static void look_for_news(struct sessions *s, int64_t mono_ms)
 		log_warn("the store could not be looked through for policies: %s", e.text);
 	if (revoked || changed)
 		atomic_store(&s->rejudge_owed, true);
+	if (json_array_size(others))
+		look_after_rows(s, mono_ms);
 }
 
 void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms)

@@ -16,6 +16,7 @@
 #include "server/control.h"
 #include "server/metrics.h"
 #include "server/server.h"
+#include "server/session_home.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
 #include "server/sshca.h"
@@ -502,6 +503,8 @@ void sessions_on_attached_blocking(struct server *server, const char *session, e
 		end_legs(server, session, rc == ERR_NOT_FOUND ? 4404 : 4503, "the session could not be looked up");
 	else if (record_ended(doc))
 		end_legs(server, session, record_end_code(doc), record_end_text(doc));
+	else if (strcmp(record_text(doc, "node"), server->node) != 0)
+		session_home_send_legs(server, doc);
 }
 
 void sessions_on_detached_blocking(struct server *server, const char *session, enum leg_role role, const char *why)

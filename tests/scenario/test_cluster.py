@@ -170,3 +170,60 @@ def test_redis_is_away(cluster):
         _, (second,) = cluster.forward("web-1", f"127.0.0.1:{echo.port}")
         with socket.create_connection(("127.0.0.1", second), LIMIT) as d:
             say(d, b"new")
+
+
+def test_no_message_arrives(cluster):
+    """Redis lets no node publish or listen any more: what others have changed is found by reading, late, and nothing is lost."""
+    cluster.start_agent()
+    node, echo = home(cluster), TcpServer(echo_until_eof)
+    other = cluster.others(node)[0]
+    _, (port,) = cluster.forward("web-1", f"127.0.0.1:{echo.port}")
+    _, (second,) = cluster.forward("web-1", f"127.0.0.1:{echo.port}")
+    with socket.create_connection(("127.0.0.1", port), LIMIT) as c, socket.create_connection(("127.0.0.1", second), LIMIT) as d:
+        say(c, b"up")
+        say(d, b"up")
+        cluster.redis.cli("ACL", "SETUSER", "default", "resetchannels")
+        r = other.cli("start-session", "--target", "web-1", "--port-forward", f"0:127.0.0.1:{echo.port}", check=False)
+        assert r.returncode == 235 and node.node in r.stderr, r.stderr
+        sessions = cluster.json("list-sessions", "--state", "active")
+        assert len(sessions) == 2
+        first = min(sessions, key=lambda s: s["created_at"])
+        other.cli("terminate-session", first["id"])
+        assert cut_off(c)
+        policy = cluster.folder / "late.json"
+        policy.write_text(json.dumps({"Version": "2026-01-01", "Statement": [
+            {"Sid": "late", "Effect": "Deny", "Principal": {"User": ["dev"]}, "Action": ["tunnel:OpenTcp"], "Resource": ["*"]}]}))
+        say(d, b"still up")
+        other.cli("put-policy", "late", policy)
+        assert cut_off(d)
+
+
+def test_a_node_that_slept(folder):
+    """It wakes up with rows of sessions that others have, and with questions that nobody waits for any more."""
+    cluster = Cluster(folder, conf='session: { detach_grace = "8s"; };')
+    try:
+        cluster.start_server()
+        cluster.start_agent()
+        node, echo = home(cluster), TcpServer(echo_until_eof)
+        other = cluster.others(node)[0]
+        _, (port,) = cluster.forward("web-1", f"127.0.0.1:{echo.port}")
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as c:
+            say(c, b"before")
+            node.server.kill(signal.SIGSTOP)
+            r = other.cli("start-session", "--target", "web-1", "--port-forward", f"0:127.0.0.1:{echo.port}", check=False)
+            assert r.returncode == 235, r.stderr
+            wait_for(lambda: home_by(other) not in (None, node.node), "the agent to be elsewhere")
+            say(c, b"while it sleeps")
+            node.server.kill(signal.SIGCONT)
+            node.server.wait_log("session moved to another node")
+            say(c, b"after")
+            (session,) = other.json("list-sessions", "--state", "active")
+            assert session["node"] != node.node
+            assert len(other.json("list-sessions")) == 1, "what was asked for while it slept has not been started"
+    finally:
+        node.server.kill(signal.SIGCONT)
+        cluster.close()
+
+
+def home_by(node):
+    return node.json("describe-target", "web-1")["node"]
