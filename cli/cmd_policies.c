@@ -78,7 +78,12 @@ static int read_json(const char *path, json_t **out_json)
 
 static int put_policy(const void *options, int argc, char **argv)
 {
-	if (argc != 2 || !text_is_id(argv[0])) {
+	if (argc == 2 && !text_is_id(argv[0])) {
+		complain("%s: no name of a policy; allowed: letters, digits, '.', '_', '-', at most %u", argv[0],
+			 LIMIT_ID);
+		return EXIT_CODE_USAGE;
+	}
+	if (argc != 2) {
 		complain("put-policy needs a policy name and a JSON file (or - for standard input)");
 		return EXIT_CODE_USAGE;
 	}

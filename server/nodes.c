@@ -13,6 +13,7 @@
 #include "server/server.h"
 #include "server/session_record.h"
 #include "server/sessions.h"
+#include "server/sshca.h"
 #include "server/store.h"
 
 #include <pthread.h>
@@ -52,10 +53,25 @@ static json_t *make_doc(const struct nodes *n)
 			 sessions_loads_anythread(server->sessions, LOADS_MOST));
 }
 
+/* Certificates of one node must be good on the others. */
+static json_t *ca_of(const struct nodes *n)
+{
+	return n->server->sshca ? sshca_public(n->server->sshca, NULL) : json_array();
+}
+
+static bool shares_a_ca(const json_t *ours, const json_t *theirs)
+{
+	bool shared = json_array_size(ours) == 0 || json_array_size(theirs) == 0;
+	for (size_t i = 0; i < json_array_size(ours); i++)
+		for (size_t k = 0; k < json_array_size(theirs); k++)
+			shared = shared || json_equal(json_array_get(ours, i), json_array_get(theirs, k));
+	return shared;
+}
+
 static int put(struct nodes *n, uint64_t expect, struct err *e)
 {
 	json_auto_t *doc = make_doc(n);
-	if (!doc)
+	if (!doc || json_object_set_new(doc, "ssh_cas", ca_of(n)) != 0)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	return store_put_blocking(n->server->store, COLLECTION, n->server->node, doc, expect,
 				  clock_wall_ms() + EXPIRES_MS, NULL, &n->version, e);
@@ -125,11 +141,18 @@ static int look(struct nodes *n, struct err *e)
 			log_with(LOG_LEVEL_WARN, FIELDS({ "node", name }), "a node is gone");
 		}
 	}
+	json_auto_t *cas = ca_of(n);
 	json_object_foreach(found, name, doc)
 	{
-		if (!json_object_get(n->others, name))
-			log_with(LOG_LEVEL_INFO, FIELDS({ "node", name }, { "url", record_text(doc, "url") }),
-				 "another node is there");
+		if (json_object_get(n->others, name))
+			continue;
+		log_with(LOG_LEVEL_INFO, FIELDS({ "node", name }, { "url", record_text(doc, "url") }),
+			 "another node is there");
+		if (!shares_a_ca(cas, json_object_get(doc, "ssh_cas")))
+			log_with(LOG_LEVEL_ERROR, FIELDS({ "node", name }),
+				 "its SSH certificate authority is another one than this node's, so sessions that "
+				 "change "
+				 "their node fail: give all nodes the same ssh.ca_key");
 	}
 	json_decref(n->others);
 	n->others = json_incref(found);

@@ -279,7 +279,7 @@ static int add_resource(void *target, const json_t *item, const struct policy_pa
 	if (!is_resource(text))
 		return policy_mistake(report, path,
 				      "unknown resource \"%s\"; allowed: target/<id>, session/<id>, policy/<name>, "
-				      "principal/<name>, credential/<id>, audit, metrics, *",
+				      "principal/<name>, credential/<id>, audit, metrics, nodes, *",
 				      policy_quote(text).text);
 	int rc = policy_pattern_parse(text, true, path, &s->resources[s->resource_count], report);
 	if (rc == 0)

@@ -100,7 +100,7 @@ static const struct row rows[] = {
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':['principal/a','credential/*','principal/']}"),
 	  "Statement[0].Resource[2]: unknown resource \"principal/\"; allowed: target/<id>, session/<id>, "
 	  "policy/<name>, "
-	  "principal/<name>, credential/<id>, audit, metrics, *" },
+	  "principal/<name>, credential/<id>, audit, metrics, nodes, *" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':'targets/x'}"), "Statement[0].Resource: unknown resource" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':'*/x'}"), "Statement[0].Resource: unknown resource" },
 	{ DOC("{" HOW "," WHO "," WHAT ",'Resource':7}"), "Statement[0].Resource: expected string" },
