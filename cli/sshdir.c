@@ -46,7 +46,10 @@ static int use_given(struct sshdir *d, const char *path, struct err *e)
 	int rc = file_mkdir(path, 0700, e);
 	if (rc != 0)
 		return rc;
-	if (stat(path, &st) != 0 || (st.st_mode & 077) || st.st_uid != geteuid())
+	if (stat(path, &st) == 0 && st.st_uid != geteuid())
+		return err_set(e, ERR_DENIED, "%s: belongs to somebody else (uid %u); name another folder", path,
+			       (unsigned)st.st_uid);
+	if (stat(path, &st) != 0 || (st.st_mode & 077))
 		return err_set(e, ERR_DENIED, "%s: must be yours alone; run: chmod 700 %s", path, path);
 	char full[PATH_MAX];
 	if (!realpath(path, full) || strlen(full) >= sizeof d->path)

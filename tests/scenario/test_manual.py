@@ -26,7 +26,7 @@ def test_a_copy(stack, program):
     (home / "site").mkdir()
     for file in (home / "file", home / "site" / "file"):
         file.write_text("what is copied")
-    names = {"/srv/site/": f"{there}/", "@web-1:": f"@web-1:{there}/", "/tmp/t/": f"{stack.folder}/t/", "/tmp/t ": f"{stack.folder}/t "}
+    names = {"/srv/site/": f"{there}/", "@web-1:": f"@web-1:{there}/", "~/.ssh/web-1/": f"{stack.folder}/t/", "~/.ssh/web-1 ": f"{stack.folder}/t "}
     names |= {"--login root": f"--login {USER}", "root@": f"{USER}@"}
     there.mkdir()
     command = example(program)
@@ -36,4 +36,4 @@ def test_a_copy(stack, program):
     r = subprocess.run(["bash", "-c", command], cwd=home, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
     assert r.returncode == 0, command + r.stderr + stack.tails()
     assert (there / "file").read_text() == "what is copied"
-    assert "/tmp/t/" not in command and "/srv" not in command
+    assert "~/.ssh" not in command and "/srv" not in command
