@@ -185,23 +185,37 @@ void session_audit_refusal(struct server *server, const json_t *record, const st
 				      text));
 }
 
+/* rc: of the judgement, with e. */
+static void refuse_judged(struct server *server, const json_t *record, const struct identity *caller,
+			  const char *remote_address, int rc, const struct err *e, struct attach_decision *out)
+{
+	if (rc == ERR_DENIED) {
+		refuse(out, 4403, "%.250s", e->text);
+		session_audit_refusal(server, record, caller, remote_address, out->text);
+	} else if (rc) {
+		refuse(out, 4503, "policy could not be asked, try again: %.200s", e->text);
+	}
+}
+
 void session_judge_attach_blocking(struct server *server, const json_t *record, const struct identity *caller,
 				   const char *remote_address, struct attach_decision *out)
 {
 	json_auto_t *grant = NULL;
 	struct err e;
 	int rc = session_judge_again_blocking(server, record, caller, remote_address, &grant, &e);
-	if (rc == ERR_DENIED) {
-		refuse(out, 4403, "%.250s", e.text);
-		session_audit_refusal(server, record, caller, remote_address, out->text);
-	} else if (rc) {
-		refuse(out, 4503, "policy could not be asked, try again: %.200s", e.text);
-	}
+	refuse_judged(server, record, caller, remote_address, rc, &e, out);
 }
 
-static void note_client(struct session_live *row, void *arg)
+/* First without a lock: a provider that hangs then holds up no other session. */
+static void judge_client(struct server *server, const json_t *record, const char *remote_address,
+			 struct attach_decision *out)
 {
-	snprintf(row->client_address, sizeof row->client_address, "%s", (const char *)arg);
+	struct err e;
+	session_judge_attach_blocking(server, record, NULL, remote_address, out);
+	if (out->close_code)
+		return;
+	int rc = session_move_client_blocking(server, record_text(record, "id"), remote_address, &e);
+	refuse_judged(server, record, NULL, remote_address, rc, &e, out);
 }
 
 static void decide(struct server *server, const struct attach_request *request, struct attach_decision *out)
@@ -232,12 +246,8 @@ static void decide(struct server *server, const struct attach_request *request, 
 		snprintf(out->relay_url, sizeof out->relay_url, "%s", record_text(record, "relay_url"));
 		return;
 	}
-	if (out->role != LEG_CLIENT)
-		return;
-	session_judge_attach_blocking(server, record, NULL, request->remote_address, out);
-	if (out->close_code == 0) /* from here on policies are about where he is now */
-		session_table_change(server->sessions->live, request->session, note_client,
-				     (void *)(uintptr_t)request->remote_address);
+	if (out->role == LEG_CLIENT)
+		judge_client(server, record, request->remote_address, out);
 }
 
 void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out)

@@ -1,6 +1,7 @@
 /* Live sessions are judged again when policies or revocations change. Whoever is forbidden is cut at once; the records
  * of all ends are written when all are judged. A provider may have to be asked, and it may hang: so first comes what
  * can be said without, for every session, and a provider that did not answer is asked no more in that round. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "server/auth.h"
@@ -39,19 +40,80 @@ pthread_mutex_t *session_judging(struct sessions *s, const char *id)
 	return &s->judging[session_table_hash(id) % SESSION_SETTLERS];
 }
 
+static void set_unsure(struct session_live *row, void *arg)
+{
+	row->grant_unsure = *(const bool *)arg;
+}
+
+/* told: as for apply. The agent hears of it before it is recorded: it may allow less. */
+static int tell_grant(struct server *server, const json_t *doc, const json_t *told, json_t *grant, struct err *e)
+{
+	struct session_table *live = server->sessions->live;
+	struct session_live row = { .grant_unsure = false };
+	const char *id = record_text(doc, "id");
+	const json_t *recorded = json_object_get(doc, "grant");
+	bool unsure = !json_equal(grant, recorded);
+	session_table_get(live, id, &row);
+	if (row.grant_unsure || !json_equal(grant, told ? told : recorded))
+		session_send_grant(server, record_text(doc, "target"), id, grant);
+	session_table_change(live, id, set_unsure, &unsure);
+	int rc = unsure ? record_change_blocking(server, id, change_grant, grant, NULL, e) : 0;
+	unsure = rc != 0;
+	session_table_change(live, id, set_unsure, &unsure);
+	return rc;
+}
+
 /* told: the grant that the agent has; NULL: the record's. With the session's lock of judging held. */
 static int apply(struct server *server, const json_t *doc, const char *remote_address, const json_t *told,
 		 struct err *e)
 {
 	json_auto_t *grant = NULL;
-	const char *id = record_text(doc, "id");
 	int rc = session_judge_again_blocking(server, doc, NULL, remote_address, &grant, e);
-	if (rc)
-		return rc;
-	const json_t *recorded = json_object_get(doc, "grant");
-	if (!json_equal(grant, told ? told : recorded))
-		session_send_grant(server, record_text(doc, "target"), id, grant); /* first: it may allow less */
-	return json_equal(grant, recorded) ? 0 : record_change_blocking(server, id, change_grant, grant, NULL, e);
+	return rc ? rc : tell_grant(server, doc, told, grant, e);
+}
+
+static void note_client(struct session_live *row, void *arg)
+{
+	snprintf(row->client_address, sizeof row->client_address, "%s", (const char *)arg);
+}
+
+/* One without a row is that of a start that was cut short and is repeated: else the sweep would take it in, later. */
+static bool place(struct sessions *s, const json_t *doc, const char *remote_address)
+{
+	const char *id = record_text(doc, "id");
+	void *at = (void *)(uintptr_t)remote_address;
+	bool ours = strcmp(record_text(doc, "node"), s->server->node) == 0;
+	return session_table_change(s->live, id, note_client, at) ||
+	       (ours && session_adopt(s, doc, clock_mono_ms()) && session_table_change(s->live, id, note_client, at));
+}
+
+/* With the session's lock of judging held. */
+static int move_client(struct server *server, const char *id, const char *remote_address, struct err *e)
+{
+	json_auto_t *doc = NULL;
+	int rc = record_get_blocking(server, id, &doc, NULL, e);
+	if (rc == 0 && record_ended(doc))
+		return err_set(e, ERR_UNAVAILABLE, "session %s ends at this moment", id);
+	if (rc == 0)
+		rc = apply(server, doc, remote_address, NULL, e);
+	if (rc == 0 && !place(server->sessions, doc, remote_address))
+		rc = err_set(e, ERR_UNAVAILABLE, "session %s leaves this node at this moment", id);
+	return rc;
+}
+
+int session_move_client_blocking(struct server *server, const char *id, const char *remote_address, struct err *e)
+{
+	struct session_live row = { .client_address = "" };
+	pthread_mutex_t *lock = session_judging(server->sessions, id);
+	session_table_get(server->sessions->live, id, &row);
+	if (*row.client_address && strcmp(row.client_address, remote_address) == 0)
+		return 0;
+	pthread_mutex_lock(lock);
+	int rc = move_client(server, id, remote_address, e);
+	pthread_mutex_unlock(lock);
+	if (rc && rc != ERR_DENIED) /* the client, and what its agent may, stay where they were */
+		atomic_store(&server->sessions->rejudge_owed, true);
+	return rc;
 }
 
 /* What it takes to judge a session: 1 and nothing is to be judged, since it has ended; 0; errors. */

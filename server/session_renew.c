@@ -52,14 +52,29 @@ static int check_state(struct renewal *r, json_t **out_end, struct err *e)
 	return 0;
 }
 
-/* As the caller is now, since that is who the session is of from here on. */
-static int judge(struct renewal *r, json_t **out_grant, struct err *e)
+static int judge_from(struct renewal *r, const char *remote_address, json_t **out_grant, struct err *e)
 {
-	int rc = session_judge_again_blocking(r->server, r->doc, r->id, r->remote_address, out_grant, e);
+	int rc = session_judge_again_blocking(r->server, r->doc, r->id, remote_address, out_grant, e);
 	if (rc == ERR_DENIED)
-		session_audit_refusal(r->server, r->doc, r->id, r->remote_address, e->text);
+		session_audit_refusal(r->server, r->doc, r->id, remote_address, e->text);
 	else if (rc)
 		return err_set(e, ERR_UNAVAILABLE, "policy could not be asked, try again");
+	return rc;
+}
+
+/* As the caller is now, since that is who the session is of from here on. He must be allowed to from where he calls;
+ * what the session may is about where its client is. */
+static int judge(struct renewal *r, json_t **out_grant, struct err *e)
+{
+	struct session_live row = { .client_address = "" };
+	json_t *grant = NULL;
+	int rc = judge_from(r, r->remote_address, &grant, e);
+	session_table_get(r->server->sessions->live, r->session, &row);
+	if (rc == 0 && *row.client_address && strcmp(row.client_address, r->remote_address) != 0) {
+		json_decref(grant);
+		return judge_from(r, row.client_address, out_grant, e);
+	}
+	*out_grant = grant;
 	return rc;
 }
 
@@ -159,6 +174,9 @@ static int renew_here(struct renewal *r, json_t **out_record, json_t **out_end, 
 	pthread_mutex_lock(lock);
 	rc = renew(r, e);
 	pthread_mutex_unlock(lock);
+	if (rc == 0 && r->fresh) /* who revoked the fresh credential before the row had it did not find the session */
+		rc = session_judge_started_blocking(r->server, r->session, record_text(r->doc, "target"),
+						    json_object_get(r->doc, "grant"), e);
 	if (rc == 0)
 		*out_record = json_incref(r->doc);
 	return rc;

@@ -85,8 +85,13 @@ void session_rejudge_owed_anythread(struct server *server);
 /* Of a session that this node has got in the middle of a connection: the grant; the offer, if it never was up. */
 void session_tell_agent_blocking(struct server *server, const char *target, const char *session);
 void session_send_grant(struct server *server, const char *target, const char *session, json_t *grant);
-/* Right after the offer: policies may have changed since the start was judged, and what was then sent about the session
- * reached an agent that did not know it. ERR_DENIED: it is ended again. */
+/* The client is about to be let in from this address, and from here on policies are about that one: what they leave of
+ * the grant there is told to the agent and recorded. ERR_DENIED, and other errors: he may not be let in, and nothing
+ * has moved. */
+int session_move_client_blocking(struct server *server, const char *id, const char *remote_address, struct err *e);
+/* Right after the offer, and when the session has got another credential: policies may have changed since the start was
+ * judged, and what was then sent about the session reached an agent that did not know it; and who was revoked meanwhile
+ * was not yet to be found as its owner. offered: the grant that its agent has. ERR_DENIED: it is ended again. */
 int session_judge_started_blocking(struct server *server, const char *id, const char *target, const json_t *offered,
 				   struct err *e);
 

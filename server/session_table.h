@@ -32,7 +32,9 @@ struct session_live {
 	bool was_cut;       /* legs and agent were told of the end, and whoever writes it need not do so again */
 	bool resuming;      /* a new client is taking it over; ends by the older one wait for how that goes */
 	unsigned held_code; /* such an end */
-	unsigned end_code;  /* not 0: it is to end with this; the store has not taken it yet */
+	/* Its agent was told of a grant that could not be recorded, and may have another than the record's. */
+	bool grant_unsure;
+	unsigned end_code; /* not 0: it is to end with this; the store has not taken it yet */
 	char end_text[SESSION_END_TEXT], end_by[SESSION_END_BY];
 	char principal[LIMIT_SUBJECT + 1], credential[TUNNEL_CREDENTIAL_MAX]; /* of who started or resumed it last */
 	char client_address[64]; /* of the client that was let in last; "": none was since this process knows it */

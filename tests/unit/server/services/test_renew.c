@@ -213,6 +213,29 @@ static void test_a_revoked_credential_renews_nothing(void **state)
 	world_down(r.w);
 }
 
+static void revoke_t2(void *arg)
+{
+	struct running *r = arg;
+	struct answer a = call(r->w, "POST", "/v1/revocations", "", "op", "{'credential':'t2'}");
+	assert_int_equal(a.status, 200);
+	answer_free(&a);
+}
+
+/* When the row does not have it yet: so whoever revokes it does not find the session. */
+static void test_a_credential_that_is_revoked_meanwhile_ends_it(void **state)
+{
+	(void)state;
+	struct running r = up(true);
+	put_policy(r.w, "op", "{'Effect':'Allow','Principal':{'User':['op']},'Action':['*'],'Resource':['*']}");
+	sweep_in(r.w, 0); /* no judgement is owed any more that would end it later */
+	fake_auth_then(revoke_t2, &r);
+	refused(&r, "alice - t2 1800", 403, "forbidden");
+	assert_int_equal(fake_relay_ended(r.id), 4007);
+	assert_true(ended(&r));
+	assert_int_equal(audited(r.w, "session.end", "session", r.id), 1);
+	world_down(r.w);
+}
+
 static void test_without_a_record_in_the_log_nothing_is_renewed(void **state)
 {
 	(void)state;
@@ -300,6 +323,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_who_may_not),
 		cmocka_unit_test(test_an_ended_one_stays_ended),
 		cmocka_unit_test(test_a_revoked_credential_renews_nothing),
+		cmocka_unit_test(test_a_credential_that_is_revoked_meanwhile_ends_it),
 		cmocka_unit_test(test_without_a_record_in_the_log_nothing_is_renewed),
 		cmocka_unit_test(test_a_restart_in_between),
 		cmocka_unit_test(test_an_end_at_the_same_moment),

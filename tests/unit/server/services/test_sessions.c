@@ -527,46 +527,6 @@ static void shrink_tcp(void *arg)
 	sessions_rejudge_blocking(&w->server);
 }
 
-static unsigned attach_from(struct running *r, const char *address)
-{
-	char url[512], proof[PROOF_TEXT_MAX];
-	struct attach_decision d;
-	snprintf(url, sizeof url, "https://" HOST "/v1/sessions/%s/leg", r->id);
-	make_proof(r->w->client, "GET", url, r->token, clock_wall_ms(), proof);
-	const struct attach_request request = {
-		.session = r->id, .token = r->token, .dpop = proof, .host = HOST, .remote_address = address
-	};
-	sessions_attach_blocking(&r->w->server, &request, &d);
-	return d.close_code;
-}
-
-static void deny_from(struct running *r, const char *net)
-{
-	char text[256];
-	snprintf(text, sizeof text,
-		 "{'Sid':'net','Effect':'Deny','Principal':'*','Action':['*'],'Resource':['*'],"
-		 "'Condition':{'IpAddress':{'tunnel:SourceIp':'%s'}}}",
-		 net);
-	put_policy(r->w, "net", text);
-	sessions_rejudge_blocking(&r->w->server);
-}
-
-/* Started from 192.0.2.7. */
-static void test_policies_are_about_where_the_client_is(void **state)
-{
-	(void)state;
-	struct running r = up_with_session();
-	assert_int_equal(attach_from(&r, "198.51.100.9"), 0);
-	deny_from(&r, "192.0.2.0/24"); /* he is not there any more */
-	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
-	assert_int_equal(attach_from(&r, "192.0.2.7"), 4403); /* and one who is not let in is not the client */
-	sessions_rejudge_blocking(&r.w->server);
-	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
-	deny_from(&r, "198.51.100.0/24");
-	assert_ended(&r, 4007);
-	down(&r);
-}
-
 struct rival {
 	struct world *w;
 	pthread_t thread;
@@ -729,7 +689,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_policy_change_shrinks_the_grant_and_then_ends_the_session),
 		cmocka_unit_test(test_an_unanswered_judgement_is_repeated),
 		cmocka_unit_test(test_a_deleted_target_takes_its_sessions_along),
-		cmocka_unit_test(test_policies_are_about_where_the_client_is),
 		cmocka_unit_test(test_the_last_word_is_that_of_the_newest_policies),
 		cmocka_unit_test(test_a_policy_that_changes_during_the_start_counts),
 		cmocka_unit_test(test_a_lost_offer_is_made_again),

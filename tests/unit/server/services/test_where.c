@@ -1,0 +1,159 @@
+/* Policies that look at tunnel:SourceIp are about where the client is, from its attach on. */
+#include "world.h"
+
+#include "base/clock.h"
+
+#define HOME "192.0.2.7" /* where calls come from */
+#define AWAY "198.51.100.9"
+
+/* web-1 connected as connection 7, one tcp session of alice's to two endpoints, bound to a credential of ten minutes.
+ * Started from HOME. */
+struct running {
+	struct world *w;
+	char id[65], token[64];
+};
+
+static struct running up(void)
+{
+	struct running r = { .w = world_up() };
+	char body[1024];
+	r.w->settings.bind_to_identity = true;
+	enrol(r.w, "web-1", "'role':'web'");
+	hello(r.w, "web-1", 7, "");
+	snprintf(body, sizeof body,
+		 "{'target':'web-1','kind':'tcp','allow':['127.0.0.1:5432','db.internal:5432'],'client_key':'%s'}",
+		 r.w->client_key);
+	struct answer a = call(r.w, "POST", "/v1/sessions", "", "alice - t1 600", body);
+	assert_int_equal(a.status, 201);
+	snprintf(r.id, sizeof r.id, "%s", text_at(a.json, "session.id"));
+	snprintf(r.token, sizeof r.token, "%s", text_at(a.json, "token"));
+	answer_free(&a);
+	sweep_in(r.w, 0); /* no judgement is owed any more */
+	return r;
+}
+
+static unsigned attach_from(struct running *r, const char *address)
+{
+	char url[512], proof[PROOF_TEXT_MAX];
+	struct attach_decision d;
+	snprintf(url, sizeof url, "https://" HOST "/v1/sessions/%s/leg", r->id);
+	make_proof(r->w->client, "GET", url, r->token, clock_wall_ms(), proof);
+	const struct attach_request request = {
+		.session = r->id, .token = r->token, .dpop = proof, .host = HOST, .remote_address = address
+	};
+	sessions_attach_blocking(&r->w->server, &request, &d);
+	return d.close_code;
+}
+
+static void deny_from(struct running *r, const char *net)
+{
+	char text[256];
+	snprintf(text, sizeof text,
+		 "{'Sid':'net','Effect':'Deny','Principal':'*','Action':['*'],'Resource':['*'],"
+		 "'Condition':{'IpAddress':{'tunnel:SourceIp':'%s'}}}",
+		 net);
+	put_policy(r->w, "net", text);
+	sessions_rejudge_blocking(&r->w->server);
+}
+
+/* One of its two endpoints is not for who is AWAY. */
+static void narrow_away(struct running *r)
+{
+	put_policy(r->w, "net",
+		   "{'Effect':'Deny','Principal':'*','Action':['tunnel:OpenTcp'],'Resource':['*'],"
+		   "'Condition':{'IpAddress':{'tunnel:SourceIp':'198.51.100.0/24'},"
+		   "'StringEquals':{'tunnel:Host':'db.internal'}}}");
+	sessions_rejudge_blocking(&r->w->server);
+}
+
+static size_t endpoints(const json_t *holder)
+{
+	return json_array_size(json_object_get(json_object_get(holder, "grant"), "tcp"));
+}
+
+/* So many endpoints are in the record's grant, and in the last one that the agent was told (0: of none yet). */
+static void may_reach(struct running *r, size_t recorded, size_t told)
+{
+	json_t *doc = record_of(r->w, r->id), *grant = fake_ws_last(7, "grant");
+	assert_int_equal(endpoints(doc), recorded);
+	assert_int_equal(endpoints(grant), told);
+	json_decref(doc);
+	json_decref(grant);
+}
+
+static void test_policies_are_about_where_the_client_is(void **state)
+{
+	(void)state;
+	struct running r = up();
+	assert_int_equal(attach_from(&r, AWAY), 0);
+	deny_from(&r, "192.0.2.0/24"); /* he is not there any more */
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	assert_int_equal(attach_from(&r, HOME), 4403); /* and one who is not let in is not the client */
+	sessions_rejudge_blocking(&r.w->server);
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	deny_from(&r, "198.51.100.0/24");
+	assert_int_equal(audited(r.w, "session.end", "session", r.id), 1);
+	assert_int_equal(fake_relay_ended(r.id), 4007);
+	world_down(r.w);
+}
+
+/* Without anything else that would have it judged. */
+static void test_an_attach_from_elsewhere_changes_the_grant(void **state)
+{
+	(void)state;
+	struct running r = up();
+	narrow_away(&r);
+	may_reach(&r, 2, 0);
+	assert_int_equal(attach_from(&r, AWAY), 0);
+	may_reach(&r, 1, 1);
+	assert_int_equal(attach_from(&r, HOME), 0);
+	may_reach(&r, 2, 2);
+	size_t told = fake_ws_count(7, "grant");
+	assert_int_equal(attach_from(&r, HOME), 0);
+	assert_int_equal(fake_ws_count(7, "grant"), told);
+	world_down(r.w);
+}
+
+static void test_who_cannot_be_given_his_grant_is_not_let_in(void **state)
+{
+	(void)state;
+	struct running r = up();
+	narrow_away(&r);
+	assert_int_equal(attach_from(&r, AWAY), 0);
+	fake_store_fail_after(0, -1);
+	assert_int_equal(attach_from(&r, HOME), 4503);
+	may_reach(&r, 1, 2); /* the agent was told, and the record does not say so */
+	fake_store_heal();
+	sweep_in(r.w, 0); /* the client is still AWAY */
+	may_reach(&r, 1, 1);
+	world_down(r.w);
+}
+
+static void test_a_renewal_from_elsewhere_does_not_move_the_client(void **state)
+{
+	(void)state;
+	struct running r = up();
+	char path[96];
+	narrow_away(&r);
+	assert_int_equal(attach_from(&r, AWAY), 0);
+	snprintf(path, sizeof path, "/v1/sessions/%s/renew", r.id);
+	struct answer a = call(r.w, "POST", path, "", "alice - t2 1800", NULL); /* from HOME */
+	assert_int_equal(a.status, 200);
+	answer_free(&a);
+	assert_int_equal(audited(r.w, "session.renew", "session", r.id), 1);
+	may_reach(&r, 1, 1);
+	deny_from(&r, "203.0.113.0/24"); /* somewhere else; both endpoints are his again */
+	may_reach(&r, 2, 2);
+	world_down(r.w);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_policies_are_about_where_the_client_is),
+		cmocka_unit_test(test_an_attach_from_elsewhere_changes_the_grant),
+		cmocka_unit_test(test_who_cannot_be_given_his_grant_is_not_let_in),
+		cmocka_unit_test(test_a_renewal_from_elsewhere_does_not_move_the_client),
+	};
+	return RUN_CASES(tests);
+}
