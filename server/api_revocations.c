@@ -1,5 +1,6 @@
-/* /v1/revocations. What is revoked is in force before its sessions are ended, and the answer comes when nothing of them
- * lives. A store that is away delays the record, not the revocation, and the answer says so. */
+/* /v1/revocations. What is revoked is in force on this node, and its sessions here are cut, before anything waits for
+ * the store; the answer comes when nothing of them lives anywhere. A store that is away delays the record, not the
+ * revocation, and the answer says so. */
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
@@ -8,9 +9,10 @@
 #include "server/policies.h"
 #include "server/revocations.h"
 #include "server/server.h"
-#include "server/session_peers.h"
 #include "server/session_judge.h"
+#include "server/session_peers.h"
 #include "server/session_record.h"
+#include "server/session_state.h"
 
 #include <string.h>
 
@@ -21,8 +23,9 @@ struct ask {
 	struct api_call *call;
 	const char *principal, *credential, *session, *reason;
 	int64_t for_s;
-	const char *kind, *value; /* of the one that is given */
-	json_t *record;           /* the session's */
+	const char *kind, *value;  /* of the one that is given */
+	json_t *record;            /* the session's */
+	char target[LIMIT_ID + 1]; /* of the session; "": it lives elsewhere, or nowhere */
 };
 
 static int read_ask(struct ask *a, json_t *body, struct err *e)
@@ -80,57 +83,73 @@ static json_t *audit_fields(const struct ask *a, int64_t expires_ms)
 	return fields;
 }
 
-static int put(const struct ask *a, int64_t expires_ms, json_t **out, struct err *e)
+static int enforce(const struct ask *a, int64_t expires_ms, char id[REVOCATION_ID_TEXT], struct err *e)
 {
-	struct api_call *c = a->call;
 	const struct revocation what = { .principal = a->principal,
 					 .credential = a->credential,
 					 .reason = a->reason,
-					 .by = c->id.subject,
+					 .by = a->call->id.subject,
 					 .expires_ms = expires_ms };
-	return revocations_put_blocking(c->server->revocations, &what, out, e);
+	return revocations_enforce_anythread(a->call->server->revocations, &what, id, e);
 }
 
-/* After the revocation is in force: so a session that starts meanwhile is refused by it. */
-static json_t *end_sessions(const struct ask *a)
+static struct session_revocation sessions_of(const struct ask *a, char text[SESSION_END_TEXT])
 {
-	char text[SESSION_END_TEXT];
 	const bool said = a->reason && *a->reason;
-	text_print(text, sizeof text, "%s was revoked by %.64s%s%.120s", a->session ? "the session" : a->kind,
+	text_print(text, SESSION_END_TEXT, "%s was revoked by %.64s%s%.120s", a->session ? "the session" : a->kind,
 		   a->call->id.subject, said ? ": " : "", said ? a->reason : "");
-	const struct session_revocation what = { .principal = a->principal,
-						 .credential = a->credential,
-						 .session = a->session,
-						 .target = a->record ? record_text(a->record, "target") : NULL,
-						 .text = text,
-						 .by = a->call->id.subject };
-	return session_peers_revoke_blocking(a->call->server, &what);
+	return (struct session_revocation){ .principal = a->principal,
+					    .credential = a->credential,
+					    .session = a->session,
+					    .target = a->target,
+					    .text = text,
+					    .by = a->call->id.subject };
 }
 
-/* Cutting needs no store: so it is done also when the revocation could not be recorded. */
+/* In force first: so a session that starts meanwhile is refused by it. Then cut here, and only then comes what waits
+ * for the store, through which other nodes are asked, too. */
 static void revoke(struct ask *a)
 {
 	struct api_call *c = a->call;
 	struct err e;
+	char id[REVOCATION_ID_TEXT], text[SESSION_END_TEXT];
 	json_t *revocation = NULL;
 	int64_t expires_ms = a->for_s ? clock_wall_ms() + a->for_s * 1000 : 0;
-	audit_note_blocking(c->server->audit, "revocation.put", audit_fields(a, expires_ms));
-	int rc = a->session ? 0 : put(a, expires_ms, &revocation, &e);
-	if (rc == ERR_INVALID) {
+	int rc = a->session ? 0 : enforce(a, expires_ms, id, &e);
+	if (rc) {
 		api_answer_err(c, rc, &e);
 		return;
 	}
-	json_t *answer = end_sessions(a);
-	if (answer)
-		json_object_set_new(answer, "revocation", revocation ? revocation : json_null());
-	else
+	const struct session_revocation what = sessions_of(a, text);
+	struct revoking *revoking = sessions_revoke_begin_anythread(c->server, &what);
+	audit_note_blocking(c->server->audit, "revocation.put", audit_fields(a, expires_ms));
+	rc = a->session ? 0 : revocations_record_blocking(c->server->revocations, id, &revocation, &e);
+	json_t *answer = session_peers_revoke_blocking(c->server, &what, &revoking);
+	if (rc == 0 && !answer)
+		rc = err_set(&e, ERR_NOMEM, "out of memory");
+	if (rc) {
 		json_decref(revocation);
-	if (rc == 0) {
-		api_answer(c, 200, answer);
+		json_decref(answer);
+		api_answer_err(c, rc, &e);
 		return;
 	}
-	json_decref(answer);
-	api_answer_err(c, rc, &e);
+	json_object_set_new(answer, "revocation", revocation ? revocation : json_null());
+	api_answer(c, 200, answer);
+}
+
+/* Its record cannot be read; but who may revoke its owner, and so all his sessions, may revoke this one of them. */
+static bool may_by_row(struct ask *a)
+{
+	char resource[RESOURCE_TEXT];
+	struct session_live row;
+	struct api_call *c = a->call;
+	struct err e;
+	if (!session_table_get(c->server->sessions->live, a->session, &row) || row.end_code)
+		return false;
+	snprintf(resource, sizeof resource, "principal/%s", row.principal);
+	snprintf(a->target, sizeof a->target, "%s", row.target);
+	return policies_allows_blocking(c->server, &c->id, c->request->remote_address, "tunnel:Revoke", resource, NULL,
+					&e) == 0;
 }
 
 /* The session, if it lives. 404 and 409 only for those who may know. */
@@ -139,11 +158,14 @@ static bool find_session(struct ask *a)
 	struct err e;
 	int rc = record_get_blocking(a->call->server, a->session, &a->record, NULL, &e);
 	if (rc && rc != ERR_NOT_FOUND) {
-		api_answer_err(a->call, rc, &e);
-		return false;
+		bool known = may_by_row(a);
+		if (!known)
+			api_answer_err(a->call, rc, &e);
+		return known;
 	}
 	if (!may(a))
 		return false;
+	snprintf(a->target, sizeof a->target, "%s", record_text(a->record, "target"));
 	if (rc == 0 && record_ended(a->record))
 		rc = err_set(&e, ERR_CONFLICT, "session %s had ended: %s", a->session, record_end_text(a->record));
 	if (rc)

@@ -1,6 +1,7 @@
 /* A revocation's id is made from what it revokes, so there is one of each, and whoever looks needs no search. One is in
- * force here before it is in the store: what cannot be recorded now is kept ("unrecorded") and recorded later. What a
- * lost message left out comes when the store is looked through, each minute. */
+ * force here before it is in the store: what is not recorded is marked ("unrecorded"), and what could not be is
+ * recorded later. In the store it meets what other nodes have made of the same one: the longer time stands. What a lost
+ * message left out comes when the store is looked through, each minute. */
 #include "server/revocations.h"
 
 #include "base/clock.h"
@@ -18,12 +19,13 @@
 #include <string.h>
 
 #define COLLECTION "revocations"
+#define TRIES 8
 
 struct revocations {
 	struct server *server;
 	pthread_mutex_t change; /* held over the store's change and ours, so that both have the same order */
 	pthread_rwlock_t lock;
-	json_t *all; /* by id */
+	json_t *all; /* by id; documents in it are never changed, but replaced */
 };
 
 static void name_it(const char *kind, const char *value, char out[REVOCATION_ID_TEXT])
@@ -89,55 +91,146 @@ void revocations_close(struct revocations **revocations)
 	*revocations = NULL;
 }
 
-static int store(struct revocations *r, const char *id, json_t *doc, struct err *e)
+static bool in_force(const json_t *doc)
 {
-	json_object_del(doc, "unrecorded");
-	int rc = store_put_blocking(r->server->store, COLLECTION, id, doc, TUNNEL_VERSION_ANY,
-				    record_int(doc, "expires_ms"), NULL, NULL, e);
-	if (rc)
-		json_object_set_new(doc, "unrecorded", json_true());
-	return rc;
+	int64_t expires_ms = record_int(doc, "expires_ms");
+	return doc && (!expires_ms || expires_ms > clock_wall_ms());
 }
 
-/* With r->change held, so r->all stays. */
+static bool is_unrecorded(const json_t *doc)
+{
+	return json_is_true(json_object_get(doc, "unrecorded"));
+}
+
+/* The younger one of two with the longer time: one that is there is not shortened by another. Who wants that lifts it.
+ * other may be NULL. New reference; NULL: out of memory. */
+static json_t *merge(const json_t *one, const json_t *other)
+{
+	bool both = in_force(other);
+	const json_t *younger = both && record_int(other, "at_ms") > record_int(one, "at_ms") ? other : one;
+	int64_t one_ms = record_int(one, "expires_ms"), other_ms = record_int(other, "expires_ms");
+	int64_t longer_ms = !one_ms || (both && !other_ms) ? 0 : both && other_ms > one_ms ? other_ms : one_ms;
+	json_t *merged = json_deep_copy(younger);
+	if (merged)
+		json_object_set_new(merged, "expires_ms", json_integer(longer_ms));
+	return merged;
+}
+
+/* ---- memory ---- */
+
+/* New reference; NULL: there is none. */
+static json_t *look_up(struct revocations *r, const char *id)
+{
+	pthread_rwlock_rdlock(&r->lock);
+	json_t *doc = json_incref(json_object_get(r->all, id));
+	pthread_rwlock_unlock(&r->lock);
+	return doc;
+}
+
+/* Puts doc (NULL: nothing) in the place of what was seen there, unless that is another one by now. */
+static void replace(struct revocations *r, const char *id, const json_t *seen, json_t *doc)
+{
+	pthread_rwlock_wrlock(&r->lock);
+	if (json_object_get(r->all, id) == seen && doc)
+		json_object_set(r->all, id, doc);
+	else if (json_object_get(r->all, id) == seen)
+		json_object_del(r->all, id);
+	pthread_rwlock_unlock(&r->lock);
+}
+
+/* Ours that the store does not have yet are put over those that it has. With r->lock held. */
 static void keep_unrecorded(struct revocations *r, json_t *all)
 {
 	const char *id;
 	json_t *doc;
-	struct err e;
 	json_object_foreach(r->all, id, doc)
 	{
-		if (!json_object_get(doc, "unrecorded"))
+		json_t *kept = is_unrecorded(doc) ? merge(doc, json_object_get(all, id)) : NULL;
+		if (!kept)
 			continue;
-		json_t *copy = json_deep_copy(doc); /* others look at the old one meanwhile */
-		if (store(r, id, copy, &e))
+		json_object_set_new(kept, "unrecorded", json_true());
+		json_object_set_new(all, id, kept);
+	}
+}
+
+/* all: as the store has them; stolen. True: something has changed. */
+static bool replace_all(struct revocations *r, json_t *all)
+{
+	pthread_rwlock_wrlock(&r->lock);
+	keep_unrecorded(r, all);
+	json_t *old = r->all;
+	bool changed = !json_equal(old, all);
+	r->all = all;
+	pthread_rwlock_unlock(&r->lock);
+	json_decref(old);
+	return changed;
+}
+
+/* ---- the store ---- */
+
+static int put_merged(struct revocations *r, const char *id, const json_t *doc, json_t **out_doc, struct err *e)
+{
+	json_auto_t *stored = NULL;
+	uint64_t version = TUNNEL_VERSION_NONE;
+	int rc = store_get_blocking(r->server->store, COLLECTION, id, &stored, &version, e);
+	if (rc && rc != ERR_NOT_FOUND)
+		return rc;
+	json_auto_t *merged = merge(doc, stored);
+	if (!merged)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	json_object_del(merged, "unrecorded");
+	rc = store_put_blocking(r->server->store, COLLECTION, id, merged, version, record_int(merged, "expires_ms"),
+				NULL, NULL, e);
+	if (rc == 0)
+		*out_doc = json_incref(merged);
+	return rc;
+}
+
+/* With r->change held. Again while another node was quicker. */
+static int store(struct revocations *r, const char *id, const json_t *doc, json_t **out_doc, struct err *e)
+{
+	int rc = ERR_CONFLICT;
+	for (int i = 0; i < TRIES && rc == ERR_CONFLICT; i++)
+		rc = put_merged(r, id, doc, out_doc, e);
+	return rc == ERR_CONFLICT ? err_set(e, ERR_UNAVAILABLE, "others change it at this moment") : rc;
+}
+
+/* With r->change held. A store that does not take one is not asked to take the others. */
+static void record_owed(struct revocations *r, json_t *all)
+{
+	const char *id;
+	json_t *doc;
+	struct err e;
+	int rc = 0;
+	pthread_rwlock_rdlock(&r->lock);
+	json_auto_t *ours = json_copy(r->all);
+	pthread_rwlock_unlock(&r->lock);
+	json_object_foreach(ours, id, doc)
+	{
+		json_auto_t *recorded = NULL;
+		if (rc || !is_unrecorded(doc))
+			continue;
+		rc = store(r, id, doc, &recorded, &e);
+		if (rc) {
 			log_error("revocation %s is in force and still not recorded: %s", id, e.text);
-		json_object_set_new(all, id, copy);
+			continue;
+		}
+		json_object_set(all, id, recorded);
+		replace(r, id, doc, recorded);
 	}
 }
 
 int revocations_reload_blocking(struct revocations *r, bool *out_changed, struct err *e)
 {
-	json_t *all = NULL, *old = NULL;
+	json_t *all = NULL;
 	pthread_mutex_lock(&r->change);
 	int rc = load_blocking(r->server, &all, e);
 	if (rc == 0) {
-		keep_unrecorded(r, all);
-		*out_changed = !json_equal(r->all, all);
-		pthread_rwlock_wrlock(&r->lock);
-		old = r->all;
-		r->all = all;
-		pthread_rwlock_unlock(&r->lock);
-		json_decref(old);
+		record_owed(r, all);
+		*out_changed = replace_all(r, all);
 	}
 	pthread_mutex_unlock(&r->change);
 	return rc;
-}
-
-static bool in_force(const json_t *doc)
-{
-	int64_t expires_ms = record_int(doc, "expires_ms");
-	return doc && (!expires_ms || expires_ms > clock_wall_ms());
 }
 
 static int check(struct revocations *r, const char *kind, const char *value, struct err *e)
@@ -182,55 +275,52 @@ static void tell_others(struct revocations *r, const char *id)
 		log_error("revocation %s: telling the other nodes: %s", id, message ? e.text : "out of memory");
 }
 
-static void set(struct revocations *r, const char *id, json_t *doc)
+static json_t *document(const char *kind, const struct revocation *what)
 {
-	pthread_rwlock_wrlock(&r->lock);
-	if (doc)
-		json_object_set(r->all, id, doc);
-	else
-		json_object_del(r->all, id);
-	pthread_rwlock_unlock(&r->lock);
+	return json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:b}", "kind", kind, "value",
+			 what->principal ? what->principal : what->credential, "at_ms", (json_int_t)clock_wall_ms(),
+			 "by", what->by, "reason", what->reason ? what->reason : "", "expires_ms",
+			 (json_int_t)what->expires_ms, "unrecorded", 1);
 }
 
-/* One that is there is not shortened by another: who wants that lifts it. With r->change held. */
-static int64_t later(const struct revocations *r, const char *id, int64_t expires_ms)
-{
-	const json_t *old = json_object_get(r->all, id);
-	if (!in_force(old))
-		return expires_ms;
-	int64_t old_ms = record_int(old, "expires_ms");
-	return !old_ms || !expires_ms ? 0 : old_ms > expires_ms ? old_ms : expires_ms;
-}
-
-static int put_locked(struct revocations *r, const char *id, const char *kind, const struct revocation *what,
-		      json_t **out_doc, struct err *e)
-{
-	json_t *doc = json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:b}", "kind", kind, "value",
-				what->principal ? what->principal : what->credential, "at_ms",
-				(json_int_t)clock_wall_ms(), "by", what->by, "reason", what->reason ? what->reason : "",
-				"expires_ms", (json_int_t)later(r, id, what->expires_ms), "unrecorded", 1);
-	json_t *recorded = doc ? json_deep_copy(doc) : NULL;
-	if (!recorded) {
-		json_decref(doc);
-		return err_set(e, ERR_INVALID, "%s: not UTF-8", kind);
-	}
-	set(r, id, doc);
-	json_decref(doc);
-	int rc = store(r, id, recorded, e);
-	if (rc == 0)
-		set(r, id, recorded);
-	*out_doc = recorded;
-	return rc ? err_wrap(e, "in force on this node, and not recorded yet; trying again") : 0;
-}
-
-int revocations_put_blocking(struct revocations *r, const struct revocation *what, json_t **out, struct err *e)
+int revocations_enforce_anythread(struct revocations *r, const struct revocation *what, char id[REVOCATION_ID_TEXT],
+				  struct err *e)
 {
 	const char *kind = what->principal ? "principal" : "credential";
-	char id[REVOCATION_ID_TEXT];
-	json_auto_t *doc = NULL;
+	json_auto_t *asked = document(kind, what);
+	if (!asked)
+		return err_set(e, ERR_INVALID, "%s: not UTF-8", kind);
 	name_it(kind, what->principal ? what->principal : what->credential, id);
+	pthread_rwlock_wrlock(&r->lock);
+	json_t *doc = merge(asked, json_object_get(r->all, id));
+	int rc = doc ? json_object_set_new(doc, "unrecorded", json_true()) : -1;
+	rc = rc ? rc : json_object_set(r->all, id, doc);
+	pthread_rwlock_unlock(&r->lock);
+	json_decref(doc);
+	return rc ? err_set(e, ERR_NOMEM, "out of memory") : 0;
+}
+
+static int record_locked(struct revocations *r, const char *id, json_t **out_doc, struct err *e)
+{
+	json_auto_t *doc = look_up(r, id);
+	if (!doc)
+		return err_set(e, ERR_NOT_FOUND, "revocation '%.64s' was lifted at this moment", id);
+	if (!is_unrecorded(doc)) { /* with the others that were owed */
+		*out_doc = json_incref(doc);
+		return 0;
+	}
+	int rc = store(r, id, doc, out_doc, e);
+	if (rc)
+		return err_wrap(e, "in force on this node, and not recorded yet; trying again");
+	replace(r, id, doc, *out_doc);
+	return 0;
+}
+
+int revocations_record_blocking(struct revocations *r, const char *id, json_t **out, struct err *e)
+{
+	json_auto_t *doc = NULL;
 	pthread_mutex_lock(&r->change);
-	int rc = put_locked(r, id, kind, what, &doc, e);
+	int rc = record_locked(r, id, &doc, e);
 	pthread_mutex_unlock(&r->change);
 	if (rc)
 		return rc;
@@ -239,13 +329,20 @@ int revocations_put_blocking(struct revocations *r, const struct revocation *wha
 	return 0;
 }
 
+static int del_locked(struct revocations *r, const char *id, struct err *e)
+{
+	json_auto_t *doc = look_up(r, id);
+	int rc = store_del_blocking(r->server->store, COLLECTION, id, TUNNEL_VERSION_ANY, e);
+	if (rc && rc != ERR_NOT_FOUND)
+		return rc;
+	replace(r, id, doc, NULL);
+	return in_force(doc) ? 0 : rc;
+}
+
 int revocations_del_blocking(struct revocations *r, const char *id, struct err *e)
 {
 	pthread_mutex_lock(&r->change);
-	int rc = text_is_id(id) ? store_del_blocking(r->server->store, COLLECTION, id, TUNNEL_VERSION_ANY, e)
-				: ERR_NOT_FOUND;
-	if (rc == 0 || rc == ERR_NOT_FOUND)
-		set(r, id, NULL);
+	int rc = text_is_id(id) ? del_locked(r, id, e) : ERR_NOT_FOUND;
 	pthread_mutex_unlock(&r->change);
 	if (rc == ERR_NOT_FOUND)
 		return err_set(e, ERR_NOT_FOUND, "no revocation '%.64s'", text_is_id(id) ? id : "?");

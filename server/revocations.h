@@ -31,10 +31,14 @@ struct revocation {
 	const char *by;
 	int64_t expires_ms; /* wall; 0: until it is lifted */
 };
-/* In force and durable when it returns 0; in force, and recorded later, on ERR_UNAVAILABLE and ERR_TIMEOUT. One that is
- * there already is replaced, but its time is never shortened. *out: as the API shows it. */
-int revocations_put_blocking(struct revocations *r, const struct revocation *what, json_t **out, struct err *e);
-/* 0; ERR_NOT_FOUND. */
+/* In two steps. In force on this node when it returns 0, and id is its name; the store is not waited for. ERR_INVALID.
+ * One that is there already is replaced, but its time is never shortened. Any thread. */
+int revocations_enforce_anythread(struct revocations *r, const struct revocation *what, char id[REVOCATION_ID_TEXT],
+				  struct err *e);
+/* Then: durable when it returns 0, and the other nodes are told; on another error it is recorded later. *out: as the
+ * API shows it. ERR_NOT_FOUND: it was lifted meanwhile. */
+int revocations_record_blocking(struct revocations *r, const char *id, json_t **out, struct err *e);
+/* 0, also for one that was in force here and not recorded yet; ERR_NOT_FOUND. */
 int revocations_del_blocking(struct revocations *r, const char *id, struct err *e);
 /* New references: one (NULL: there is none), or all as an array. */
 json_t *revocations_get(struct revocations *r, const char *id);

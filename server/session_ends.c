@@ -145,28 +145,75 @@ static struct session_verdict *judge_all(struct server *server, const struct ses
 	return verdicts;
 }
 
-json_t *sessions_revoke_blocking(struct server *server, const struct session_revocation *what)
+struct revoking {
+	struct server *server;
+	int64_t begun_ms;
+	size_t n;
+	struct session_verdict *verdicts;
+	bool *by_record; /* which of them have no row here */
+	struct gone_watch *watch;
+};
+
+void sessions_revoke_free(struct revoking **revoking)
 {
-	int64_t begun_ms = clock_mono_ms();
-	size_t n = 0;
-	struct session_verdict *verdicts = judge_all(server, what, &n);
-	struct gone_watch *watch = verdicts ? gone_watch_new(server, verdicts, n) : NULL;
-	json_t *unreached = NULL, *unconfirmed = NULL;
-	struct err e;
-	if (!watch) {
-		free(verdicts);
+	struct revoking *r = *revoking;
+	if (!r)
+		return;
+	gone_watch_free(&r->watch);
+	free(r->by_record);
+	free(r->verdicts);
+	free(r);
+	*revoking = NULL;
+}
+
+struct revoking *sessions_revoke_begin_anythread(struct server *server, const struct session_revocation *what)
+{
+	struct revoking *r = calloc(1, sizeof *r);
+	if (!r)
+		return NULL;
+	r->server = server;
+	r->begun_ms = clock_mono_ms();
+	r->verdicts = judge_all(server, what, &r->n);
+	r->by_record = calloc(r->n + 1, sizeof *r->by_record);
+	r->watch = r->verdicts ? gone_watch_new(server, r->verdicts, r->n) : NULL;
+	if (!r->watch || !r->by_record) {
+		sessions_revoke_free(&r);
 		return NULL;
 	}
-	for (size_t i = 0; i < n; i++)
-		if (!session_cut_anythread(server, &verdicts[i])) /* by its record, then */
-			sessions_end_blocking(server, verdicts[i].session, verdicts[i].code, verdicts[i].text,
-					      verdicts[i].by, &e);
-	gone_watch_wait_blocking(watch, CONFIRM_MS);
-	int64_t took_ms = clock_mono_ms() - begun_ms;
-	gone_watch_result(watch, &unreached, &unconfirmed);
-	gone_watch_free(&watch);
-	session_write_ends_blocking(server, verdicts, n);
-	free(verdicts);
-	return json_pack("{s:I, s:o, s:o, s:I}", "sessions", (json_int_t)n, "unreached", unreached, "unconfirmed",
-			 unconfirmed, "took_ms", (json_int_t)took_ms);
+	for (size_t i = 0; i < r->n; i++)
+		r->by_record[i] = !session_cut_anythread(server, &r->verdicts[i]);
+	gone_watch_look_anythread(r->watch);
+	return r;
+}
+
+int64_t sessions_revoke_begun_ms(const struct revoking *r)
+{
+	return r->begun_ms;
+}
+
+static void end_by_records(struct revoking *r)
+{
+	struct err e;
+	for (size_t i = 0; i < r->n; i++) {
+		const struct session_verdict *v = &r->verdicts[i];
+		if (r->by_record[i])
+			sessions_end_blocking(r->server, v->session, v->code, v->text, v->by, &e);
+	}
+}
+
+json_t *sessions_revoke_finish_blocking(struct revoking **revoking)
+{
+	struct revoking *r = *revoking;
+	json_t *unreached = NULL, *unconfirmed = NULL;
+	if (!r)
+		return NULL;
+	end_by_records(r);
+	gone_watch_wait_blocking(r->watch, CONFIRM_MS);
+	int64_t gone_ms = gone_watch_result(r->watch, &unreached, &unconfirmed);
+	int64_t took_ms = gone_ms > r->begun_ms ? gone_ms - r->begun_ms : 0;
+	session_write_ends_blocking(r->server, r->verdicts, r->n);
+	json_t *out = json_pack("{s:I, s:o, s:o, s:I}", "sessions", (json_int_t)r->n, "unreached", unreached,
+				"unconfirmed", unconfirmed, "took_ms", (json_int_t)took_ms);
+	sessions_revoke_free(revoking);
+	return out;
 }

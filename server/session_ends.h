@@ -11,14 +11,19 @@
  * after a few seconds: very many are finished by jobs, and what cannot be written now the sweep repeats. */
 void session_write_ends_blocking(struct server *server, const struct session_verdict *verdicts, size_t n);
 
-/* Cuts every session of this node that the revocation is about, waits until its agents have said that it is gone, and
- * writes the ends. out: {"sessions": how many, "unreached": [target], "unconfirmed": [session], "took_ms"}: how long
- * until the last one was gone; targets whose agent is not connected, sessions whose agent did not answer in time. */
+/* In two steps: cuts every session of this node that the revocation is about, without the store (NULL: out of memory);
+ * then waits until its agents have said that it is gone, and writes the ends. out: {"sessions": how many, "unreached":
+ * [target], "unconfirmed": [session], "took_ms"}: how long until the last one was gone; targets whose agent is not
+ * connected, sessions whose agent did not answer in time. */
 struct session_revocation {
 	const char *principal, *credential, *session; /* one of them */
 	const char *target;                           /* of the session */
 	const char *text, *by;
 };
-json_t *sessions_revoke_blocking(struct server *server, const struct session_revocation *what);
+struct revoking;
+struct revoking *sessions_revoke_begin_anythread(struct server *server, const struct session_revocation *what);
+json_t *sessions_revoke_finish_blocking(struct revoking **revoking);
+int64_t sessions_revoke_begun_ms(const struct revoking *r); /* mono */
+void sessions_revoke_free(struct revoking **revoking);      /* what was cut is; its ends are written by the sweep */
 
 #endif

@@ -15,14 +15,16 @@
 
 struct awaited {
 	const struct session_verdict *verdict;
-	bool confirmed; /* by its agent */
-	bool unreached; /* its agent was not connected when it was looked at last */
+	int64_t confirmed_ms; /* mono; by its agent; 0: not yet */
+	bool unreached;       /* its agent was not connected when it was looked at last */
+	bool loud;            /* a leg was in when it was looked at last */
 	bool gone;
 };
 
 struct gone_watch {
 	struct list node; /* in sessions->watches, under its lock */
 	struct server *server;
+	int64_t gone_ms; /* mono; when the last of those that are gone was; when the time was over */
 	size_t n;
 	struct awaited at[]; /* by id */
 };
@@ -72,7 +74,7 @@ void sessions_on_terminated_anythread(struct sessions *s, const char *session, c
 		struct gone_watch *w = LIST_ENTRY(node, struct gone_watch, node);
 		struct awaited *one = bsearch(&key, w->at, w->n, sizeof w->at[0], compare);
 		if (one && strcmp(one->verdict->target, target) == 0)
-			one->confirmed = true;
+			one->confirmed_ms = clock_mono_ms();
 	}
 	pthread_mutex_unlock(&s->watch_lock);
 }
@@ -87,27 +89,36 @@ static bool is_quiet(struct server *server, const struct session_verdict *v)
 	return false;
 }
 
-static bool is_confirmed(struct gone_watch *w, size_t i)
+static int64_t confirmed_at(struct gone_watch *w, size_t i)
 {
 	pthread_mutex_lock(&w->server->sessions->watch_lock);
-	bool confirmed = w->at[i].confirmed;
+	int64_t confirmed_ms = w->at[i].confirmed_ms;
 	pthread_mutex_unlock(&w->server->sessions->watch_lock);
-	return confirmed;
+	return confirmed_ms;
 }
 
-/* How many are not gone. */
-static size_t look(struct gone_watch *w)
+static void look_at(struct gone_watch *w, size_t i)
+{
+	struct awaited *one = &w->at[i];
+	int64_t confirmed_ms = confirmed_at(w, i);
+	one->unreached = !confirmed_ms && !control_is_connected_anythread(w->server->control, one->verdict->target);
+	if (!confirmed_ms && !one->unreached)
+		return;
+	bool was_loud = one->loud;
+	one->loud = !is_quiet(w->server, one->verdict);
+	one->gone = !one->loud;
+	int64_t since_ms = confirmed_ms && !was_loud ? confirmed_ms : clock_mono_ms();
+	if (one->gone && since_ms > w->gone_ms)
+		w->gone_ms = since_ms;
+}
+
+size_t gone_watch_look_anythread(struct gone_watch *w)
 {
 	size_t left = 0;
 	for (size_t i = 0; i < w->n; i++) {
-		struct awaited *one = &w->at[i];
-		if (one->gone)
-			continue;
-		bool confirmed = is_confirmed(w, i);
-		one->unreached =
-			!confirmed && !control_is_connected_anythread(w->server->control, one->verdict->target);
-		one->gone = (confirmed || one->unreached) && is_quiet(w->server, one->verdict);
-		left += !one->gone;
+		if (!w->at[i].gone)
+			look_at(w, i);
+		left += !w->at[i].gone;
 	}
 	return left;
 }
@@ -115,8 +126,14 @@ static size_t look(struct gone_watch *w)
 void gone_watch_wait_blocking(struct gone_watch *w, int64_t limit_ms)
 {
 	int64_t until_ms = clock_mono_ms() + limit_ms;
-	while (look(w) > 0 && clock_mono_ms() < until_ms)
+	while (gone_watch_look_anythread(w) > 0) {
+		int64_t now_ms = clock_mono_ms();
+		if (now_ms >= until_ms) {
+			w->gone_ms = now_ms;
+			return;
+		}
 		poll(NULL, 0, LOOK_MS);
+	}
 }
 
 static void add_once(json_t *array, const char *text)
@@ -127,7 +144,7 @@ static void add_once(json_t *array, const char *text)
 	json_array_append_new(array, json_string(text));
 }
 
-void gone_watch_result(const struct gone_watch *w, json_t **out_unreached, json_t **out_unconfirmed)
+int64_t gone_watch_result(const struct gone_watch *w, json_t **out_unreached, json_t **out_unconfirmed)
 {
 	*out_unreached = json_array();
 	*out_unconfirmed = json_array();
@@ -138,4 +155,5 @@ void gone_watch_result(const struct gone_watch *w, json_t **out_unreached, json_
 		else if (!one->gone)
 			json_array_append_new(*out_unconfirmed, json_string(one->verdict->session));
 	}
+	return w->gone_ms;
 }

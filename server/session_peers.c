@@ -243,7 +243,8 @@ static json_t *answer_revoke(struct server *server, const json_t *question)
 	 */
 	if (!what.session)
 		revocations_reload_blocking(server->revocations, &changed, &e);
-	return sessions_revoke_blocking(server, &what);
+	struct revoking *revoking = sessions_revoke_begin_anythread(server, &what);
+	return sessions_revoke_finish_blocking(&revoking);
 }
 
 static void add(json_t *sum, const json_t *one)
@@ -272,19 +273,22 @@ static json_t *revoke_there(struct server *server, const struct session_revocati
 	return answer;
 }
 
-json_t *session_peers_revoke_blocking(struct server *server, const struct session_revocation *what)
+json_t *session_peers_revoke_blocking(struct server *server, const struct session_revocation *what,
+				      struct revoking **revoking)
 {
-	int64_t begun_ms = clock_mono_ms();
 	json_auto_t *silent = json_array();
 	json_t *there = what->session ? revoke_there(server, what, silent) : NULL;
-	if (there)
+	if (there || !*revoking) {
+		sessions_revoke_free(revoking);
 		return there;
+	}
+	int64_t begun_ms = sessions_revoke_begun_ms(*revoking);
 	json_auto_t *nodes = what->session ? json_array() : nodes_others(server->nodes);
 	json_auto_t *question = ask_of(what);
 	struct peers_ask *ask = json_array_size(nodes)
 					? peers_begin_blocking(server->peers, nodes, "revoke", question, REVOKE_MS)
 					: NULL;
-	json_t *sum = sessions_revoke_blocking(server, what);
+	json_t *sum = sessions_revoke_finish_blocking(revoking);
 	json_auto_t *answers = ask ? peers_finish_blocking(ask) : NULL;
 	for (size_t i = 0; sum && i < json_array_size(nodes); i++) {
 		const json_t *one = json_object_get(answers, json_string_value(json_array_get(nodes, i)));

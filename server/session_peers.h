@@ -25,7 +25,9 @@ int session_peers_renew_blocking(struct server *server, const char *node, const 
 /* As sessions_end_generation_blocking. A node that does not answer hears of it when its ends come back. */
 int session_peers_end_blocking(struct server *server, const json_t *record, int64_t generation, unsigned code,
 			       const char *text, const char *by, struct err *e);
-/* As sessions_revoke_blocking, on all nodes that live; with "silent": [node], those that did not answer. */
-json_t *session_peers_revoke_blocking(struct server *server, const struct session_revocation *what);
+/* As sessions_revoke_finish_blocking, and on all other nodes that live; with "silent": [node], those that did not
+ * answer. Takes what was begun here, whatever the outcome. */
+json_t *session_peers_revoke_blocking(struct server *server, const struct session_revocation *what,
+				      struct revoking **revoking);
 
 #endif

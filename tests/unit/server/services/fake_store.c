@@ -42,6 +42,16 @@ void fake_store_away(void)
 	away = true;
 }
 
+static void (*hang_call)(void *arg);
+static void *hang_arg;
+
+void fake_store_hang(void (*meanwhile)(void *arg), void *arg)
+{
+	away = true;
+	hang_call = meanwhile;
+	hang_arg = arg;
+}
+
 void fake_store_fail_after(int puts, int appends)
 {
 	puts_left = puts;
@@ -70,6 +80,7 @@ void fake_store_heal(void)
 {
 	unanswered = NULL;
 	away = false;
+	hang_call = NULL;
 	crash_in = 0;
 	puts_left = appends_left = -1;
 }
@@ -106,7 +117,11 @@ static int done(const char *where, struct err *e)
 
 static int gone(int *left, struct err *e)
 {
+	void (*call_now)(void *arg) = hang_call;
 	dies(false);
+	hang_call = NULL;
+	if (call_now)
+		call_now(hang_arg);
 	if (away || (left && *left == 0))
 		return err_set(e, ERR_UNAVAILABLE, "the store is away");
 	if (left && *left > 0)

@@ -10,7 +10,9 @@
 #include <stdbool.h>
 
 void fake_store_reset(void);
-void fake_store_away(void);                        /* nothing works */
+void fake_store_away(void); /* nothing works */
+/* The same; and while the next call waits in vain, something else happens. */
+void fake_store_hang(void (*meanwhile)(void *arg), void *arg);
 void fake_store_fail_after(int puts, int appends); /* so many writes of sessions, of logs still work; -1: all */
 /* The process dies in its n-th call from now on, before (or after) the call has its effect: nothing works any more. */
 void fake_store_crash_at(int n, bool after);

@@ -2,7 +2,9 @@
 #include "world.h"
 
 #include "base/clock.h"
+#include "server/revocations.h"
 #include "server/session_state.h"
+#include "server/store.h"
 #include "tunnel/plugin.h"
 
 #include <string.h>
@@ -161,6 +163,138 @@ static void test_one_that_cannot_be_recorded_is_in_force_and_told(void **state)
 	world_down(w);
 }
 
+struct his {
+	struct world *w;
+	char id[65];
+	bool seen;
+};
+
+static void see_that_he_is_out(void *arg)
+{
+	struct his *his = arg;
+	struct err e;
+	his->seen = true;
+	assert_int_equal(revocations_check_anythread(his->w->server.revocations, "bob", NULL, &e), ERR_DENIED);
+	assert_int_equal(fake_relay_ended(his->id), 4007);
+	assert_int_equal(fake_ws_count(7, "terminate"), 1);
+}
+
+static void test_nothing_waits_for_a_store_that_hangs(void **state)
+{
+	(void)state;
+	struct his his = { .w = world_with_bob() };
+	assert_int_equal(start_as(his.w, "bob", his.id, NULL), 201);
+	fake_store_hang(see_that_he_is_out, &his);
+	assert_int_equal(revoke(his.w, "{'principal':'bob'}"), 503);
+	assert_true(his.seen);
+	fake_store_heal();
+	sweep_in(his.w, 61000);
+	assert_ended(his.w, his.id, true);
+	assert_int_equal(audited(his.w, "revocation.put", "principal", "bob"), 1);
+	world_down(his.w);
+}
+
+static void test_a_session_is_revoked_while_its_record_cannot_be_read(void **state)
+{
+	(void)state;
+	char body[128];
+	struct his his = { .w = world_with_bob() };
+	assert_int_equal(start_as(his.w, "bob", his.id, NULL), 201);
+	snprintf(body, sizeof body, "{'session':'%s'}", his.id);
+	put_policy(his.w, "one",
+		   "{'Effect':'Deny','Principal':'*','Action':['tunnel:Revoke'],'Resource':['principal/*']}");
+	fake_store_away();
+	assert_int_equal(revoke(his.w, body), 503); /* who may not revoke all of bob's must be judged by the record */
+	assert_int_equal(fake_relay_ended(his.id), 0);
+	fake_store_heal();
+	put_policy(his.w, "one", BOB);
+	fake_store_away();
+	assert_int_equal(revoke(his.w, body), 200);
+	assert_int_equal(fake_relay_ended(his.id), 4007);
+	fake_store_heal();
+	sweep_in(his.w, 0);
+	assert_ended(his.w, his.id, true);
+	world_down(his.w);
+}
+
+/* The only one there is. */
+static void name_of_revocation(struct world *w, char id[REVOCATION_ID_TEXT])
+{
+	json_auto_t *all = revocations_list(w->server.revocations);
+	assert_int_equal(json_array_size(all), 1);
+	snprintf(id, REVOCATION_ID_TEXT, "%s", text_at(json_array_get(all, 0), "id"));
+}
+
+static int lift(struct world *w, const char *id)
+{
+	char path[128];
+	snprintf(path, sizeof path, "/v1/revocations/%s", id);
+	struct answer a = call(w, "DELETE", path, "", "alice", NULL);
+	int status = a.status;
+	answer_free(&a);
+	return status;
+}
+
+static void is_endless(struct world *w, const char *id)
+{
+	struct err e;
+	json_t *stored = NULL;
+	json_auto_t *all = revocations_list(w->server.revocations);
+	assert_true(json_is_null(json_object_get(json_array_get(all, 0), "expires_at")));
+	assert_int_equal(store_get_blocking(NULL, "revocations", id, &stored, NULL, &e), 0);
+	assert_int_equal(json_integer_value(json_object_get(stored, "expires_ms")), 0);
+	assert_null(json_object_get(stored, "unrecorded"));
+	json_decref(stored);
+}
+
+/* Which this one has not heard of. */
+static void test_a_time_that_another_node_gave_is_not_shortened(void **state)
+{
+	(void)state;
+	char id[REVOCATION_ID_TEXT];
+	struct err e;
+	json_t *theirs = NULL;
+	struct world *w = world_with_bob();
+	assert_int_equal(revoke(w, "{'principal':'bob'}"), 200);
+	name_of_revocation(w, id);
+	assert_int_equal(store_get_blocking(NULL, "revocations", id, &theirs, NULL, &e), 0);
+	for (int late = 0; late < 2; late++) { /* 1: what this node has is recorded later */
+		assert_int_equal(lift(w, id), 204);
+		if (late)
+			fake_store_away();
+		else
+			assert_int_equal(store_put_blocking(NULL, "revocations", id, theirs, TUNNEL_VERSION_ANY, 0,
+							    NULL, NULL, &e),
+					 0);
+		assert_int_equal(revoke(w, "{'principal':'bob','for_s':60}"), late ? 503 : 200);
+		fake_store_heal();
+		if (late) {
+			assert_int_equal(store_put_blocking(NULL, "revocations", id, theirs, TUNNEL_VERSION_ANY, 0,
+							    NULL, NULL, &e),
+					 0);
+			sweep_in(w, 61000);
+		}
+		is_endless(w, id);
+	}
+	json_decref(theirs);
+	world_down(w);
+}
+
+static void test_one_that_is_not_recorded_yet_can_be_lifted(void **state)
+{
+	(void)state;
+	char id[REVOCATION_ID_TEXT];
+	struct world *w = world_with_bob();
+	fake_store_away();
+	assert_int_equal(revoke(w, "{'principal':'bob'}"), 503);
+	fake_store_heal();
+	name_of_revocation(w, id);
+	assert_int_equal(lift(w, id), 204);
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 201);
+	assert_int_equal(lift(w, id), 404);
+	world_down(w);
+}
+
 static void test_mistakes(void **state)
 {
 	(void)state;
@@ -237,6 +371,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_agent_that_was_away_is_told_when_it_is_back),
 		cmocka_unit_test(test_a_session_that_starts_meanwhile_does_not_slip_through),
 		cmocka_unit_test(test_one_that_cannot_be_recorded_is_in_force_and_told),
+		cmocka_unit_test(test_nothing_waits_for_a_store_that_hangs),
+		cmocka_unit_test(test_a_session_is_revoked_while_its_record_cannot_be_read),
+		cmocka_unit_test(test_a_time_that_another_node_gave_is_not_shortened),
+		cmocka_unit_test(test_one_that_is_not_recorded_yet_can_be_lifted),
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_a_lapsed_one_says_nothing),
 		cmocka_unit_test(test_a_provider_that_is_silent_holds_up_no_denial),
