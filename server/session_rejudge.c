@@ -126,6 +126,17 @@ static int look_up(struct round *r, const char *id, json_t **out_doc, struct ses
 	return record_ended(*out_doc) || row->end_code;
 }
 
+/* A renewal that the store did not answer may have been made. Resumptions do not take the lock: what is about another
+ * generation is not news. */
+static void follow_record(struct session_live *row, void *arg)
+{
+	const json_t *doc = arg;
+	if (row->end_code || row->generation != record_generation(doc))
+		return;
+	session_row_times(row, doc);
+	snprintf(row->credential, sizeof row->credential, "%s", record_text(doc, "credential"));
+}
+
 static const char *address_of(const struct session_live *row)
 {
 	return *row->client_address ? row->client_address : NULL;
@@ -156,6 +167,7 @@ static int judge_locked(struct round *r, const char *id, const json_t *told, str
 			       row.end_code ? row.end_text : record_end_text(doc));
 	if (rc)
 		return rc < 0 ? rc : 0;
+	session_table_change(r->server->sessions->live, id, follow_record, doc);
 	const char *remote_address = address_of(&row);
 	const char *provider = record_text(doc, "provider");
 	bool asks = auth_is_asked_anythread(r->server->auth, provider);

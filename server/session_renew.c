@@ -88,8 +88,18 @@ static int audit(struct renewal *r, struct err *e)
 	return audit_append_blocking(r->server->audit, "session.renew", fields, e);
 }
 
+/* After its record in the log. */
+static void audit_failure(struct renewal *r, const char *text)
+{
+	audit_note_blocking(r->server->audit, "session.renew_failed",
+			    json_pack("{s:s, s:s, s:s, s:s, s:s}", "session", r->session, "principal", r->id->subject,
+				      "credential", r->id->credential, "target", record_text(r->doc, "target"), "text",
+				      text));
+}
+
 struct row_change {
 	const json_t *record;
+	bool unsure;       /* whether that is what the record says now, and the agent should know */
 	unsigned end_code; /* it ends already */
 };
 
@@ -101,11 +111,12 @@ static void change_row(struct session_live *row, void *arg)
 		return;
 	session_row_times(row, c->record);
 	snprintf(row->credential, sizeof row->credential, "%s", record_text(c->record, "credential"));
+	row->grant_unsure |= c->unsure;
 }
 
-static int tell_row(struct renewal *r, const json_t *record, struct err *e)
+static int tell_row(struct renewal *r, const json_t *record, bool unsure, struct err *e)
 {
-	struct row_change c = { .record = record };
+	struct row_change c = { .record = record, .unsure = unsure };
 	if (!session_table_change(r->server->sessions->live, r->session, change_row, &c))
 		return err_set(e, ERR_UNAVAILABLE, "session %s ends or is being taken in, try again", r->session);
 	return c.end_code ? err_set(e, ERR_CONFLICT, "session %s ends at this moment", r->session) : 0;
@@ -122,19 +133,35 @@ static int change_to_renewed(void *arg, json_t *doc, struct err *e)
 	return 0;
 }
 
+/* One that was not answered may have been made: so it is asked for again. When that fails, too, the row is as it was,
+ * until a judgement can read what the record says. */
+static int change_record(struct renewal *r, json_t **out_now, struct err *e)
+{
+	struct err why;
+	int rc = record_change_blocking(r->server, r->session, change_to_renewed, r, out_now, e);
+	if (rc == ERR_TIMEOUT || rc == ERR_UNAVAILABLE)
+		rc = record_change_blocking(r->server, r->session, change_to_renewed, r, out_now, e);
+	if (rc) {
+		tell_row(r, r->doc, true, &why);
+		atomic_store(&r->server->sessions->rejudge_owed, true);
+	}
+	return rc;
+}
+
 static int write_all(struct renewal *r, struct err *e)
 {
 	json_t *now = NULL;
-	int rc = audit(r, e);
-	if (rc)
-		return err_set(e, ERR_UNAVAILABLE, "the renewal could not be recorded, try again");
-	rc = tell_row(r, r->fresh, e);
+	int rc = tell_row(r, r->doc, false, e); /* changes nothing: is there one, and does it go on? */
 	if (rc)
 		return rc;
-	rc = record_change_blocking(r->server, r->session, change_to_renewed, r, &now, e);
+	rc = audit(r, e);
+	if (rc)
+		return err_set(e, ERR_UNAVAILABLE, "the renewal could not be recorded, try again");
+	rc = tell_row(r, r->fresh, false, e);
+	if (rc == 0)
+		rc = change_record(r, &now, e);
 	if (rc) {
-		struct err why;
-		tell_row(r, r->doc, &why);
+		audit_failure(r, e->text);
 		return rc;
 	}
 	json_decref(r->doc);

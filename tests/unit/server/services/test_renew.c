@@ -253,6 +253,56 @@ static void test_without_a_record_in_the_log_nothing_is_renewed(void **state)
 	world_down(r.w);
 }
 
+static void test_the_log_says_what_was_not_renewed(void **state)
+{
+	(void)state;
+	struct running r = up(true);
+	fake_store_fail_after(0, -1);
+	refused(&r, "alice - t2 1800", 503, "busy");
+	fake_store_heal();
+	assert_int_equal(audited(r.w, "session.renew", "session", r.id), 1);
+	assert_int_equal(audited(r.w, "session.renew_failed", "session", r.id), 1);
+	world_down(r.w);
+}
+
+static void test_a_change_that_is_not_answered_is_made(void **state)
+{
+	(void)state;
+	struct running r = up(true);
+	fake_store_unanswered("sessions");
+	renewed(&r, "alice - t2 1800", 30);
+	sweep_in(r.w, 12 * MINUTE_MS);
+	assert_false(ended(&r));
+	assert_int_equal(fake_relay_ended(r.id), 0);
+	assert_int_equal(audited(r.w, "session.renew_failed", NULL, NULL), 0);
+	world_down(r.w);
+}
+
+static void store_goes(void *arg)
+{
+	(void)arg;
+	fake_store_away();
+}
+
+/* It was made, and nobody could find out at the time. */
+static void test_a_change_that_stays_unknown_is_found_later(void **state)
+{
+	(void)state;
+	struct running r = up(true);
+	sweep_in(r.w, 0);
+	fake_store_unanswered("sessions");
+	fake_store_then("sessions", store_goes, NULL);
+	refused(&r, "alice - t2 1800", 503, "busy");
+	fake_store_heal();
+	size_t grants = fake_ws_count(7, "grant");
+	sweep_in(r.w, 0);
+	assert_int_equal(fake_ws_count(7, "grant"), grants + 1);
+	sweep_in(r.w, 12 * MINUTE_MS);
+	assert_false(ended(&r));
+	assert_int_equal(fake_relay_ended(r.id), 0);
+	world_down(r.w);
+}
+
 static void test_a_restart_in_between(void **state)
 {
 	(void)state;
@@ -325,6 +375,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_revoked_credential_renews_nothing),
 		cmocka_unit_test(test_a_credential_that_is_revoked_meanwhile_ends_it),
 		cmocka_unit_test(test_without_a_record_in_the_log_nothing_is_renewed),
+		cmocka_unit_test(test_the_log_says_what_was_not_renewed),
+		cmocka_unit_test(test_a_change_that_is_not_answered_is_made),
+		cmocka_unit_test(test_a_change_that_stays_unknown_is_found_later),
 		cmocka_unit_test(test_a_restart_in_between),
 		cmocka_unit_test(test_an_end_at_the_same_moment),
 		cmocka_unit_test(test_a_resumption_brings_its_own_time),
