@@ -12,6 +12,7 @@ struct agent {
 	struct agent *next;
 	char target[LIMIT_ID + 1];
 	wsconn_id conn;
+	char identity[KEY_PIN_TEXT];
 	uint64_t last_seq;
 };
 
@@ -58,8 +59,8 @@ static struct agent **find(struct agent_table *t, const char *target)
 	return at;
 }
 
-bool agent_table_set(struct agent_table *t, const char *target, wsconn_id conn, uint64_t last_seq, const char *first,
-		     wsconn_id *out_old)
+bool agent_table_set(struct agent_table *t, const char *target, wsconn_id conn, const char *identity, uint64_t last_seq,
+		     const char *first, wsconn_id *out_old)
 {
 	pthread_mutex_lock(&t->lock);
 	struct agent **at = find(t, target);
@@ -74,6 +75,7 @@ bool agent_table_set(struct agent_table *t, const char *target, wsconn_id conn, 
 	if (a) {
 		*out_old = a->conn;
 		a->conn = conn;
+		snprintf(a->identity, sizeof a->identity, "%s", identity);
 		a->last_seq = last_seq;
 		wsconn_send_text_anythread(t->server, conn, first);
 	}
@@ -100,6 +102,17 @@ wsconn_id agent_table_get(struct agent_table *t, const char *target)
 	pthread_mutex_lock(&t->lock);
 	struct agent *a = *find(t, target);
 	wsconn_id conn = a ? a->conn : 0;
+	pthread_mutex_unlock(&t->lock);
+	return conn;
+}
+
+wsconn_id agent_table_get_identity(struct agent_table *t, const char *target, char out_identity[KEY_PIN_TEXT])
+{
+	pthread_mutex_lock(&t->lock);
+	struct agent *a = *find(t, target);
+	wsconn_id conn = a ? a->conn : 0;
+	if (a)
+		memcpy(out_identity, a->identity, sizeof a->identity);
 	pthread_mutex_unlock(&t->lock);
 	return conn;
 }

@@ -71,7 +71,7 @@ void api_targets_list(struct api_call *c)
 int api_seen_target(struct api_call *c, const char *id, json_t **out_doc, struct err *e)
 {
 	json_t *doc = NULL;
-	int rc = targets_get_blocking(c->server, id, &doc, e);
+	int rc = targets_read_blocking(c->server, id, &doc, e);
 	if (rc)
 		return rc;
 	rc = may_see(c, doc, e);
@@ -104,7 +104,7 @@ void api_targets_delete(struct api_call *c)
 	struct err e;
 	if (!query)
 		return;
-	int rc = targets_get_blocking(c->server, c->param, &doc, &e);
+	int rc = targets_read_blocking(c->server, c->param, &doc, &e);
 	if (rc && rc != ERR_NOT_FOUND) {
 		api_answer_err(c, rc, &e);
 		return;
@@ -136,7 +136,7 @@ static bool may_enroll(struct api_call *c, const char *id, const json_t *tags, j
 	resource_of(id, resource);
 	if (!api_require(c, "tunnel:EnrollTarget", resource, context))
 		return false;
-	int rc = targets_get_blocking(c->server, id, out_old, &e);
+	int rc = targets_read_blocking(c->server, id, out_old, &e);
 	if (rc == ERR_NOT_FOUND)
 		return true;
 	json_auto_t *now = api_tags_context(json_object_get(*out_old, "tags"));

@@ -241,7 +241,7 @@ static int welcome(struct message *m, const json_t *keys, uint64_t last_seq, uin
 	json_auto_t *more = json_pack("{s:s, s:s, s:i, s:o}", "nonce", nonce, "node", m->server->node, "heartbeat_s",
 				      HEARTBEAT_S, "server_urls", server_urls(m->server));
 	char *text = json && more && json_object_update(json, more) == 0 ? json_text(json) : NULL;
-	bool ok = text && agent_table_set(m->control->agents, m->target, m->conn, last_seq, text, &old);
+	bool ok = text && agent_table_set(m->control->agents, m->target, m->conn, m->identity, last_seq, text, &old);
 	free(text);
 	if (!ok)
 		return err_set(&m->e, ERR_UNAVAILABLE, "out of memory");
@@ -253,10 +253,7 @@ static int welcome(struct message *m, const json_t *keys, uint64_t last_seq, uin
 
 static int still_enrolled(struct message *m)
 {
-	json_auto_t *doc = NULL;
-	int rc = targets_get_blocking(m->server, m->target, &doc, &m->e);
-	if (rc == 0)
-		rc = targets_check_identity(doc, m->identity, &m->e);
+	int rc = control_check_sender_blocking(m);
 	if (rc)
 		agent_table_remove(m->control->agents, m->target, m->conn);
 	return rc;
@@ -266,6 +263,7 @@ static int on_hello(struct message *m)
 {
 	struct targets_agent agent = { .version = NULL };
 	uint64_t last_seq = 0, ssh = 0;
+	bool changed = false;
 	json_auto_t *running = json_array();
 	if (agent_table_get(m->control->agents, m->target) == m->conn)
 		return err_set(&m->e, ERR_PROTOCOL, "a second hello");
@@ -274,11 +272,13 @@ static int on_hello(struct message *m)
 		return rc;
 	json_auto_t *plain = plain_keys(m, agent.ssh_host_keys);
 	agent.ssh_host_keys = plain;
-	rc = targets_seen_blocking(m->server, m->target, m->identity, &agent, &m->e);
+	rc = targets_seen_blocking(m->server, m->target, m->identity, &agent, &changed, &m->e);
 	if (rc == 0)
 		rc = load_seq(m, &last_seq);
 	if (rc == 0)
 		rc = welcome(m, plain, last_seq, &ssh);
+	if (changed)
+		control_tell_target_changed_blocking(m->server, m->target);
 	if (rc == 0)
 		rc = still_enrolled(m);
 	if (rc)
@@ -400,7 +400,7 @@ static void agent_left(struct server *server, wsconn_id conn, const char *target
 	metrics_set(server->metrics, METRIC_AGENTS_CONNECTED, (int64_t)agent_table_count(server->control->agents));
 	log_with(LOG_LEVEL_INFO, FIELDS({ "target", target }, { "reason", why }), "agent disconnected");
 	sessions_on_agent_gone_anythread(server->sessions, target);
-	int rc = targets_seen_blocking(server, target, NULL, NULL, &m.e);
+	int rc = targets_seen_blocking(server, target, NULL, NULL, NULL, &m.e);
 	if (rc && rc != ERR_NOT_FOUND)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", target }, { "error", m.e.text }),
 			 "the target's record could not say that its agent is gone");
@@ -439,13 +439,19 @@ bool control_send_anythread(struct control *control, const char *target, const j
 	return sent;
 }
 
-void control_disconnect_blocking(struct server *server, const char *target, unsigned code, const char *reason)
+void control_drop_blocking(struct server *server, wsconn_id conn, const char *target, unsigned code, const char *reason)
 {
-	wsconn_id conn = agent_table_get(server->control->agents, target);
-	if (!conn || !agent_table_remove(server->control->agents, target, conn))
+	if (!agent_table_remove(server->control->agents, target, conn))
 		return;
 	wsconn_close_anythread(server, conn, code, reason);
 	agent_left(server, conn, target, reason);
+}
+
+void control_disconnect_blocking(struct server *server, const char *target, unsigned code, const char *reason)
+{
+	wsconn_id conn = agent_table_get(server->control->agents, target);
+	if (conn)
+		control_drop_blocking(server, conn, target, code, reason);
 }
 
 /* The connection is looked up first: one that comes in between is a newer one. An agent that has only this one comes
@@ -457,11 +463,9 @@ void control_left_blocking(struct server *server, const char *target)
 	static const char why[] = "the agent has connected to another node";
 	wsconn_id conn = agent_table_get(server->control->agents, target);
 	if (!conn || targets_get_blocking(server, target, &doc, &e) ||
-	    strcmp(record_text(doc, "node"), server->node) == 0 ||
-	    !agent_table_remove(server->control->agents, target, conn))
+	    strcmp(record_text(doc, "node"), server->node) == 0)
 		return;
-	wsconn_close_anythread(server, conn, 4009, why);
-	agent_left(server, conn, target, why);
+	control_drop_blocking(server, conn, target, 4009, why);
 }
 
 void control_drain_anythread(struct control *control)

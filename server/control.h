@@ -39,8 +39,17 @@ size_t control_sessions_anythread(struct control *control, const char *target); 
 size_t control_agents_anythread(struct control *control);                       /* connected to this node */
 /* Sends a message to the target's agent; false when it is not connected to this node. Any thread. */
 bool control_send_anythread(struct control *control, const char *target, const json_t *message);
-/* Drops a target's connection (deregistered, enrolled again): what it says from here on is refused. Blocking. */
+/* Drops a target's connection to this node (deregistered, enrolled again): what it says from here on is refused.
+ * Blocking. */
 void control_disconnect_blocking(struct server *server, const char *target, unsigned code, const char *reason);
+/* The target's record has changed (it is gone, or has another key): an agent that is connected by a key which is not
+ * the target's any more is cut off with 4403. First: here; second: at the other nodes, which are told; they need not
+ * hear it. */
+int control_check_target_blocking(struct server *server, const char *target, struct err *e);
+void control_tell_target_changed_blocking(struct server *server, const char *target);
+/* Looks at some of this node's connections, at each about once a minute, for a change that nobody told of. The sweep's.
+ */
+void control_sweep_blocking(struct control *control);
 /* The target's agent has connected to another node: what is left of its connection here is closed. */
 void control_left_blocking(struct server *server, const char *target);
 /* The keys of the SSH certificate authority have changed: every agent here is told. */

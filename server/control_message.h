@@ -14,6 +14,7 @@ struct control {
 	struct agent_table *agents;
 	struct replay *assertions;
 	unsigned char nonce_key[32];
+	size_t looked; /* at so many connections; the sweep's */
 };
 
 #define CONTROL_NONCE 44 /* base64url of a SHA-256, with NUL */
@@ -34,6 +35,12 @@ struct message {
 	{                                                             \
 		"generation", JSON_FIELD_INT, false, 1, INT64_MAX, at \
 	}
+
+/* Does the message come by a key that is still the target's? ERR_DENIED, ERR_NOT_FOUND: no; others: not known. */
+int control_check_sender_blocking(struct message *m);
+/* Closes this connection, unless another has taken its place. */
+void control_drop_blocking(struct server *server, wsconn_id conn, const char *target, unsigned code,
+			   const char *reason);
 
 /* Handlers of control_reports.c and control_rotate.c. 0; ERR_INVALID, ERR_PROTOCOL: the message is illegal; others: not
  * now. */

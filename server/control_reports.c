@@ -80,6 +80,8 @@ int control_on_refused(struct message *m)
 					     { .name = NULL } };
 	int rc = json_read(m->json, "refused", false, fields, &m->e);
 	if (rc == 0)
+		rc = control_check_sender_blocking(m);
+	if (rc == 0)
 		rc = own_session(m, session, &doc);
 	if (rc || !doc)
 		return rc < 0 ? rc : 0;
@@ -124,7 +126,10 @@ static int take_report(struct message *m, struct report *r, report_fn *record)
 	json_auto_t *doc = NULL;
 	if ((uint64_t)r->seq <= last)
 		return ack(m, last);
-	int rc = own_session(m, r->session, &doc);
+	int rc = control_check_sender_blocking(m);
+	if (rc)
+		return rc;
+	rc = own_session(m, r->session, &doc);
 	r->record = doc;
 	if (rc == 0)
 		rc = record(m, r);

@@ -320,8 +320,16 @@ static json_t *answer_take(struct server *server, const json_t *question)
 	return json_object();
 }
 
+static json_t *answer_target_changed(struct server *server, const json_t *question)
+{
+	struct err e;
+	control_check_target_blocking(server, record_text(question, "target"), &e);
+	return json_object();
+}
+
 const struct peers_op session_peers_ops[] = {
 	{ "start", answer_start }, { "resume", answer_resume }, { "renew", answer_renew },
 	{ "end", answer_end },     { "ended", answer_ended },   { "revoke", answer_revoke },
-	{ "moved", answer_moved }, { "take", answer_take },     { .name = NULL },
+	{ "moved", answer_moved }, { "take", answer_take },     { "target-changed", answer_target_changed },
+	{ .name = NULL },
 };

@@ -218,7 +218,7 @@ static int collect_selected(void *arg, const char *key, json_t *doc, uint64_t ve
 {
 	struct selection *sel = arg;
 	(void)key, (void)version;
-	if (selected(sel->selector, doc))
+	if (!targets_is_leaving(doc) && selected(sel->selector, doc))
 		json_array_append(sel->found, doc);
 	return 0;
 }
@@ -508,6 +508,23 @@ static int start_there(struct start *s, const char *node, struct session_started
 	return session_peers_start_blocking(s->server, node, s->caller, body, s->request_hash, s->client_token, out, e);
 }
 
+/* A deregistration, or an enrolment of another machine, ends the sessions that it finds: one whose record it did not
+ * see must see its change. When that is not known the session stays, and nobody was told of it. */
+static int check_target_is_same(const struct start *s, struct err *e)
+{
+	static const char text[] = "the target was deregistered or enrolled again";
+	const char *id = record_text(s->target_doc, "id");
+	json_auto_t *now = NULL;
+	struct err why;
+	int rc = targets_get_blocking(s->server, id, &now, e);
+	if (rc && rc != ERR_NOT_FOUND)
+		return rc;
+	if (rc == 0 && json_equal(json_object_get(now, "link_key"), json_object_get(s->target_doc, "link_key")))
+		return 0;
+	sessions_end_blocking(s->server, s->session, 4011, text, "server", &why);
+	return err_set(e, ERR_NOT_FOUND, "target %s: %s meanwhile", id, text);
+}
+
 static int start_new(struct start *s, struct session_started *out, struct err *e)
 {
 	struct session_ask ask = ask_of(s, s->target_doc);
@@ -538,8 +555,10 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 			sessions_end_blocking(s->server, s->session, 4013, text, "server", &why);
 		return session_offline(s->target_doc, out, e);
 	}
-	rc = session_judge_started_blocking(s->server, s->session, record_text(doc, "target"),
-					    json_object_get(doc, "grant"), e);
+	rc = check_target_is_same(s, e);
+	if (rc == 0)
+		rc = session_judge_started_blocking(s->server, s->session, record_text(doc, "target"),
+						    json_object_get(doc, "grant"), e);
 	if (rc)
 		return rc;
 	metrics_add(s->server->metrics, METRIC_SESSIONS_STARTED, 1);

@@ -328,6 +328,7 @@ void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms
 		sweep_one(s, &rows[i], mono_ms, wall_ms);
 	free(rows);
 	metrics_set(s->server->metrics, METRIC_SESSIONS_LIVE, (int64_t)session_table_count(s->live, NULL));
+	control_sweep_blocking(s->server->control);
 	session_home_sweep_blocking(s->server, mono_ms);
 	look_for_news(s, mono_ms);
 	session_rejudge_owed_anythread(s->server);

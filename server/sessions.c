@@ -448,6 +448,7 @@ int sessions_end_target_blocking(struct server *server, const char *target, unsi
 	size_t n;
 	struct session_live *rows = session_table_copy(server->sessions->live, target, &n);
 	struct err why;
+	int failed = 0;
 	for (size_t i = 0; i < n; i++)
 		sessions_end_blocking(server, rows[i].id, close_code, text, by, &why);
 	free(rows);
@@ -458,11 +459,14 @@ int sessions_end_target_blocking(struct server *server, const char *target, unsi
 					     cursor, collect_live, ids, e);
 		if (rc)
 			return rc;
-		for (size_t i = 0; i < json_array_size(ids); i++)
-			sessions_end_blocking(server, json_string_value(json_array_get(ids, i)), close_code, text, by,
-					      &why);
+		for (size_t i = 0; i < json_array_size(ids); i++) {
+			const char *id = json_string_value(json_array_get(ids, i));
+			rc = sessions_end_blocking(server, id, close_code, text, by, &why);
+			if (rc && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND && !failed)
+				failed = err_set(e, rc, "session %s: %s", id, why.text);
+		}
 	} while (*cursor);
-	return 0;
+	return failed;
 }
 
 /* ---- what the relay tells ---- */

@@ -50,7 +50,7 @@ int sessions_end_blocking(struct server *server, const char *session, unsigned c
 /* The same, asked for by an end of that generation: ERR_CONFLICT, and nothing happens, once a newer client has it. */
 int sessions_end_generation_blocking(struct server *server, const char *session, int64_t generation,
 				     unsigned close_code, const char *text, const char *by, struct err *e);
-/* All of a target's. */
+/* All of a target's. The first error, after all were tried. */
 int sessions_end_target_blocking(struct server *server, const char *target, unsigned close_code, const char *text,
 				 const char *by, struct err *e);
 /* After any change of policies (PUT, DELETE, SIGHUP, another node's message): every live session of this node is judged

@@ -11,6 +11,7 @@
 #include "server/server.h"
 #include "server/session_record.h"
 #include "server/store.h"
+#include "server/targets.h"
 
 #include <string.h>
 
@@ -35,6 +36,8 @@ static bool is_key(const json_t *doc, const char *name, const char *identity)
 
 int targets_check_identity(const json_t *doc, const char *identity, struct err *e)
 {
+	if (targets_is_leaving(doc))
+		return err_set(e, ERR_DENIED, "target %s is being deregistered", record_text(doc, "id"));
 	if (is_key(doc, "identity_key", identity) || is_key(doc, "next_identity_key", identity))
 		return 0;
 	return err_set(e, ERR_DENIED, "target %s has another key: it was enrolled again, or its agent changed it",
@@ -96,15 +99,35 @@ static int move_reports(struct server *server, const char *id, const char *ident
 	return store_put_blocking(server->store, "reports", id, doc, at, 0, NULL, NULL, e);
 }
 
+/* A hello that failed after its record was written comes again. Nothing has happened to the target in between, or it is
+ * another rotation. */
+static int was_told(struct server *server, const char *id, const char *pin, bool *out_told, struct err *e)
+{
+	struct audit_found found;
+	const struct audit_query query = {
+		.before = UINT64_MAX, .backward = true, .limit = 1, .target = id, .event = "target.*"
+	};
+	int rc = audit_search_blocking(server->audit, &query, &found, e);
+	if (rc)
+		return rc;
+	const json_t *last = json_array_get(found.records, 0);
+	*out_told = strcmp(record_text(last, "event"), "target.rotated") == 0 &&
+		    strcmp(record_text(last, "identity_pin"), pin) == 0;
+	json_decref(found.records);
+	return 0;
+}
+
 int target_key_confirm_blocking(struct server *server, json_t *doc, const char *identity, bool *told, struct err *e)
 {
 	const char *id = record_text(doc, "id");
 	if (is_key(doc, "identity_key", identity) || !is_key(doc, "next_identity_key", identity))
 		return 0;
-	int rc = *told ? 0 : audit(server, "target.rotated", doc, identity, e);
+	int rc = move_reports(server, id, identity, e);
+	if (rc == 0 && !*told)
+		rc = was_told(server, id, identity, told, e);
+	if (rc == 0 && !*told)
+		rc = audit(server, "target.rotated", doc, identity, e);
 	*told |= rc == 0;
-	if (rc == 0)
-		rc = move_reports(server, id, identity, e);
 	if (rc)
 		return rc;
 	json_object_set(doc, "identity_key", json_object_get(doc, "next_identity_key"));

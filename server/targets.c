@@ -25,14 +25,31 @@
 #include <string.h>
 
 #define TRIES 32
+#define ENROLLMENT_KEEP_MS (3600 * 1000LL) /* after its time; much longer than a request takes */
 #define NO_TOKEN "the enrolment token is unknown, was used, or has expired"
 
-int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e)
+bool targets_is_leaving(const json_t *doc)
+{
+	return json_is_true(json_object_get(doc, "deregistering"));
+}
+
+int targets_read_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e)
 {
 	if (!text_is_id(id))
 		return err_set(e, ERR_NOT_FOUND, "no target '%.64s'", id);
 	int rc = store_get_blocking(server->store, "targets", id, out_doc, NULL, e);
 	return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%s'", id) : rc;
+}
+
+int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e)
+{
+	json_auto_t *doc = NULL;
+	int rc = targets_read_blocking(server, id, &doc, e);
+	if (rc == 0 && targets_is_leaving(doc))
+		return err_set(e, ERR_NOT_FOUND, "no target '%s': it is being deregistered", id);
+	if (rc == 0)
+		*out_doc = json_incref(doc);
+	return rc;
 }
 
 int targets_check_version(const char *version, struct err *e)
@@ -72,12 +89,13 @@ static void token_key(const char *token, char out[65])
 	text_hex(hash, sizeof hash, out);
 }
 
-/* Its index is for when the target is deregistered. */
+/* Its index is for when the target is deregistered. It stays longer than it is good for: an enrolment that takes it in
+ * its last moment must not find it missing, which means that the target was deregistered meanwhile. */
 static int put_enrollment(struct server *server, const char *key, const json_t *doc, uint64_t expect, struct err *e)
 {
 	const struct tunnel_index indexes[] = { { "target", record_text(doc, "target") }, { NULL, NULL } };
-	return store_put_blocking(server->store, "enrollments", key, doc, expect, record_int(doc, "expires_ms"),
-				  indexes, NULL, e);
+	return store_put_blocking(server->store, "enrollments", key, doc, expect,
+				  record_int(doc, "expires_ms") + ENROLLMENT_KEEP_MS, indexes, NULL, e);
 }
 
 int targets_enrollment_blocking(struct server *server, const struct enrollment_ask *ask, char out_token[64],
@@ -166,7 +184,7 @@ static int find_enrolled(struct server *server, const json_t *enrollment, json_t
 	json_auto_t *doc = NULL;
 	int rc = store_get_blocking(server->store, "targets", record_text(enrollment, "target"), &doc, NULL, e);
 	json_object_update(asked, keys);
-	if (rc == ERR_NOT_FOUND || (rc == 0 && !same_machine(asked, doc)))
+	if (rc == ERR_NOT_FOUND || (rc == 0 && (targets_is_leaving(doc) || !same_machine(asked, doc))))
 		return err_set(e, ERR_DENIED, NO_TOKEN);
 	if (rc == 0)
 		*out_doc = json_incref(doc);
@@ -214,6 +232,9 @@ static int replace(struct server *server, const json_t *enrollment, const json_t
 		int rc = store_get_blocking(server->store, "targets", id, &old, &at, e);
 		if (rc && rc != ERR_NOT_FOUND)
 			return rc;
+		if (old && targets_is_leaving(old))
+			return err_set(e, ERR_CONFLICT,
+				       "target %s is being deregistered: deregister it again, until that succeeds", id);
 		if (old && !may_replace(enrollment, old))
 			return err_set(e, ERR_CONFLICT,
 				       "target %s was enrolled with other tags after this token was made", id);
@@ -245,8 +266,14 @@ static int check_not_deregistered(struct server *server, const char *token, cons
 	if (rc != ERR_NOT_FOUND)
 		return rc;
 	rc = store_get_blocking(server->store, "targets", id, &now, NULL, &why);
-	if (rc == 0 && same_machine(now, enrolled)) /* else it is gone, or somebody else's by now */
-		rc = targets_delete_blocking(server, id, &why);
+	if (rc == 0 && same_machine(now, enrolled)) { /* else it is gone, or somebody else's by now */
+		rc = audit_append_blocking(server->audit, "target.deleted",
+					   json_pack("{s:s, s:s, s:s}", "target", id, "by", "server", "reason",
+						     "it was deregistered while it was enrolled"),
+					   &why);
+		if (rc == 0)
+			rc = targets_delete_blocking(server, id, &why);
+	}
 	if (rc && rc != ERR_NOT_FOUND)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", id }, { "error", why.text }),
 			 "a target that was deregistered while it was enrolled may still be there");
@@ -282,9 +309,10 @@ int targets_enroll_blocking(struct server *server, const char *token, const char
 	if (old && !same_machine(old, doc)) {
 		struct err why;
 		control_disconnect_blocking(server, id, 4403, "the target was enrolled again");
+		control_tell_target_changed_blocking(server, id);
 		if (sessions_end_target_blocking(server, id, 4011, "the target was enrolled again", "server", &why))
 			log_with(LOG_LEVEL_ERROR, FIELDS({ "target", id }, { "error", why.text }),
-				 "not all sessions of the replaced agent could be looked up");
+				 "not all sessions of the replaced agent could be ended");
 	}
 	if (rc)
 		return err_wrap(e, "the token is used up, ask for a new one");
@@ -318,21 +346,62 @@ static int forget_tokens(struct server *server, const char *id, struct err *e)
 	return rc;
 }
 
-/* Tokens first: an enrolment that has taken one by then has written its target as well, and that goes too; or it will
- * see that its token is gone. */
+/* From here on nobody is enrolled, connected or offered a session there. */
+static int mark_leaving(struct server *server, const char *id, struct err *e)
+{
+	for (int i = 0; i < TRIES; i++) {
+		json_auto_t *doc = NULL;
+		uint64_t at = 0;
+		int rc = store_get_blocking(server->store, "targets", id, &doc, &at, e);
+		if (rc || targets_is_leaving(doc))
+			return rc == ERR_NOT_FOUND ? err_set(e, rc, "no target '%s'", id) : rc;
+		json_object_set_new(doc, "deregistering", json_true());
+		rc = store_put_blocking(server->store, "targets", id, doc, at, 0, NULL, NULL, e);
+		if (rc != ERR_CONFLICT)
+			return rc;
+	}
+	return err_set(e, ERR_UNAVAILABLE, "target %s: its record changed %d times under this request", id, TRIES);
+}
+
+/* Not one that was enrolled since another call deleted the one that was marked. */
+static int delete_leaving(struct server *server, const char *id, struct err *e)
+{
+	for (int i = 0; i < TRIES; i++) {
+		json_auto_t *doc = NULL;
+		uint64_t at = 0;
+		int rc = store_get_blocking(server->store, "targets", id, &doc, &at, e);
+		if (rc == 0 && !targets_is_leaving(doc))
+			return 0;
+		if (rc == 0)
+			rc = store_del_blocking(server->store, "targets", id, at, e);
+		if (rc != ERR_CONFLICT)
+			return rc == ERR_NOT_FOUND ? 0 : rc;
+	}
+	return err_set(e, ERR_UNAVAILABLE, "target %s: its record changed %d times under this request", id, TRIES);
+}
+
+/* The target goes last, so that whatever fails can be asked for again. Tokens go before it: an enrolment that has taken
+ * one by then has written its target as well, which is marked or not let through; or it will see that its token is
+ * gone. */
 int targets_delete_blocking(struct server *server, const char *id, struct err *e)
 {
-	int rc = text_is_id(id) ? forget_tokens(server, id, e) : ERR_NOT_FOUND;
-	if (rc == 0)
-		rc = store_del_blocking(server->store, "targets", id, TUNNEL_VERSION_ANY, e);
+	if (!text_is_id(id))
+		return err_set(e, ERR_NOT_FOUND, "no target '%.64s'", id);
+	int rc = mark_leaving(server, id, e);
 	if (rc == ERR_NOT_FOUND)
-		return err_set(e, rc, "no target '%.64s'", id);
-	/* Also when the store did not say whether it is gone. */
-	struct err why;
+		return rc;
+	/* Also when the store did not say whether it is marked. */
 	control_disconnect_blocking(server, id, 4403, "the target was deregistered");
-	forget_reports(server, id);
-	int ended = sessions_end_target_blocking(server, id, 4011, "the target was deregistered", "server", &why);
-	return rc || !ended ? rc : err_set(e, ended, "%s", why.text);
+	control_tell_target_changed_blocking(server, id);
+	if (rc == 0)
+		rc = forget_tokens(server, id, e);
+	if (rc == 0)
+		rc = sessions_end_target_blocking(server, id, 4011, "the target was deregistered", "server", e);
+	if (rc == 0) {
+		forget_reports(server, id);
+		rc = delete_leaving(server, id, e);
+	}
+	return rc ? err_wrap(e, "target %s is not deregistered yet, ask again", id) : 0;
 }
 
 static void note_seen(struct server *server, json_t *doc, const struct targets_agent *agent)
@@ -349,7 +418,7 @@ static void note_seen(struct server *server, json_t *doc, const struct targets_a
 }
 
 int targets_seen_blocking(struct server *server, const char *id, const char *identity,
-			  const struct targets_agent *agent, struct err *e)
+			  const struct targets_agent *agent, bool *out_changed, struct err *e)
 {
 	bool told = false;
 	for (int i = 0; i < TRIES; i++) {
@@ -367,6 +436,8 @@ int targets_seen_blocking(struct server *server, const char *id, const char *ide
 			return 0;
 		note_seen(server, doc, agent);
 		rc = store_put_blocking(server->store, "targets", id, doc, at, 0, NULL, NULL, e);
+		if (rc == 0 && out_changed)
+			*out_changed = told;
 		if (rc != ERR_CONFLICT)
 			return rc;
 	}
@@ -382,10 +453,14 @@ json_t *targets_view(struct server *server, const json_t *doc)
 	bool connected = session_home_of_target(server, doc, node);
 	bool here = strcmp(node, server->node) == 0;
 	json_t *tags = json_object_get(doc, "tags");
-	return json_pack(
-		"{s:s, s:o, s:s, s:o, s:o, s:o, s:s, s:I}", "id", id, "tags", tags ? json_incref(tags) : json_object(),
-		"state", connected ? "connected" : "disconnected", "node", connected ? json_string(node) : json_null(),
-		"connected_since", record_time(connected ? since_ms : 0), "last_seen",
-		record_time(connected && here ? clock_wall_ms() : record_int(doc, "last_seen")), "version",
-		record_text(doc, "version"), "sessions", (json_int_t)control_sessions_anythread(server->control, id));
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:s, s:I}", "id", id, "tags",
+			 tags ? json_incref(tags) : json_object(), "state",
+			 targets_is_leaving(doc) ? "deregistering"
+			 : connected             ? "connected"
+						 : "disconnected",
+			 "node", connected ? json_string(node) : json_null(), "connected_since",
+			 record_time(connected ? since_ms : 0), "last_seen",
+			 record_time(connected && here ? clock_wall_ms() : record_int(doc, "last_seen")), "version",
+			 record_text(doc, "version"), "sessions",
+			 (json_int_t)control_sessions_anythread(server->control, id));
 }

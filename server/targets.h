@@ -13,6 +13,9 @@ struct server;
 /* Document of collection "targets": {id, tags, identity_key, next_identity_key (target_key.h), link_key, ssh_host_keys,
  * ssh_loopback, version, connected_since, last_seen, node, enrolled_at}. */
 int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
+/* The same, also while the target is being deregistered: to look at it, or to finish that. */
+int targets_read_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
+bool targets_is_leaving(const json_t *doc);
 /* What an agent says it is: visible ASCII, since people read it on terminals. */
 int targets_check_version(const char *version, struct err *e);
 /* A one-time token for POST /v1/targets. */
@@ -28,7 +31,8 @@ int targets_enrollment_blocking(struct server *server, const struct enrollment_a
  * target has by now tags that the token's maker was not asked about. */
 int targets_enroll_blocking(struct server *server, const char *token, const char *identity_key, const char *link_key,
 			    const char *version, json_t **out_doc, struct err *e);
-/* Its sessions end, its agent is cut off, and no token that was made for it enrols anybody any more. */
+/* Its sessions end, its agent is cut off, and no token that was made for it enrols anybody any more. After an error the
+ * target may be there still, marked: it has no use but to be deleted again, which goes on where this one failed. */
 int targets_delete_blocking(struct server *server, const char *id, struct err *e);
 /* What an agent says of itself in its hello. */
 struct targets_agent {
@@ -37,9 +41,10 @@ struct targets_agent {
 	bool ssh_loopback; /* its sshd sees SSH connections come from a loopback address */
 };
 /* The agent said hello, or went away (agent NULL). identity: pin of the agent's key; ERR_DENIED when the target
- * has another one by now; NULL: whichever it has. */
+ * has another one by now; NULL: whichever it has. *out_changed (may be NULL): and by this hello an earlier key counts
+ * no more. */
 int targets_seen_blocking(struct server *server, const char *id, const char *identity,
-			  const struct targets_agent *agent, struct err *e);
+			  const struct targets_agent *agent, bool *out_changed, struct err *e);
 /* The public view of a document (PROTOCOL.md, "Target object"). New reference. */
 json_t *targets_view(struct server *server, const json_t *doc);
 

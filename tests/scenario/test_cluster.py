@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from cluster import Cluster
-from harness import LIMIT, TcpServer, echo_until_eof, wait_for
+from harness import AGENT, LIMIT, TcpServer, echo_until_eof, wait_for, write_secret
 from test_revoke import cut_off
 
 pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server")
@@ -148,6 +148,38 @@ def test_revoked_everywhere(cluster):
             assert cut_off(c)
     for node in cluster.nodes.values():
         assert node.cli("list-targets", check=False).returncode != 0, "revoked there, too"
+
+
+def agents_at(node):
+    return {n["name"]: n["agents"] for n in node.json("list-nodes")}[node.node]
+
+
+def enrol_another_machine(node, target, folder):
+    """Of the same name, through that node."""
+    write_secret(folder / "token", node.cli("create-enrollment", target).stdout.strip())
+    options = ["--server", node.url, "--ca-file", node.folder / "tls" / "ca.pem", "--state-dir", folder / "another", "--token-file", folder / "token"]
+    subprocess.run([str(AGENT), "enroll", *map(str, options)], capture_output=True, text=True, env=node.env(), check=True)
+
+
+@pytest.mark.parametrize("how", ["deregistered", "enrolled again"])
+def test_an_agent_whose_target_is_changed_at_another_node(cluster, folder, how):
+    """It loses its connection and its sessions, where it is."""
+    agent, echo = cluster.start_agent(), TcpServer(echo_until_eof)
+    node = home(cluster)
+    other = cluster.others(node)[0]
+    _, (port,) = other.forward("web-1", f"127.0.0.1:{echo.port}")
+    with socket.create_connection(("127.0.0.1", port), LIMIT) as c:
+        say(c, b"before")
+        wait_for(lambda: agents_at(node) == 1, "the agent to be counted")
+        if how == "deregistered":
+            other.cli("deregister-target", "web-1")
+        else:
+            enrol_another_machine(other, "web-1", folder)
+        assert cut_off(c)
+    agent.proc.wait_log({"deregistered": "the target was deregistered", "enrolled again": "target web-1 has another key"}[how])
+    wait_for(lambda: agents_at(node) == 0, "the agent to be gone")
+    (end,) = [a for a in cluster.audit() if a["event"] == "session.end"]
+    assert end["code"] == 4011
 
 
 def test_redis_is_away(cluster):

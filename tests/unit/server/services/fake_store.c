@@ -20,6 +20,7 @@ static size_t entry_count;
 static json_t *logs; /* name → array */
 static int puts_left = -1, appends_left = -1;
 static bool away;
+static int64_t ahead_ms;
 static int crash_in; /* calls; 0: never */
 static bool crash_after;
 
@@ -32,6 +33,7 @@ void fake_store_reset(void)
 	free(entries);
 	entries = NULL;
 	entry_count = 0;
+	ahead_ms = 0;
 	json_decref(logs);
 	logs = json_object();
 	fake_store_heal();
@@ -85,6 +87,11 @@ void fake_store_heal(void)
 	puts_left = appends_left = -1;
 }
 
+void fake_store_ahead(int64_t ms)
+{
+	ahead_ms = ms;
+}
+
 void fake_store_crash_at(int n, bool after)
 {
 	crash_in = n;
@@ -133,7 +140,9 @@ static struct entry *find(const char *collection, const char *key)
 {
 	for (size_t i = 0; i < entry_count; i++)
 		if (strcmp(entries[i].collection, collection) == 0 && strcmp(entries[i].key, key) == 0)
-			return entries[i].expires_ms && entries[i].expires_ms <= clock_wall_ms() ? NULL : &entries[i];
+			return entries[i].expires_ms && entries[i].expires_ms <= clock_wall_ms() + ahead_ms
+				       ? NULL
+				       : &entries[i];
 	return NULL;
 }
 

@@ -20,6 +20,8 @@ bool fake_store_crashed(void);
 /* The next write to that collection has its effect, and its caller gets no answer in time. */
 void fake_store_unanswered(const char *collection);
 void fake_store_heal(void);
+/* What expires in the store does so that much earlier. */
+void fake_store_ahead(int64_t ms);
 /* Once, after the next write to that collection. */
 void fake_store_then(const char *collection, void (*then)(void *arg), void *arg);
 

@@ -539,6 +539,45 @@ static void test_a_target_that_is_deregistered_while_it_is_enrolled(void **state
 	world_down(w);
 }
 
+static void let_time_go_by(void *arg)
+{
+	fake_store_ahead(*(int64_t *)arg);
+}
+
+/* Its time ends between its use and the answer. */
+static void test_a_token_that_is_used_in_its_last_moment(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	int64_t lifetime_ms = 901 * 1000;
+	struct enrolment n = token_for(w, "web-9");
+	fake_store_then("enrollments", let_time_go_by, &lifetime_ms);
+	expect(w, "POST", "/v1/targets", "", n.bearer, n.body, 201, "", "");
+	expect(w, "GET", "/v1/targets/web-9", "", "alice", NULL, 200, "", "");
+	assert_int_equal(audited(w, "target.deleted", NULL, NULL), 0);
+	world_down(w);
+}
+
+/* As a deregistration that saw the token, and no target yet. */
+static void forget_token(void *arg)
+{
+	(void)arg;
+	fake_store_ahead(30 * 24 * 3600 * 1000LL);
+}
+
+static void test_what_an_enrolment_takes_back_is_recorded(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	struct enrolment n = token_for(w, "web-9");
+	fake_store_then("enrollments", forget_token, NULL);
+	expect(w, "POST", "/v1/targets", "", n.bearer, n.body, 401, "unauthenticated", "unknown");
+	expect(w, "GET", "/v1/targets/web-9", "", "alice", NULL, 404, "not-found", "");
+	assert_int_equal(audited(w, "target.enrolled", "target", "web-9"), 1);
+	assert_int_equal(audited(w, "target.deleted", "target", "web-9"), 1);
+	world_down(w);
+}
+
 static void test_enrolling_again_replaces_the_machine(void **state)
 {
 	(void)state;
@@ -734,6 +773,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_enrolment_token_works_once),
 		cmocka_unit_test(test_a_deregistered_target_takes_its_tokens_along),
 		cmocka_unit_test(test_a_target_that_is_deregistered_while_it_is_enrolled),
+		cmocka_unit_test(test_a_token_that_is_used_in_its_last_moment),
+		cmocka_unit_test(test_what_an_enrolment_takes_back_is_recorded),
 		cmocka_unit_test(test_enrolling_again_replaces_the_machine),
 		cmocka_unit_test(test_who_enrols_a_target_anew_may_enrol_the_one_there),
 		cmocka_unit_test(test_a_token_takes_no_target_that_came_later),

@@ -5,6 +5,7 @@
 #include "ident/key.h"
 #include "ident/sshcert.h"
 #include "server/sshca.h"
+#include "server/store.h"
 #include "server/targets.h"
 
 #define OPENED                                                                                                         \
@@ -414,12 +415,58 @@ static void test_a_change_without_an_answer_cuts_the_agent_off(void **state)
 		assert_int_equal(a.status, 503);
 		answer_free(&a);
 		assert_int_equal(fake_ws_closed(7), 4403);
+		if (!replaced) {
+			a = call(w, "DELETE", "/v1/targets/web-1", "", "alice", NULL);
+			assert_int_equal(a.status, 204);
+			answer_free(&a);
+		}
 		assert_int_equal(fake_relay_ended(id), 4011);
 		assert_int_equal(audited(w, "session.end", "session", id), 1);
-		assert_int_equal(audited(w, replaced ? "target.enrolled" : "target.deleted", "target", "web-1"),
-				 replaced ? 2 : 1);
+		assert_int_equal(audited(w, replaced ? "target.enrolled" : "target.deleted", "target", "web-1"), 2);
 		world_down(w);
 	}
+}
+
+static void delete_unseen(struct world *w)
+{
+	struct err e;
+	assert_int_equal(store_del_blocking(w->server.store, "targets", "web-1", TUNNEL_VERSION_ANY, &e), 0);
+}
+
+/* As another node does it, whose message does not come. */
+static void test_a_change_that_nobody_tells_of_is_seen(void **state)
+{
+	(void)state;
+	struct world *w = up();
+	char id[65], text[256];
+	hello(w, "web-1", 7, "");
+	start(w, id);
+	delete_unseen(w);
+	snprintf(text, sizeof text,
+		 "{'type':'stream-opened','seq':1,'session':'%s','stream':1,'kind':'tcp','endpoint':'a:1','at_ms':1}",
+		 id);
+	say(w, "web-1", 7, text);
+	assert_int_equal(fake_ws_closed(7), 4403);
+	assert_int_equal(audited(w, "stream.open", NULL, NULL), 0);
+	world_down(w);
+
+	w = up();
+	hello(w, "web-1", 8, "");
+	delete_unseen(w);
+	sweep_in(w, 0);
+	assert_int_equal(fake_ws_closed(8), 4403);
+	assert_false(control_is_connected_anythread(w->server.control, "web-1"));
+	world_down(w);
+
+	w = up();
+	struct err e;
+	hello(w, "web-1", 9, "");
+	assert_int_equal(control_check_target_blocking(&w->server, "web-1", &e), 0);
+	assert_true(control_is_connected_anythread(w->server.control, "web-1"));
+	delete_unseen(w);
+	assert_int_equal(control_check_target_blocking(&w->server, "web-1", &e), 0);
+	assert_int_equal(fake_ws_closed(9), 4403);
+	world_down(w);
 }
 
 int main(int argc, char **argv)
@@ -438,6 +485,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_session_closed_ends_the_session),
 		cmocka_unit_test(test_hello_reconciles_what_runs),
 		cmocka_unit_test(test_what_an_agent_says_of_itself_is_plain),
+		cmocka_unit_test(test_a_change_that_nobody_tells_of_is_seen),
 		cmocka_unit_test(test_an_agent_that_was_replaced_says_nothing_more),
 		cmocka_unit_test(test_a_change_without_an_answer_cuts_the_agent_off),
 	};

@@ -178,6 +178,74 @@ static void check_end(struct stage *s)
 		assert_int_equal(attach(s->w, s->id, s->token, s->w->client, &d), 4000);
 }
 
+static void deregister(struct stage *s)
+{
+	struct answer a = call(s->w, "DELETE", "/v1/targets/web-1", "", "alice", NULL);
+	s->status = a.status;
+	answer_free(&a);
+}
+
+static void check_deregistered(struct stage *s)
+{
+	struct attach_decision d;
+	struct answer a = call(s->w, "GET", "/v1/targets/web-1", "", "alice", NULL);
+	assert_int_equal(a.status, 404);
+	answer_free(&a);
+	assert_int_equal(attach(s->w, s->id, s->token, s->w->client, &d), 4011);
+	once(s, "session.end", s->id);
+	enrol(s->w, "web-1", ""); /* another machine may have the name */
+	hello(s->w, "web-1", 9, "");
+	assert_int_equal(fake_ws_count(9, "welcome"), 1);
+}
+
+/* Whatever fails, in a process that lives on or dies: while the target is there it is of no use, and the same request
+ * finishes what was begun. */
+static void test_a_deregistration(void **state)
+{
+	(void)state;
+	for (int how = 0; how < 4; how++) {
+		bool crashed = true;
+		for (int n = 1; crashed; n++) {
+			assert_true(n < CALLS_MAX);
+			struct stage s = up(true);
+			fake_store_crash_at(n, how & 1);
+			deregister(&s);
+			crashed = fake_store_crashed();
+			fake_store_heal();
+			if (how & 2)
+				reborn(&s);
+			if (s.status != 204)
+				deregister(&s);
+			assert_true(s.status == 204 || s.status == 404);
+			check_deregistered(&s);
+			down(&s);
+			assert_true(crashed || n > 3);
+		}
+	}
+}
+
+/* The store takes everything but the sessions' ends. */
+static void test_a_deregistration_whose_sessions_do_not_end(void **state)
+{
+	(void)state;
+	struct stage s = up(true);
+	fake_store_fail_after(0, -1);
+	deregister(&s);
+	assert_int_equal(s.status, 503);
+	struct answer a = call(s.w, "GET", "/v1/targets/web-1", "", "alice", NULL);
+	assert_string_equal(text_at(a.json, "state"), "deregistering");
+	answer_free(&a);
+	fake_store_heal();
+	start(&s);
+	assert_int_equal(s.status, 404);
+	hello(s.w, "web-1", 8, "");
+	assert_int_equal(fake_ws_count(8, "welcome"), 0);
+	deregister(&s);
+	assert_int_equal(s.status, 204);
+	check_deregistered(&s);
+	down(&s);
+}
+
 static void die_everywhere(bool with_session, void (*operate)(struct stage *), void (*check)(struct stage *))
 {
 	for (int after = 0; after < 2; after++) {
@@ -277,6 +345,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_resumption),
 		cmocka_unit_test(test_an_end),
 		cmocka_unit_test(test_one_failure_of_the_store),
+		cmocka_unit_test(test_a_deregistration),
+		cmocka_unit_test(test_a_deregistration_whose_sessions_do_not_end),
 		cmocka_unit_test(test_a_start_is_repeated_until_it_is_answered),
 	};
 	return RUN_CASES(tests);

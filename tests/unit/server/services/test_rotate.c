@@ -178,6 +178,31 @@ static void test_enrolling_again_forgets_the_next_one(void **state)
 	down(&c);
 }
 
+/* The store fails in each single call that the confirming hello makes, before and after the call's effect. */
+static void test_one_change_is_recorded_once(void **state)
+{
+	(void)state;
+	for (int after = 0; after < 2; after++) {
+		bool crashed = true;
+		for (int n = 1; crashed; n++) {
+			struct changing c = up();
+			struct answer a = start_tcp(c.w, "web-1", "'127.0.0.1:5432'");
+			report(&c, c.w->identity, 7, 1, text_at(a.json, "session.id"));
+			offer(&c, c.w->identity, c.next, 7, 7);
+			fake_store_crash_at(n, after);
+			hello_by(&c, c.next, 8);
+			crashed = fake_store_crashed();
+			fake_store_heal();
+			hello_by(&c, c.next, 9);
+			assert_int_equal(authorize(c.w, c.w->identity), 4401);
+			assert_int_equal(audited(c.w, "target.rotated", "target", "web-1"), 1);
+			answer_free(&a);
+			down(&c);
+			assert_true(crashed || n > 3);
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +212,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_without_a_record_in_the_log_nothing_changes),
 		cmocka_unit_test(test_sessions_and_report_numbers_go_on),
 		cmocka_unit_test(test_enrolling_again_forgets_the_next_one),
+		cmocka_unit_test(test_one_change_is_recorded_once),
 	};
 	return RUN_CASES(tests);
 }

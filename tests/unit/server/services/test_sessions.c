@@ -580,6 +580,34 @@ static void test_the_last_word_is_that_of_the_newest_policies(void **state)
 	down(&r);
 }
 
+static void lose_target(void *arg)
+{
+	struct world *w = arg;
+	struct err e;
+	assert_int_equal(store_del_blocking(w->server.store, "targets", "web-1", TUNNEL_VERSION_ANY, &e), 0);
+}
+
+/* At another node, which has not seen the session's record. */
+static void test_a_target_that_goes_during_the_start_counts(void **state)
+{
+	(void)state;
+	char body[512];
+	struct world *w = world_up();
+	enrol(w, "web-1", "");
+	hello(w, "web-1", 7, "");
+	snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':[" TCP "],'client_key':'%s'}",
+		 w->client_key);
+	fake_store_then("sessions", lose_target, w);
+	struct answer a = call(w, "POST", "/v1/sessions", "", "alice", body);
+	assert_int_equal(a.status, 404);
+	answer_free(&a);
+	json_t *end = audit_last(w, "session.end");
+	assert_int_equal(json_integer_value(json_object_get(end, "code")), 4011);
+	assert_int_equal(fake_ws_count(7, "terminate"), 1);
+	json_decref(end);
+	world_down(w);
+}
+
 static void test_a_policy_that_changes_during_the_start_counts(void **state)
 {
 	(void)state;
@@ -691,6 +719,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_deleted_target_takes_its_sessions_along),
 		cmocka_unit_test(test_the_last_word_is_that_of_the_newest_policies),
 		cmocka_unit_test(test_a_policy_that_changes_during_the_start_counts),
+		cmocka_unit_test(test_a_target_that_goes_during_the_start_counts),
 		cmocka_unit_test(test_a_lost_offer_is_made_again),
 		cmocka_unit_test(test_a_refused_attach_is_in_the_audit_log),
 		cmocka_unit_test(test_a_leg_of_an_ended_session_does_not_stay),
