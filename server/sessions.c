@@ -201,6 +201,8 @@ bool session_cut_anythread(struct server *server, const struct session_verdict *
 	if (end.known && end.mine) { /* else whoever carries it out has just done so, or does now */
 		cut(server, v->session, end.target, end.code, end.text);
 		session_table_change(server->sessions->live, v->session, release_cut, NULL);
+	} else if (end.known) { /* who waits for the agent's answer may have come too late for the one to him */
+		session_send_terminate(server, end.target, v->session, end.code, end.text);
 	}
 	return end.known;
 }
