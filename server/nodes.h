@@ -16,7 +16,7 @@ struct nodes;
 int nodes_start_blocking(struct server *server, struct nodes **out_nodes, struct err *e);
 /* The node leaves. Accepts a pointer to NULL. Blocking. */
 void nodes_stop(struct nodes **nodes);
-/* The others see that this one drains. Blocking. */
+/* The others see soon that this one drains. Blocking. */
 void nodes_tell_draining_blocking(struct nodes *nodes);
 
 /* As of the last look, at most a few seconds ago. This node itself lives. NULL for nodes: there is no other. */
