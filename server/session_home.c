@@ -77,8 +77,7 @@ static bool take(struct server *server, const json_t *record)
 static int collect(void *arg, const char *key, json_t *doc, uint64_t version)
 {
 	(void)key, (void)version;
-	if (!record_ended(doc) &&
-	    (!json_is_true(json_object_get(doc, "unfinished")) || json_object_get(doc, "resume_owed")))
+	if (!record_ended(doc) && record_is_settled(doc))
 		json_array_append(arg, doc);
 	return 0;
 }

@@ -44,6 +44,11 @@ const char *record_end_text(const json_t *doc)
 	return record_text(json_object_get(doc, "end"), "text");
 }
 
+bool record_is_settled(const json_t *doc)
+{
+	return !json_is_true(json_object_get(doc, "unfinished")) || json_object_get(doc, "resume_owed");
+}
+
 int64_t record_generation(const json_t *doc)
 {
 	int64_t generation = record_int(doc, "generation");

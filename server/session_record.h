@@ -31,6 +31,8 @@ bool record_had_token(const json_t *doc, const char *hash);
 int record_client_pin(const char *client_key, char out[KEY_PIN_TEXT], struct err *e);
 /* Something of it still has to reach the audit log; where that will stand is behind what is there now. */
 void record_owe(struct server *server, json_t *doc);
+/* Not being started by somebody at this moment: nobody but him may touch it then. */
+bool record_is_settled(const json_t *doc);
 /* Its caller is the one who started it. */
 bool record_is_of(const json_t *doc, const struct identity *id);
 /* The session ends with the credential it is bound to, unless it is renewed. */

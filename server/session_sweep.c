@@ -223,17 +223,12 @@ static void settle(struct sessions *s, const json_t *doc, bool starting, int64_t
 			 "an audit record of a session is still owed");
 }
 
-static bool is_settled(const json_t *doc)
-{
-	return !json_is_true(json_object_get(doc, "unfinished")) || json_object_get(doc, "resume_owed");
-}
-
 static int scan_live(struct sessions *s, const char *index, const char *value, json_t *found, int64_t mono_ms,
 		     int64_t wall_ms, struct err *e)
 {
 	int rc = scan_all(s, index, value, found, e);
 	for (size_t k = 0; rc == 0 && k < json_array_size(found); k++)
-		if (!record_ended(json_array_get(found, k)) && is_settled(json_array_get(found, k)))
+		if (!record_ended(json_array_get(found, k)) && record_is_settled(json_array_get(found, k)))
 			take_in(s, json_array_get(found, k), mono_ms, wall_ms);
 	return rc;
 }
