@@ -187,9 +187,20 @@ class SleepWorker(Sleep):
         return world.workers(self.sessions(world))
 
 
+class RedisFault(Fault):
+    """The master dies. An answered change is on its disk and at one replica at least."""
+
+    def run(self, world):
+        world.redis.kill()
+        self.wait(world)
+        world.redis.start()
+        world.redis.settle()  # the next one must find it whole
+        return time.monotonic_ns()
+
+
 @kind_of("redis-kill", "store")
-class RedisKill(Fault):
-    """Its answered writes are in the append-only file."""
+class RedisKill(RedisFault):
+    """When it is back sooner than the Sentinels notice, it goes on as master."""
 
     def draw(self, rng, longest):
         self.away = draw_gap(rng, longest)
@@ -197,11 +208,20 @@ class RedisKill(Fault):
     def text(self, world):
         return f"{self.kind}, back after {self.away:.1f} s"
 
-    def run(self, world):
-        world.redis.kill()
+    def wait(self, world):
         time.sleep(self.away)
-        world.redis.start()
-        return time.monotonic_ns()
+
+
+@kind_of("redis-failover", "store")
+class RedisFailover(RedisFault):
+    def draw(self, rng, longest):
+        pass
+
+    def text(self, world):
+        return f"{self.kind}, back when a replica has its place"
+
+    def wait(self, world):
+        world.redis.await_succession()
 
 
 # How often each comes in one deck; every deck has each kind, so a short run has them all.
@@ -209,7 +229,7 @@ DECK = {
     "cut-rst": 9, "cut-fin": 6, "relay-kill": 4, "relay-drain": 1, "agent-kill": 2, "black-hole": 3, "roam": 1,
     "sleep-client": 1, "sleep-worker": 1, "burst-together": 2, "burst-recovery": 3,
 }  # fmt: skip
-CLUSTER_DECK = DECK | {"redis-kill": 2}
+CLUSTER_DECK = DECK | {"redis-kill": 2, "redis-failover": 1}
 # While one of these lasts no ping of the sessions it hits can be answered: a shorter pause means that it did nothing.
 FELT = ("black-hole", "sleep-client", "sleep-worker", "relay-kill")
 CLUSTER_FELT = FELT[:-1]  # the others take the sessions

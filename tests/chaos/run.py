@@ -40,7 +40,7 @@ def arguments():
     p.add_argument("--sessions", type=int, default=2, help="1: ssh, 2: ssh and port-forward, then in turns (2)")
     p.add_argument("--mode", choices=("auto", "netns", "proxy"), default="auto",
                    help="network namespaces (root), or a proxy in user space; auto: namespaces when they can be had")  # fmt: skip
-    p.add_argument("--cluster", action="store_true", help="three nodes on a redis-server; needs network namespaces")
+    p.add_argument("--cluster", action="store_true", help="three nodes on a Redis with replicas and Sentinels; needs network namespaces")
     p.add_argument("--longest", type=float, default=faults.LONG, help="seconds: the longest black hole (8)")
     p.add_argument("--rate", type=float, default=0, help="MB/s of each bulk stream; 0: as fast as it goes (0)")
     p.add_argument("--report", type=Path, help="folder for report.json, report.txt, and the logs when it fails")
@@ -151,6 +151,7 @@ class Run:
         active = {s["id"] for s in w.list_sessions("active")}
         gone = [s.name for s in w.sessions if s.id not in active]
         self.expect("no session ended before its time", ", ".join(gone))
+        w.clerk.stop()
         w.finish_load(120)
         self.watch.stop()
         self.growth = self.watch.growth()
@@ -164,6 +165,8 @@ class Run:
         self.expect("each session was ended by its client (4000)", ", ".join(f"{ids[i].name}: {e}" for i, e in ends.items() if e != 4000))
         records = w.audit_records()
         self.expect(f"the audit log is one whole chain ({len(records)} records)", audit.wrong(records))
+        lost, asked = w.clerk.missing(records), f"{len(w.clerk.answered)} answered, {w.clerk.refused} told to try again"
+        self.expect(f"every change that was answered is in it ({asked})", ", ".join(lost))
         for event in ("session.start", "session.end"):
             counts = {i: sum(r.get("event") == event and r.get("session") == i for r in records) for i in ids}
             self.expect(f"each session has one {event} in it", ", ".join(f"{ids[i].name}: {n}" for i, n in counts.items() if n != 1))
@@ -260,7 +263,7 @@ class Run:
         if self.world and any(p and p.alive() for p in self.world.relays().values()):
             try:
                 lines.append("== sessions\n" + json.dumps(self.world.list_sessions(), indent=1))
-            except (Trouble, subprocess.SubprocessError) as e:
+            except (Trouble, AssertionError, subprocess.SubprocessError) as e:
                 lines.append(f"== sessions: {e}")
         lines += [f"{(s.start_ns / 1e9):.3f} to {(s.lift_ns / 1e9):.3f}  {s.said}" for s in self.strikes[-10:]]
         (self.folder / "evidence.txt").write_text("\n".join(lines) + "\n")

@@ -11,13 +11,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "scenario"))
 
+from clerk import LATER, Clerk  # noqa: E402
 from cluster import Fleet  # noqa: E402
 from harness import CLI, USER, Stack, wait_for, write_secret  # noqa: E402
 from load import LIVE  # noqa: E402
+from redis_fleet import RedisFleet  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
 TARGET = "web-1"
-BUSY = 235  # tunnel-cli's exit code: try again
 ROLES = {"server": "server", "agent": "target", "client": "client"}
 
 
@@ -37,6 +38,7 @@ class World(Stack):
         for sub in ("live", "reports", "pings"):
             (self.folder / sub).mkdir()
         self.load_log = open(self.folder / "load.log", "ab")
+        self.clerk = Clerk(self.ask)
 
     def place(self, role, args):
         return [*self.net.prefix(ROLES[role]), *map(str, args)]
@@ -56,6 +58,7 @@ class World(Stack):
             self.net.set_clients([s.cli_pid for s in self.sessions])
         for session in self.sessions:
             session.start_load()
+        self.clerk.start()
 
     def new_session(self, known):
         """The one session that both ends are attached to and that was not there before."""
@@ -93,19 +96,26 @@ class World(Stack):
     def stop_store(self):
         pass
 
-    def admin(self, *args):
-        """tunnel-cli beside the server, where no fault gets between."""
+    def ask(self, *args):
+        """tunnel-cli, once, beside the server, where no fault gets between."""
+        return subprocess.run(
+            [*self.net.prefix("server"), str(CLI), *args], capture_output=True, text=True, timeout=120,
+            env=self.env(TUNNEL_CONFIG=str(self.admin_conf())),
+        )  # fmt: skip
+
+    def admin_conf(self):
         conf = self.folder / "admin.conf"
         if not conf.exists():
             text = (self.folder / "cli.conf").read_text().replace(self.url, self.admin_url)
             write_secret(conf, text)
+        return conf
+
+    def admin(self, *args):
+        """What tunnel-cli prints, as soon as there is somebody to answer."""
 
         def answer():
-            r = subprocess.run(
-                [*self.net.prefix("server"), str(CLI), *args], capture_output=True, text=True, timeout=120,
-                env=self.env(TUNNEL_CONFIG=str(conf)),
-            )
-            return r if r.returncode != BUSY else None
+            r = self.ask(*args)
+            return r if r.returncode != LATER else None
 
         r = wait_for(answer, "a server that is not busy")
         if r.returncode != 0:
@@ -168,7 +178,8 @@ class World(Stack):
             if s.p.poll() is not None
         ]
         lost = [f"{p.chaos_name} ended with {p.returncode} in the middle of the run" for p in self.loads if p.poll() is not None]
-        return content + ended + [e for e in errors if e not in content] + lost
+        asked = [self.clerk.error] if self.clerk.error else []
+        return content + ended + asked + [e for e in errors if e not in content] + lost
 
     def check(self):
         """Raises Trouble when a process is gone that should be there, or an end has complained."""
@@ -336,11 +347,11 @@ def child_running(pid, program):
 
 
 class ClusterWorld(Fleet, World):
-    """Three nodes on a redis-server. What hits the relay hits the node where the sessions are."""
+    """Three nodes on a Redis with replicas and Sentinels. What hits the relay hits the node where the sessions are."""
 
     def __init__(self, folder, net, seed, rate=0.0):
         super().__init__(folder, net, seed, rate)
-        self.make_nodes(3)
+        self.make_nodes(3, redis=RedisFleet(self.folder / "redis", net.prefix("server")))
         net.ports = {n.port for n in self.nodes.values()}
         self.down = None
 

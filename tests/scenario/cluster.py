@@ -1,4 +1,4 @@
-"""Several nodes on one redis-server, for tests of a fleet."""
+"""Several nodes on one Redis, for tests of a fleet."""
 
 import json
 import socket
@@ -36,6 +36,9 @@ class Redis:
     def cli(self, *args):
         return subprocess.run(["redis-cli", "-s", self.path, *args], capture_output=True, text=True, check=True).stdout
 
+    def option(self):
+        return f'address = "{self.path}";'
+
     def kill(self):
         self.proc.kill()
         self.proc.p.wait()
@@ -62,7 +65,7 @@ class Node(Stack):
         return self.fleet.urls()
 
     def store(self):
-        return f'plugin = "store-redis"; address = "{self.fleet.redis.path}";'
+        return f'plugin = "store-redis"; {self.fleet.redis.option()}'
 
     def write_profile(self, name="default", extra=None):
         every, self.urls = self.urls, lambda: json.dumps([self.url])
@@ -73,8 +76,8 @@ class Node(Stack):
 class Fleet:
     """What a Stack becomes whose server is several nodes; as a client it knows them all."""
 
-    def make_nodes(self, count, conf=""):
-        self.redis = Redis(self.folder / "redis")
+    def make_nodes(self, count, conf="", redis=None):
+        self.redis = redis or Redis(self.folder / "redis")
         self.nodes = {}
         for i in range(1, count + 1):
             (self.folder / f"node-{i}").mkdir()

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "chaos"))
 
 import audit  # noqa: E402
+import clerk  # noqa: E402
 import content  # noqa: E402
 import faults  # noqa: E402
 import net  # noqa: E402
@@ -85,6 +86,14 @@ def test_a_broken_audit_chain_is_found():
     exchanged[3]["prev"] = audit.FIRST
     exchanged[3]["hash"] = audit.record_hash(exchanged[3])
     assert audit.wrong(exchanged).startswith("record 4 does not follow")
+
+
+def test_a_change_that_was_answered_and_is_not_in_the_log_is_found():
+    c = clerk.Clerk(None)
+    c.answered = ["clerk-1", "clerk-3"]
+    record = {"event": "target.enrollment", "target": "clerk-1"}
+    assert c.missing([record, {"event": "target.enrolled", "target": "clerk-3"}]) == ["clerk-3"]
+    assert c.missing([record, record | {"target": "clerk-3"}]) == []
 
 
 def test_a_seed_gives_the_same_storm():
