@@ -454,20 +454,6 @@ void control_disconnect_blocking(struct server *server, const char *target, unsi
 		control_drop_blocking(server, conn, target, code, reason);
 }
 
-/* The connection is looked up first: one that comes in between is a newer one. An agent that has only this one comes
- * back at once. */
-void control_left_blocking(struct server *server, const char *target)
-{
-	json_auto_t *doc = NULL;
-	struct err e;
-	static const char why[] = "the agent has connected to another node";
-	wsconn_id conn = agent_table_get(server->control->agents, target);
-	if (!conn || targets_get_blocking(server, target, &doc, &e) ||
-	    strcmp(record_text(doc, "node"), server->node) == 0)
-		return;
-	control_drop_blocking(server, conn, target, 4009, why);
-}
-
 void control_drain_anythread(struct control *control)
 {
 	agent_table_send_all(control->agents, "{\"type\":\"drain\"}");

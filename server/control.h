@@ -42,16 +42,14 @@ bool control_send_anythread(struct control *control, const char *target, const j
 /* Drops a target's connection to this node (deregistered, enrolled again): what it says from here on is refused.
  * Blocking. */
 void control_disconnect_blocking(struct server *server, const char *target, unsigned code, const char *reason);
-/* The target's record has changed (it is gone, or has another key): an agent that is connected by a key which is not
- * the target's any more is cut off with 4403. First: here; second: at the other nodes, which are told; they need not
- * hear it. */
+/* The target's record has changed: an agent that is connected by a key which is not the target's any more is cut off
+ * with 4403; one that is connected elsewhere by that record with 4009. First: here; second: at the other nodes, which
+ * are told; they need not hear it. */
 int control_check_target_blocking(struct server *server, const char *target, struct err *e);
 void control_tell_target_changed_blocking(struct server *server, const char *target);
 /* Looks at some of this node's connections, at each about once a minute, for a change that nobody told of. The sweep's.
  */
 void control_sweep_blocking(struct control *control);
-/* The target's agent has connected to another node: what is left of its connection here is closed. */
-void control_left_blocking(struct server *server, const char *target);
 /* The keys of the SSH certificate authority have changed: every agent here is told. */
 int control_ssh_changed_blocking(struct server *server, struct err *e);
 void control_drain_anythread(struct control *control);

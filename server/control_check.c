@@ -1,39 +1,52 @@
-/* Whether those who are connected are still their targets' agents. A target's record is changed by any node, so the
- * node with the connection is told; a message may be lost, so every report asks, and the sweep looks at all connections
- * in turn. */
+/* Whether those who are connected are still their targets' agents, and connected here by their targets' records. These
+ * are changed by any node, so the node with the connection is told; a message may be lost, so every report asks, and
+ * the sweep looks at all connections in turn. */
 #include "server/control_message.h"
 
 #include "base/log.h"
 #include "server/nodes.h"
 #include "server/peers.h"
 #include "server/server.h"
+#include "server/session_record.h"
 #include "server/target_key.h"
 #include "server/targets.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define PASSES 60u /* of the sweep, one a second, until each connection was looked at */
 
-static int check_identity(struct server *server, const char *target, const char *identity, struct err *e)
+/* *out_here: and this node is where it is connected, by its record. */
+static int check_identity(struct server *server, const char *target, const char *identity, bool *out_here,
+			  struct err *e)
 {
 	json_auto_t *doc = NULL;
 	int rc = targets_get_blocking(server, target, &doc, e);
+	*out_here = strcmp(record_text(doc, "node"), server->node) == 0 && record_int(doc, "connected_since") != 0;
 	return rc ? rc : targets_check_identity(doc, identity, e);
 }
 
 int control_check_sender_blocking(struct message *m)
 {
-	return check_identity(m->server, m->target, m->identity, &m->e);
+	bool here;
+	return check_identity(m->server, m->target, m->identity, &here, &m->e);
 }
 
+/* The connection is looked up first: one that comes in between is a newer one. An agent that has only this one comes
+ * back at once, and by its hello everybody knows where. */
 int control_check_target_blocking(struct server *server, const char *target, struct err *e)
 {
 	char identity[KEY_PIN_TEXT];
+	bool here = true;
 	wsconn_id conn = agent_table_get_identity(server->control->agents, target, identity);
-	int rc = conn ? check_identity(server, target, identity, e) : 0;
-	if (rc != ERR_NOT_FOUND && rc != ERR_DENIED)
+	int rc = conn ? check_identity(server, target, identity, &here, e) : 0;
+	if (rc == ERR_NOT_FOUND || rc == ERR_DENIED)
+		control_drop_blocking(server, conn, target, 4403,
+				      rc == ERR_DENIED ? e->text : "the target was deregistered");
+	else if (rc)
 		return rc;
-	control_drop_blocking(server, conn, target, 4403, rc == ERR_DENIED ? e->text : "the target was deregistered");
+	else if (!here)
+		control_drop_blocking(server, conn, target, 4009, "the agent is connected elsewhere, by its record");
 	return 0;
 }
 

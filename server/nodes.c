@@ -115,7 +115,6 @@ static int scan(struct nodes *n, json_t *found, struct err *e)
 		rc = store_scan_blocking(n->server->store, COLLECTION, NULL, NULL, LIMIT_SCAN_PAGE, cursor, collect,
 					 found, e);
 	while (rc == 0 && *cursor);
-	json_object_del(found, n->server->node);
 	return rc;
 }
 
@@ -127,6 +126,7 @@ static int look(struct nodes *n, struct err *e)
 	int rc = scan(n, found, e);
 	if (rc)
 		return rc;
+	json_object_del(found, n->server->node);
 	pthread_mutex_lock(&n->lock);
 	json_object_foreach(n->others, name, doc)
 	{
@@ -148,6 +148,9 @@ static int look(struct nodes *n, struct err *e)
 			continue;
 		log_with(LOG_LEVEL_INFO, FIELDS({ "node", name }, { "url", record_text(doc, "url") }),
 			 "another node is there");
+		if (strcmp(record_text(doc, "url"), n->server->public_url) == 0)
+			log_with(LOG_LEVEL_ERROR, FIELDS({ "node", name }, { "url", record_text(doc, "url") }),
+				 "it has this node's advertise_url: sessions of both will suffer");
 		if (!shares_a_ca(cas, json_object_get(doc, "ssh_cas")))
 			log_with(LOG_LEVEL_ERROR, FIELDS({ "node", name }),
 				 "its SSH certificate authority is another one than this node's, so sessions that "
@@ -187,27 +190,52 @@ static void *nodes_main(void *arg)
 
 /* ---- start and stop ---- */
 
-/* A document under our name with another URL: that of a server that was killed and has moved, or of one that lives.
- * Then it is renewed. */
-static int check_name(struct nodes *n, struct err *e)
+/* Is the document of that name renewed? Its server lives, then. */
+static int check_renewed(struct nodes *n, const char *name, bool *out_lives, struct err *e)
 {
 	json_auto_t *doc = NULL;
 	uint64_t before = 0, now = 0;
-	int rc = store_get_blocking(n->server->store, COLLECTION, n->server->node, &doc, &before, e);
-	if (rc || strcmp(record_text(doc, "url"), n->server->public_url) == 0)
-		return rc == ERR_NOT_FOUND ? 0 : rc;
+	int rc = store_get_blocking(n->server->store, COLLECTION, name, &doc, &before, e);
 	const int64_t until = clock_mono_ms() + RENEW_MS * 2;
-	do {
+	*out_lives = false;
+	while (rc == 0 && !*out_lives && clock_mono_ms() < until) {
 		json_auto_t *again = NULL;
 		const struct timespec tick = { .tv_nsec = 100000000 };
 		nanosleep(&tick, NULL);
-		rc = store_get_blocking(n->server->store, COLLECTION, n->server->node, &again, &now, e);
-	} while (rc == 0 && now == before && clock_mono_ms() < until);
-	if (rc == 0 && now != before)
-		return err_set(e, ERR_CONFLICT,
-			       "node: \"%s\" is the name of a server that runs already, %s; each node needs its own",
-			       n->server->node, record_text(doc, "url"));
+		rc = store_get_blocking(n->server->store, COLLECTION, name, &again, &now, e);
+		*out_lives = rc == 0 && now != before;
+	}
 	return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+/* A document under our name with another URL, or under another name with our URL: that of a server that was killed and
+ * has moved or is called otherwise now, or of one that lives. Two nodes with one name, or one URL, would take each
+ * other's sessions for their own. */
+static int check_alone(struct nodes *n, struct err *e)
+{
+	json_auto_t *found = json_object();
+	const char *name;
+	json_t *doc;
+	int rc = scan(n, found, e);
+	json_object_foreach(found, name, doc)
+	{
+		const char *url = record_text(doc, "url");
+		bool named = strcmp(name, n->server->node) == 0, lives = false;
+		if (rc || named == (strcmp(url, n->server->public_url) == 0))
+			continue;
+		rc = check_renewed(n, name, &lives, e);
+		if (lives && named)
+			rc = err_set(e, ERR_CONFLICT,
+				     "node: \"%s\" is the name of a server that runs already, %s; each node needs its "
+				     "own",
+				     name, url);
+		else if (lives)
+			rc = err_set(e, ERR_CONFLICT,
+				     "advertise_url: %s is that of node %s, which runs already; each node needs its "
+				     "own",
+				     url, name);
+	}
+	return rc;
 }
 
 int nodes_start_blocking(struct server *server, struct nodes **out_nodes, struct err *e)
@@ -225,7 +253,7 @@ int nodes_start_blocking(struct server *server, struct nodes **out_nodes, struct
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&n->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	int rc = check_name(n, e);
+	int rc = check_alone(n, e);
 	if (rc == 0)
 		rc = put(n, TUNNEL_VERSION_ANY, e);
 	if (rc == 0)

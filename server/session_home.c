@@ -27,6 +27,22 @@ static bool is_here(const struct server *server, const json_t *record)
 	       strcmp(record_text(record, "relay_url"), server->public_url) == 0;
 }
 
+bool session_home_set(const struct server *server, json_t *record)
+{
+	if (is_here(server, record))
+		return false;
+	json_object_set_new(record, "node", json_string(server->node));
+	json_object_set_new(record, "relay_url", json_string(server->public_url));
+	return true;
+}
+
+int session_home_check(const struct server *server, const json_t *record, struct err *e)
+{
+	if (strcmp(record_text(record, "node"), server->node) == 0)
+		return 0;
+	return err_set(e, ERR_UNAVAILABLE, "session %s has changed its node, try again", record_text(record, "id"));
+}
+
 static bool agent_is_here(struct server *server, const char *target)
 {
 	json_auto_t *doc = NULL;
@@ -42,11 +58,7 @@ static int change_home(void *arg, json_t *doc, struct err *e)
 {
 	const struct server *server = arg;
 	(void)e;
-	if (record_ended(doc) || is_here(server, doc))
-		return 1;
-	json_object_set_new(doc, "node", json_string(server->node));
-	json_object_set_new(doc, "relay_url", json_string(server->public_url));
-	return 0;
+	return record_ended(doc) || !session_home_set(server, doc);
 }
 
 static bool take(struct server *server, const json_t *record)
@@ -157,14 +169,17 @@ static void let_go(struct server *server, const char *session, const json_t *rec
 		 "session moved to another node");
 }
 
-bool session_home_has_left_blocking(struct server *server, const char *session)
+enum session_home session_home_look_blocking(struct server *server, const char *session)
 {
 	json_auto_t *record = NULL;
 	struct err e;
-	if (record_get_blocking(server, session, &record, NULL, &e) || record_ended(record) || is_here(server, record))
-		return false;
+	int rc = record_get_blocking(server, session, &record, NULL, &e);
+	if (rc)
+		return rc == ERR_NOT_FOUND ? SESSION_HERE : SESSION_UNKNOWN;
+	if (record_ended(record) || is_here(server, record))
+		return SESSION_HERE;
 	let_go(server, session, record);
-	return true;
+	return SESSION_LEFT;
 }
 
 void session_home_release_blocking(struct server *server, const char *target)
@@ -175,9 +190,8 @@ void session_home_release_blocking(struct server *server, const char *target)
 		struct err e;
 		if (rows[i].end_code) /* what is still to be written goes into the record first, and its node hears of
 					 it */
-			sessions_end_blocking(server, rows[i].id, rows[i].end_code, rows[i].end_text, rows[i].end_by,
-					      &e);
-		else if (!session_home_has_left_blocking(server, rows[i].id))
+			session_end_again_blocking(server, &rows[i], &e);
+		else if (session_home_look_blocking(server, rows[i].id) != SESSION_LEFT)
 			kept++;
 	}
 	free(rows);

@@ -4,6 +4,8 @@
 #ifndef SERVER_SESSION_HOME_H
 #define SERVER_SESSION_HOME_H
 
+#include "base/err.h"
+
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,8 +22,14 @@ bool session_home_claim_blocking(struct server *server, const json_t *record);
 void session_home_release_blocking(struct server *server, const char *target);
 /* Sends what is attached here to the node of the record. Any thread. */
 void session_home_send_legs(struct server *server, const json_t *record);
-/* Is the record another node's? Then what is left of the session here is let go. */
-bool session_home_has_left_blocking(struct server *server, const char *session);
+/* Whose is it, by its record? What is left here of one that another node has is let go. The store may not say; of one
+ * that has ended, or is lost, it says that nobody else has it. */
+enum session_home { SESSION_HERE, SESSION_LEFT, SESSION_UNKNOWN };
+enum session_home session_home_look_blocking(struct server *server, const char *session);
+/* For whoever is about to change the record: 0, or ERR_UNAVAILABLE when another node has the session by now. */
+int session_home_check(const struct server *server, const json_t *record, struct err *e);
+/* Makes the record this node's. false: it is already. */
+bool session_home_set(const struct server *server, json_t *record);
 /* Looks, now and then, whether agents that are missing here have connected elsewhere. The sweep's. */
 void session_home_sweep_blocking(struct server *server, int64_t mono_ms);
 

@@ -309,7 +309,8 @@ json_t *session_peers_revoke_blocking(struct server *server, const struct sessio
 static json_t *answer_moved(struct server *server, const json_t *question)
 {
 	const char *target = record_text(question, "target");
-	control_left_blocking(server, target);
+	struct err e;
+	control_check_target_blocking(server, target, &e);
 	session_home_release_blocking(server, target);
 	return json_object();
 }

@@ -8,6 +8,7 @@
 #include "server/pool.h"
 #include "server/server.h"
 #include "server/session_ends.h"
+#include "server/session_home.h"
 #include "server/session_judge.h"
 #include "server/session_record.h"
 
@@ -26,13 +27,20 @@ struct round {
 	struct err failure; /* the last one */
 };
 
+struct grant_change {
+	struct server *server;
+	json_t *grant;
+};
+
 static int change_grant(void *arg, json_t *doc, struct err *e)
 {
-	(void)e;
-	if (record_ended(doc) || json_equal(json_object_get(doc, "grant"), arg))
+	const struct grant_change *c = arg;
+	if (record_ended(doc) || json_equal(json_object_get(doc, "grant"), c->grant))
 		return 1;
-	json_object_set(doc, "grant", arg);
-	return 0;
+	int rc = session_home_check(c->server, doc, e);
+	if (rc == 0)
+		json_object_set(doc, "grant", c->grant);
+	return rc;
 }
 
 pthread_mutex_t *session_judging(struct sessions *s, const char *id)
@@ -57,7 +65,8 @@ static int tell_grant(struct server *server, const json_t *doc, const json_t *to
 	if (row.grant_unsure || !json_equal(grant, told ? told : recorded))
 		session_send_grant(server, record_text(doc, "target"), id, grant);
 	session_table_change(live, id, set_unsure, &unsure);
-	int rc = unsure ? record_change_blocking(server, id, change_grant, grant, NULL, e) : 0;
+	struct grant_change change = { server, grant };
+	int rc = unsure ? record_change_blocking(server, id, change_grant, &change, NULL, e) : 0;
 	unsure = rc != 0;
 	session_table_change(live, id, set_unsure, &unsure);
 	return rc;
@@ -130,11 +139,7 @@ static int look_up(struct round *r, const char *id, json_t **out_doc, struct ses
  * generation is not news. */
 static void follow_record(struct session_live *row, void *arg)
 {
-	const json_t *doc = arg;
-	if (row->end_code || row->generation != record_generation(doc))
-		return;
-	session_row_times(row, doc);
-	snprintf(row->credential, sizeof row->credential, "%s", record_text(doc, "credential"));
+	session_row_follow(row, arg);
 }
 
 static const char *address_of(const struct session_live *row)

@@ -127,6 +127,9 @@ static int change_to_renewed(void *arg, json_t *doc, struct err *e)
 	struct renewal *r = arg;
 	if (record_ended(doc))
 		return err_set(e, ERR_CONFLICT, "session %s ends at this moment", r->session);
+	int rc = session_home_check(r->server, doc, e);
+	if (rc)
+		return rc;
 	json_object_set(doc, "grant", json_object_get(r->fresh, "grant"));
 	record_take_identity(doc, r->id);
 	json_object_set_new(doc, "renewed_ms", json_integer(record_int(r->fresh, "renewed_ms")));

@@ -190,6 +190,9 @@ static int change_to_resumed(void *arg, json_t *doc, struct err *e)
 		return err_set(e, ERR_UNAVAILABLE, "the session is being started or resumed, try again");
 	if (record_generation(doc) != r->generation - 1)
 		return err_set(e, ERR_CONFLICT, "another client resumed the session in between");
+	int rc = session_home_check(r->server, doc, e);
+	if (rc)
+		return rc;
 	retire_tokens(doc);
 	json_object_set_new(doc, "client_token", json_string(r->client_hash));
 	record_hash_token(r->target_token, hash);

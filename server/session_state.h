@@ -54,6 +54,8 @@ bool session_cut_anythread(struct server *server, const struct session_verdict *
 
 /* When it ends, as the record has it. */
 void session_row_times(struct session_live *row, const json_t *record);
+/* That, and by whose credential, if the record is of the row's generation and it is not to end. */
+void session_row_follow(struct session_live *row, const json_t *record);
 /* Puts a record's session into the live table. */
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms);
 /* Writes the audit records that an unfinished record owes (start, resumption, end) and clears the mark. fresh: the
@@ -65,6 +67,8 @@ int session_settle_blocking(struct server *server, const char *id, bool fresh, j
 int session_take_back_blocking(struct server *server, const json_t *doc, const char *text, struct err *e);
 /* Ends a session whose time, expires_ms, is over. ERR_CONFLICT also when it was renewed in between. */
 int session_expire_blocking(struct server *server, const char *id, int64_t expires_ms, const char *text, struct err *e);
+/* Once more, the end that the row has; a copy of it. */
+int session_end_again_blocking(struct server *server, const struct session_live *row, struct err *e);
 /* Ended, being ended, or past its time (then this ends it): out->close_code says so. */
 void session_check_alive_blocking(struct server *server, const json_t *record, struct attach_decision *out);
 

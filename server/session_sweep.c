@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "server/audit.h"
 #include "server/control.h"
 #include "server/metrics.h"
 #include "server/nodes.h"
@@ -43,17 +44,31 @@ static void end_by_server(struct server *server, const char *id, unsigned code, 
 	note_failure(id, sessions_end_blocking(server, id, code, text, "server", &e), &e);
 }
 
-/* Ends that follow from what this node alone sees. One that was stopped for a while may have lost the session. */
+/* Ends that follow from what this node alone sees. One that was stopped, or cut off, for a while may have lost the
+ * session: so the store is to say first that it has not. */
 static void end_own(struct server *server, const char *id, unsigned code, const char *text)
 {
-	if (!session_home_has_left_blocking(server, id))
+	if (session_home_look_blocking(server, id) == SESSION_HERE)
 		end_by_server(server, id, code, text);
+}
+
+static void end_again(struct server *server, const struct session_live *row)
+{
+	struct err e;
+	note_failure(row->id, session_end_again_blocking(server, row, &e), &e);
 }
 
 static void expire(struct server *server, const char *id, int64_t expires_ms, const char *text)
 {
 	struct err e;
 	note_failure(id, session_expire_blocking(server, id, expires_ms, text, &e), &e);
+}
+
+/* Here nothing goes on behind its time, whether the store can be asked or not. */
+static void expire_own(struct server *server, const struct session_live *row)
+{
+	if (session_home_look_blocking(server, row->id) != SESSION_LEFT)
+		expire(server, row->id, row->expires_ms, record_expiry_text(row->by_identity));
 }
 
 struct sample {
@@ -122,9 +137,9 @@ static void sweep_one(struct sessions *s, const struct session_live *row, int64_
 	int64_t away_ms = away_since_ms ? mono_ms - away_since_ms : 0, idle_since_ms = idle_ms(s, row, &info, mono_ms);
 	bool warn = info.client && set->session_warn_ms > 0;
 	if (row->end_code)
-		end_by_server(server, row->id, row->end_code, row->end_text);
+		end_again(server, row);
 	else if (row->expires_ms <= wall_ms)
-		expire(server, row->id, row->expires_ms, record_expiry_text(row->by_identity));
+		expire_own(server, row);
 	else if (row->missing_mono_ms && mono_ms - row->missing_mono_ms >= AGENT_GRACE_MS)
 		end_own(server, row->id, 4013, "the target's agent no longer runs the session");
 	else if (away_ms >= set->detach_grace_ms)
@@ -169,10 +184,7 @@ static int change_home(void *arg, json_t *doc, struct err *e)
 	const struct sessions *s = arg;
 	(void)e;
 	/* It may have moved since it was found. */
-	if (record_ended(doc) || !is_ours(s, doc) || strcmp(record_text(doc, "node"), s->server->node) == 0)
-		return 1;
-	json_object_set_new(doc, "node", json_string(s->server->node));
-	return 0;
+	return record_ended(doc) || !is_ours(s, doc) || !session_home_set(s->server, doc);
 }
 
 static void adopt(struct sessions *s, const json_t *doc, int64_t mono_ms)
@@ -184,8 +196,8 @@ static void adopt(struct sessions *s, const json_t *doc, int64_t mono_ms)
 	if (rc)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", e.text }),
 			 "a session of this node could not be taken in, trying again");
-	else if (!record_ended(now) && is_ours(s, now))
-		session_adopt(s, now, mono_ms);
+	else if (!record_ended(now) && is_ours(s, now) && session_adopt(s, now, mono_ms))
+		atomic_store(&s->rejudge_owed, true); /* while it had no row nobody judged it */
 }
 
 /* A session that the table lacks: of this node, so it was running when the process died; of another one, so it is only
@@ -233,8 +245,19 @@ static int scan_live(struct sessions *s, const char *index, const char *value, j
 	return rc;
 }
 
-/* A row whose record has ended, or has another node by now, and the message about it was lost. found: the records of
- * this node. */
+/* Nobody can find it to end it, and no policy is about it any more. */
+static void end_lost(struct server *server, const struct session_live *row)
+{
+	static const char text[] = "the store has lost the session";
+	log_with(LOG_LEVEL_ERROR, FIELDS({ "session", row->id }), "the store has lost a session; it is ended");
+	audit_note_blocking(server->audit, "session.end",
+			    json_pack("{s:s, s:s, s:s, s:i, s:s, s:s}", "session", row->id, "principal", row->principal,
+				      "target", row->target, "code", 4404, "reason", text, "by", "server"));
+	end_by_server(server, row->id, 4404, text);
+}
+
+/* A row whose record has ended, or has another node by now, and the message about it was lost; or whose record is lost.
+ * found: the records of this node. */
 static void check_rows(struct sessions *s, const json_t *found)
 {
 	size_t n;
@@ -245,12 +268,14 @@ static void check_rows(struct sessions *s, const json_t *found)
 	for (size_t i = 0; i < n; i++) {
 		json_auto_t *doc = NULL;
 		struct err e;
-		if (json_object_get(known, rows[i].id) ||
-		    record_get_blocking(s->server, rows[i].id, &doc, NULL, &e) != 0)
+		if (json_object_get(known, rows[i].id))
 			continue;
-		if (record_ended(doc))
+		int rc = record_get_blocking(s->server, rows[i].id, &doc, NULL, &e);
+		if (rc == ERR_NOT_FOUND)
+			end_lost(s->server, &rows[i]);
+		else if (rc == 0 && record_ended(doc))
 			end_by_server(s->server, rows[i].id, record_end_code(doc), record_end_text(doc));
-		else if (!is_ours(s, doc))
+		else if (rc == 0 && !is_ours(s, doc))
 			session_home_release_blocking(s->server, rows[i].target);
 	}
 	free(rows);
@@ -311,8 +336,7 @@ static void look_for_news(struct sessions *s, int64_t mono_ms)
 		log_warn("the store could not be looked through for policies: %s", e.text);
 	if (revoked || changed)
 		atomic_store(&s->rejudge_owed, true);
-	if (json_array_size(others))
-		look_after_rows(s, mono_ms);
+	look_after_rows(s, mono_ms);
 }
 
 void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms)

@@ -92,6 +92,14 @@ void session_row_times(struct session_live *row, const json_t *record)
 	row->by_identity = record_by_identity(record);
 }
 
+void session_row_follow(struct session_live *row, const json_t *record)
+{
+	if (row->end_code || row->generation != record_generation(record))
+		return;
+	session_row_times(row, record);
+	snprintf(row->credential, sizeof row->credential, "%s", record_text(record, "credential"));
+}
+
 bool session_adopt(struct sessions *s, const json_t *record, int64_t mono_ms)
 {
 	struct session_live row = { .generation = record_generation(record),
@@ -164,13 +172,16 @@ static void claim_end(struct session_live *row, void *arg)
 	end->mine = !row->end_busy;
 	end->was_cut = row->was_cut;
 	row->was_cut = false;
-	if (row->end_code == 0) {
+	/* A time that is over here may have been renewed elsewhere; what ends it in any case counts before. */
+	if (row->end_code == 0 || (row->end_expired_ms && !end->expired_ms)) {
 		row->end_code = end->code;
+		row->end_expired_ms = end->expired_ms;
 		memcpy(row->end_text, end->text, sizeof row->end_text);
 		memcpy(row->end_by, end->by, sizeof row->end_by);
 	}
 	row->end_busy = true;
 	end->code = row->end_code;
+	end->expired_ms = row->end_expired_ms;
 	memcpy(end->text, row->end_text, sizeof end->text);
 	memcpy(end->by, row->end_by, sizeof end->by);
 	memcpy(end->target, row->target, sizeof end->target);
@@ -180,6 +191,16 @@ static void release_end(struct session_live *row, void *arg)
 {
 	(void)arg;
 	row->end_busy = false;
+}
+
+/* It was renewed where this node did not see it. */
+static void take_back_end(struct session_live *row, void *arg)
+{
+	if (!row->end_expired_ms)
+		return;
+	row->end_code = 0;
+	row->end_expired_ms = 0;
+	session_row_follow(row, arg);
 }
 
 static void cut(struct server *server, const char *id, const char *target, unsigned code, const char *text)
@@ -389,6 +410,8 @@ static int end_it(struct server *server, const char *session, struct ending end,
 		cut(server, session, record_text(doc, "target"), record_end_code(doc), record_end_text(doc));
 	if (doc && record_ended(doc))
 		session_tell_ended_blocking(server, doc);
+	if (doc && !record_ended(doc))
+		session_table_change(s->live, session, take_back_end, doc);
 	if (rc == ERR_NOT_FOUND || settled) {
 		session_table_remove(s->live, session);
 		relay_forget_anythread(server->relay, session);
@@ -411,6 +434,13 @@ int session_expire_blocking(struct server *server, const char *id, int64_t expir
 	struct ending end = ending_of(4004, text, "server");
 	end.expired_ms = expires_ms;
 	return end_it(server, id, end, e);
+}
+
+int session_end_again_blocking(struct server *server, const struct session_live *row, struct err *e)
+{
+	struct ending end = ending_of(row->end_code, row->end_text, row->end_by);
+	end.expired_ms = row->end_expired_ms;
+	return end_it(server, row->id, end, e);
 }
 
 int sessions_end_blocking(struct server *server, const char *session, unsigned close_code, const char *text,

@@ -8,7 +8,7 @@ import socket
 import subprocess
 
 import pytest
-from cluster import Cluster
+from cluster import Cluster, Node
 from harness import AGENT, LIMIT, TcpServer, echo_until_eof, wait_for, write_secret
 from test_revoke import cut_off
 
@@ -180,6 +180,16 @@ def test_an_agent_whose_target_is_changed_at_another_node(cluster, folder, how):
     wait_for(lambda: agents_at(node) == 0, "the agent to be gone")
     (end,) = [a for a in cluster.audit() if a["event"] == "session.end"]
     assert end["code"] == 4011
+
+
+@pytest.mark.parametrize("what", ["node", "relay_url"])
+def test_a_node_that_is_called_like_another(cluster, what):
+    (cluster.folder / "node-4").mkdir()
+    fourth = Node(cluster, "node-4", "")
+    setattr(fourth, what, getattr(cluster.nodes["node-1"], what))
+    with pytest.raises(AssertionError, match="runs already.*each node needs its own"):
+        fourth.start_server()
+    assert set(n["name"] for n in cluster.json("list-nodes")) == set(cluster.nodes)
 
 
 def test_redis_is_away(cluster):
