@@ -1,13 +1,17 @@
-# tunnel_unit_test(<area> SOURCES test_x.c … LIBS tunnel_x …)
+# tunnel_unit_test(<area> [ONE_THREAD] SOURCES test_x.c … LIBS tunnel_x …)
 # Builds unit_<area> from cmocka sources; the first source has main(). Every `cmocka_unit_test*(test_case)` line in the
-# sources becomes the ctest case <area>.<case>, which runs alone: `ctest -R '^link.resume_after_cut$'`.
+# sources becomes the ctest case <area>.<case>, which runs alone: `ctest -R '^link.resume_after_cut$'`. ONE_THREAD: ThreadSanitizer has nothing to find.
 function(tunnel_unit_test area)
-  cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(T "ONE_THREAD" "TIMEOUT" "SOURCES;LIBS" ${ARGN})
   string(REPLACE "." "_" program "unit_${area}")
   add_executable(${program} ${T_SOURCES})
   target_link_libraries(${program} PRIVATE tunnel_flags tunnel_test_support ${T_LIBS} PkgConfig::CMOCKA)
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 300)
+  endif()
+  set(labels unit)
+  if(T_ONE_THREAD)
+    list(APPEND labels notsan)
   endif()
   foreach(source IN LISTS T_SOURCES)
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
@@ -16,7 +20,7 @@ function(tunnel_unit_test area)
     foreach(case IN LISTS cases)
       string(REGEX REPLACE ".*[^a-z0-9_]test_" "" case "${case}")
       add_test(NAME ${area}.${case} COMMAND ${program} test_${case})
-      set_tests_properties(${area}.${case} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS unit
+      set_tests_properties(${area}.${case} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${labels}"
         SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\] test_")
     endforeach()
   endforeach()

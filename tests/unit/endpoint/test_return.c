@@ -407,7 +407,7 @@ static void live_until(struct harness *h, enum moment moment)
 	memset(&h->target, 0, sizeof h->target);
 	leaver->free_at = moment;
 	if (moment == AT_CONNECTING)
-		harness_tell(h, "refuse 1 502");
+		harness_tell(h, "refuse 1000 502"); /* whoever comes first */
 	harness_start(h, &h->client, LINK_CLIENT, h->url_a);
 	harness_start(h, &h->target, LINK_TARGET, h->url_a);
 	uint32_t id = harness_open_app(h, &app, 1u << 30, 1);
@@ -428,6 +428,7 @@ static void live_until(struct harness *h, enum moment moment)
 		harness_turn(h);
 	endpoint_free(&h->client.ep);
 	endpoint_free(&h->target.ep);
+	harness_tell(h, "refuse 0 0");
 	pthread_join(app.thread, NULL);
 }
 
