@@ -205,6 +205,14 @@ bool allow_ssh(const struct allow *allow)
 	return false;
 }
 
+bool allow_tcp(const struct allow *allow)
+{
+	for (size_t i = 0; i < allow->n; i++)
+		if (allow->rules[i].kind != RULE_SSH)
+			return true;
+	return false;
+}
+
 static bool port_fits(const struct rule *r, uint16_t port)
 {
 	return r->kind != RULE_SSH && port >= r->first_port && port <= r->last_port;

@@ -18,6 +18,7 @@ int allow_parse(char *const *entries, size_t n, struct allow **out_allow, struct
 void allow_free(struct allow **allow);
 
 bool allow_ssh(const struct allow *allow);
+bool allow_tcp(const struct allow *allow); /* some endpoint, whichever */
 
 enum allow_answer {
 	ALLOW_NO,

@@ -21,10 +21,14 @@ static int parse_logins(const json_t *list, struct grant *g, struct err *e)
 static int parse_tcp(const json_t *list, struct grant *g, struct err *e)
 {
 	for (size_t i = 0; i < json_array_size(list); i++) {
-		struct grant_endpoint *at = &g->tcp[g->tcp_count++];
-		if (text_parse_host_port(json_string_value(json_array_get(list, i)), at->host, sizeof at->host,
-					 &at->port))
-			return err_set(e, ERR_INVALID, "grant.tcp[%zu]: expected host:port", i);
+		struct grant_endpoint *at = &g->tcp[g->tcp_count];
+		const char *text = json_string_value(json_array_get(list, i));
+		if (strcmp(text, "*") == 0)
+			g->tcp_any = true;
+		else if (text_parse_host_port(text, at->host, sizeof at->host, &at->port) == 0)
+			g->tcp_count++;
+		else
+			return err_set(e, ERR_INVALID, "grant.tcp[%zu]: expected host:port or *", i);
 	}
 	return 0;
 }
@@ -71,6 +75,8 @@ static bool same_host(const char *a, const char *b)
 
 bool grant_allows_tcp(const struct grant *grant, const char *host, uint16_t port)
 {
+	if (grant->tcp_any)
+		return true;
 	for (size_t i = 0; i < grant->tcp_count; i++)
 		if (grant->tcp[i].port == port && same_host(grant->tcp[i].host, host))
 			return true;

@@ -22,6 +22,7 @@ struct grant {
 	bool ssh_forwarding; /* by sshd, of ports and of the client's agent */
 	struct grant_endpoint tcp[LIMIT_ALLOW];
 	size_t tcp_count;
+	bool tcp_any; /* every host and port */
 	uint32_t max_streams;
 	int64_t expires_at_ms;
 	bool bound; /* and then because the client's credential expires */

@@ -540,13 +540,17 @@ static int judge(const struct sessions *s, const struct offer *offer, struct err
 					   : err_set(e, ERR_DENIED,
 						     "not-allowed: the target's allow list (allow in its agent.conf) "
 						     "has no \"ssh\"");
+	if (grant.tcp_any && allow_tcp(s->allow))
+		return 0;
 	for (size_t i = 0; i < grant.tcp_count; i++)
 		if (allow_host(s->allow, grant.tcp[i].host, grant.tcp[i].port) != ALLOW_NO)
 			return 0;
+	char first[sizeof grant.tcp[0].host + 8] = "*";
+	if (grant.tcp_count)
+		text_host_port(grant.tcp[0].host, grant.tcp[0].port, first, sizeof first);
 	return err_set(e, ERR_DENIED,
-		       "not-allowed: the target's allow list (allow in its agent.conf) has none of: tcp:%s:%u%s",
-		       grant.tcp_count ? grant.tcp[0].host : "none", grant.tcp_count ? grant.tcp[0].port : 0u,
-		       grant.tcp_count > 1 ? " …" : "");
+		       "not-allowed: the target's allow list (allow in its agent.conf) has none of: tcp:%s%s", first,
+		       grant.tcp_count > 1 ? ", …" : "");
 }
 
 static int start(struct sessions *s, const struct offer *offer, json_t *server_urls, struct err *e)

@@ -16,12 +16,13 @@
 struct resume_options {
 	struct common_options common;
 	const char *give_up;
-	struct arg_list forwards;
+	struct forward_texts forwards;
 };
 #define AT(member) offsetof(struct resume_options, member)
 static const struct arg_row rows[] = {
-	{ "port-forward", 'L', ARG_LIST, AT(forwards), "[BIND:]PORT:HOST:PORT",
+	{ "port-forward", 'L', ARG_LIST, AT(forwards.at[FORWARD_LOCAL]), "[BIND:]PORT:HOST:PORT",
 	  "instead of the forwards that the session had here; may be repeated" },
+	{ "socks", 'D', ARG_LIST, AT(forwards.at[FORWARD_SOCKS]), "[BIND:]PORT", "the same" },
 	{ "give-up", 0, ARG_TEXT, AT(give_up), "DURATION", "how long to try to come back in an outage; default 15m" },
 	{ .name = NULL },
 };
@@ -30,7 +31,7 @@ struct resume {
 	const char *id;
 	struct common_options common; /* with the profile that was used before */
 	struct kept_session kept;
-	struct arg_list forwards;
+	struct forward_texts forwards;
 	int64_t give_up_ms;
 };
 
@@ -53,13 +54,23 @@ static void join(const json_t *list, char *out, size_t size)
 	}
 }
 
+/* Names have no case. */
 static bool is_in(const json_t *list, const char *text)
 {
-	size_t i;
-	json_t *item;
-	json_array_foreach(list, i, item) if (json_is_string(item) &&
-					      strcasecmp(json_string_value(item), text) == 0) return true;
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *one = json_string_value(json_array_get(list, i));
+		if (one && strcasecmp(one, text) == 0)
+			return true;
+	}
 	return false;
+}
+
+/* A SOCKS proxy serves whatever the session has. */
+static bool allows(const json_t *allow, const struct forward_spec *spec)
+{
+	char entry[FORWARD_ENTRY];
+	forward_allow(spec, entry);
+	return spec->way == FORWARD_SOCKS || is_in(allow, entry) || (spec->way == FORWARD_LOCAL && is_in(allow, "*"));
 }
 
 static int refuse_ended(const struct resume *r, const json_t *session)
@@ -73,31 +84,40 @@ static int refuse_ended(const struct resume *r, const json_t *session)
 	return ending.exit_code;
 }
 
+static int check_forward(const struct resume *r, enum forward_way way, const char *text, const json_t *allow)
+{
+	char allowed[600];
+	struct forward_spec spec;
+	struct err e = { 0 };
+	if (forward_parse(way, text, &spec, &e) != 0) {
+		complain("%s", e.text);
+		return EXIT_CODE_USAGE;
+	}
+	if (allows(allow, &spec))
+		return EXIT_CODE_OK;
+	join(allow, allowed, sizeof allowed);
+	complain("%s %s: session %s allows %s only; for more, start a new one", forward_option(way), text, r->id,
+		 allowed);
+	return EXIT_CODE_USAGE;
+}
+
 /* What was asked for must be what the session may; its streams would be refused one by one. */
 static int check_forwards(const struct resume *r, const json_t *session)
 {
 	const json_t *allow = json_object_get(session, "allow");
-	char allowed[600], dest[LIMIT_LINK_HOST + 16];
-	struct err e = { 0 };
-	join(allow, allowed, sizeof allowed);
-	if (r->forwards.n == 0) {
+	char allowed[600];
+	if (forward_count(&r->forwards) == 0) {
+		join(allow, allowed, sizeof allowed);
 		complain("session %s: its forwards are not known here; it allows %s: give --port-forward "
-			 "PORT:HOST:PORT",
+			 "PORT:HOST:PORT or --socks PORT",
 			 r->id, allowed);
 		return EXIT_CODE_USAGE;
 	}
-	for (size_t i = 0; i < r->forwards.n; i++) {
-		if (mode_forward_dest(r->forwards.at[i], dest, sizeof dest, &e) != 0) {
-			complain("%s", e.text);
-			return EXIT_CODE_USAGE;
-		}
-		if (!is_in(allow, dest)) {
-			complain("--port-forward %s: session %s allows %s only; for more, start a new one",
-				 r->forwards.at[i], r->id, allowed);
-			return EXIT_CODE_USAGE;
-		}
-	}
-	return EXIT_CODE_OK;
+	int code = EXIT_CODE_OK;
+	for (int way = 0; code == EXIT_CODE_OK && way < FORWARD_WAYS; way++)
+		for (size_t i = 0; code == EXIT_CODE_OK && i < r->forwards.at[way].n; i++)
+			code = check_forward(r, (enum forward_way)way, r->forwards.at[way].at[i], allow);
+	return code;
 }
 
 static int look_at(const struct resume *r, struct client *c)
@@ -129,7 +149,7 @@ static int look_at(const struct resume *r, struct client *c)
 static int take_over(struct resume *r, struct client *c)
 {
 	struct session s = { 0 };
-	struct mode_forward m = { .specs = &r->forwards, .common = &r->common };
+	struct mode_forward m = { .texts = &r->forwards, .common = &r->common };
 	mode_forward_init(&m);
 	int code = session_resume(&s, c, r->id);
 	if (code == EXIT_CODE_OFFLINE)
@@ -182,7 +202,7 @@ static int resume_session(const void *options, int argc, char **argv)
 		r.common.profile = r.kept.profile;
 		r.common.config = r.kept.config;
 	}
-	r.forwards = o->forwards.n > 0 ? o->forwards : r.kept.forwards;
+	r.forwards = forward_count(&o->forwards) > 0 ? o->forwards : r.kept.forwards;
 	int code = run(&r);
 	kept_free(&r.kept);
 	return code;
@@ -195,8 +215,8 @@ const struct command command_resume_session = {
 	.rows = rows,
 	.options_size = sizeof(struct resume_options),
 	.run = resume_session,
-	.details = "Connections of the earlier client are gone; new ones work as before. Without --port-forward the\n"
-		   "forwards are those that start-session left on this machine.\n\n"
+	.details = "Connections of the earlier client are gone; new ones work as before. Without --port-forward or\n"
+		   "--socks the forwards are those that start-session left on this machine.\n\n"
 		   "Examples:\n"
 		   "  tunnel-cli resume-session s-2f6c9a\n"
 		   "  tunnel-cli resume-session s-2f6c9a --port-forward 5433:127.0.0.1:5432\n",

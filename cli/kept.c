@@ -38,20 +38,29 @@ static int file_path(const char *session, char out[PATH_MAX], struct err *e)
 	return n > 0 && n < PATH_MAX ? 0 : err_set(e, ERR_INVALID, "the path of the state file is too long");
 }
 
+static const char *const names[FORWARD_WAYS] = {
+	[FORWARD_LOCAL] = "forwards",
+	[FORWARD_SOCKS] = "socks",
+};
+
 static json_t *to_json(const struct kept_session *k)
 {
-	json_t *forwards = json_array();
-	for (size_t i = 0; i < k->forwards.n; i++)
-		json_array_append_new(forwards, json_string(k->forwards.at[i]));
-	return json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:I, s:o}", "session", k->session, "target", k->target, "server",
-			 k->server, "profile", k->profile, "config", k->config, "expires_at_ms",
-			 (json_int_t)k->expires_ms, "forwards", forwards);
+	json_t *json = json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:I}", "session", k->session, "target", k->target,
+				 "server", k->server, "profile", k->profile, "config", k->config, "expires_at_ms",
+				 (json_int_t)k->expires_ms);
+	for (size_t way = 0; json && way < FORWARD_WAYS; way++) {
+		json_t *list = json_array();
+		for (size_t i = 0; i < k->forwards.at[way].n; i++)
+			json_array_append_new(list, json_string(k->forwards.at[way].at[i]));
+		json_object_set_new(json, names[way], list);
+	}
+	return json;
 }
 
 /* Fields of out point into json. */
 static int from_json(json_t *json, struct kept_session *out, struct err *e)
 {
-	json_t *forwards = NULL;
+	json_t *lists[FORWARD_WAYS] = { NULL };
 	const struct json_field fields[] = {
 		{ "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &out->session },
 		{ "target", JSON_FIELD_STRING, true, 1, LIMIT_ID, &out->target },
@@ -59,15 +68,18 @@ static int from_json(json_t *json, struct kept_session *out, struct err *e)
 		{ "profile", JSON_FIELD_STRING, false, 1, 0, &out->profile },
 		{ "config", JSON_FIELD_STRING, false, 1, 0, &out->config },
 		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &out->expires_ms },
-		{ "forwards", JSON_FIELD_STRINGS, true, 0, ARG_LIST_MAX, &forwards },
+		{ names[FORWARD_LOCAL], JSON_FIELD_STRINGS, true, 0, ARG_LIST_MAX, &lists[FORWARD_LOCAL] },
+		{ names[FORWARD_SOCKS], JSON_FIELD_STRINGS, false, 0, ARG_LIST_MAX, &lists[FORWARD_SOCKS] },
 		{ .name = NULL },
 	};
 	int rc = json_read(json, "state", false, fields, e);
 	if (rc != 0)
 		return rc;
-	size_t i;
-	json_t *spec;
-	json_array_foreach(forwards, i, spec) out->forwards.at[out->forwards.n++] = json_string_value(spec);
+	for (size_t way = 0; way < FORWARD_WAYS; way++) {
+		struct arg_list *list = &out->forwards.at[way];
+		for (size_t i = 0; i < json_array_size(lists[way]); i++)
+			list->at[list->n++] = json_string_value(json_array_get(lists[way], i));
+	}
 	out->json = json;
 	return 0;
 }

@@ -4,15 +4,15 @@
 #define CLI_KEPT_H
 
 #include "base/err.h"
-#include "cli/args.h"
+#include "cli/forward.h"
 
 #include <jansson.h>
 #include <stdint.h>
 
 struct kept_session {
 	const char *session, *target, *server;
-	const char *profile, *config; /* as they were given; NULL: not */
-	struct arg_list forwards;     /* with the ports that were bound */
+	const char *profile, *config;  /* as they were given; NULL: not */
+	struct forward_texts forwards; /* with the ports that were bound */
 	int64_t expires_ms;
 	json_t *json; /* of kept_read: what the texts point into */
 };

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define NO_FILES_WAIT_MS 100
+#define FULL_WAIT_MS 100
 #define RESERVED_FILES 8 /* for the session's own legs: connections must not take what carries them */
 
 static void on_connection(uv_poll_t *poll, int status, int events);
@@ -20,10 +20,10 @@ static void on_again(uv_timer_t *timer)
 }
 
 /* A connection that cannot be taken stays in the queue and would wake the loop for ever. */
-static void wait_for_files(struct listener *l)
+static void wait_for_room(struct listener *l)
 {
 	uv_poll_stop(&l->poll);
-	uv_timer_start(&l->again, on_again, NO_FILES_WAIT_MS, 0);
+	uv_timer_start(&l->again, on_again, FULL_WAIT_MS, 0);
 }
 
 static bool files_left(void)
@@ -40,20 +40,22 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 	struct listener *l = poll->data;
 	(void)status, (void)events;
 	for (;;) {
-		if (!files_left()) {
-			wait_for_files(l);
+		if (!files_left() || (l->full && l->full(l))) {
+			wait_for_room(l);
 			return;
 		}
 		int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), one = 1;
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-				wait_for_files(l);
+				wait_for_room(l);
 			return;
 		}
 		struct err e = { 0 };
 		uint32_t stream;
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* fails on a unix socket: fine */
-		if (endpoint_open_stream(l->session->endpoint, &l->dest, fd, fd, &stream, &e) != 0)
+		if (l->take)
+			l->take(l, fd);
+		else if (endpoint_open_stream(l->session->endpoint, &l->dest, fd, fd, &stream, &e) != 0)
 			session_tell(l->session, "%s: %s", l->label, e.text);
 	}
 }

@@ -1,4 +1,5 @@
-/* A listening socket whose every connection becomes a stream to one destination. */
+/* A listening socket whose every connection becomes a stream to one destination, or is taken by somebody who learns
+ * from it where it is to go. */
 #ifndef CLI_LISTENER_H
 #define CLI_LISTENER_H
 
@@ -6,15 +7,19 @@
 
 struct listener {
 	uv_poll_t poll;
-	uv_timer_t again; /* runs while there are no descriptors for more connections */
+	uv_timer_t again; /* runs while no more connections can be taken */
 	struct session *session;
 	struct link_dest dest;
 	char label[300]; /* for complaints */
+	/* Owns the connection; NULL: it goes to dest. */
+	void (*take)(struct listener *l, int fd);
+	/* No more can be taken now: asked before each, and again a little later. NULL: that is never so. */
+	bool (*full)(const struct listener *l);
 	int fd;
 	bool active;
 };
 
-/* fd: listening, non-blocking; owned from here on. dest and label are set by the caller before. */
+/* fd: listening, non-blocking; owned from here on. dest, label, take and full are set by the caller before. */
 int listener_start(struct listener *l, struct session *s, int fd, struct err *e);
 void listener_stop(struct listener *l); /* also when it never started */
 

@@ -4,9 +4,11 @@
 #define CLI_MODE_H
 
 #include "cli/escape.h"
+#include "cli/forward.h"
 #include "cli/keyholder.h"
 #include "cli/listener.h"
 #include "cli/session.h"
+#include "cli/socks_server.h"
 #include "cli/sshdir.h"
 
 #include <termios.h>
@@ -45,11 +47,11 @@ struct mode_stdio {
 };
 void mode_stdio_init(struct mode_stdio *m);
 
-/* Local listeners; each connection is a stream. On a terminal with escapes. What another client needs to take the
- * session over is kept in a file while it runs (kept.h). */
+/* Local listeners; each connection is a stream, to one endpoint or to where its SOCKS client asks for. On a terminal
+ * with escapes. What another client needs to take the session over is kept in a file while it runs (kept.h). */
 struct mode_forward {
 	struct session_mode mode;
-	const struct arg_list *specs; /* "[bind:]port:host:port" */
+	const struct forward_texts *texts; /* at least one */
 	const struct common_options *common;
 	/* private */
 	struct forward *forwards; /* freed by mode_forward_free */
@@ -62,9 +64,5 @@ void mode_forward_init(struct mode_forward *m);
  * the exit code. */
 int mode_forward_listen(struct mode_forward *m, int64_t wait_ms);
 void mode_forward_free(struct mode_forward *m);
-/* The "host:port" of a forward's far side, for StartSession's allow. ERR_INVALID names the spec. */
-int mode_forward_dest(const char *spec, char *out_host_port, size_t size, struct err *e);
-/* The spec with another local port. */
-int mode_forward_bound_spec(const char *spec, uint16_t port, char *out, size_t size, struct err *e);
 
 #endif

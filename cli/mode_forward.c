@@ -2,167 +2,84 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
-#include "base/text.h"
 #include "cli/kept.h"
+#include "cli/local_socket.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define PORT_POLL_US 50000
 #define UNKNOWN_END_MS (30 * 24 * 3600 * 1000LL) /* the longest session a server can be set to */
 
 struct forward {
-	struct listener listener;
+	struct forward_spec spec; /* with the port that was bound */
+	struct socks_server socks;
+	struct listener *listener; /* its own, but that of socks with FORWARD_SOCKS */
+	struct listener own;
 	int fd; /* -1: the listener's */
-	char shown[80];
-	char spec[LIMIT_LINK_HOST + 96];
+	char shown[FORWARD_ENTRY], text[FORWARD_TEXT];
 };
 
-/* Splits "[bind:]port:host:port". The far side is what follows the local port. */
-static int split(const char *spec, char *bind_host, size_t bind_size, uint16_t *out_port, const char **out_dest,
-		 struct err *e)
+static int listen_here(struct forward *f, int64_t until_ms, struct err *e)
 {
-	const char *at = spec;
-	int64_t port;
-	char first[64];
-	snprintf(bind_host, bind_size, "127.0.0.1");
-	size_t n = *at == '[' ? strcspn(at, "]") + 1 : strcspn(at, ":");
-	if (n >= sizeof first || !at[0] || n > strlen(at) || at[n] != ':')
-		goto bad;
-	snprintf(first, sizeof first, "%.*s", (int)n, at);
-	if (text_parse_int(first, 0, 65535, &port) != 0) {
-		if (first[0] == '[')
-			snprintf(bind_host, bind_size, "%.*s", (int)(n - 2), first + 1);
-		else
-			snprintf(bind_host, bind_size, "%s", first);
-		at += n + 1;
-		n = strcspn(at, ":");
-		if (n >= sizeof first || at[n] != ':')
-			goto bad;
-		snprintf(first, sizeof first, "%.*s", (int)n, at);
-		if (text_parse_int(first, 0, 65535, &port) != 0)
-			goto bad;
+	while (local_socket_listen(&f->spec.from, &f->fd, e) != 0) {
+		/* Whom we take the session from may hold the port a moment longer. */
+		if (e->code != ERR_CONFLICT || clock_mono_ms() > until_ms || session_interrupted())
+			return e->code;
+		usleep(PORT_POLL_US);
 	}
-	*out_port = (uint16_t)port;
-	*out_dest = at + n + 1;
 	return 0;
-bad:
-	return err_set(e, ERR_INVALID, "--port-forward %s: expected [BIND:]PORT:HOST:PORT, such as 5432:127.0.0.1:5432",
-		       spec);
 }
 
-int mode_forward_dest(const char *spec, char *out_host_port, size_t size, struct err *e)
+static void label(struct forward *f)
 {
-	char bind_host[64], host[254];
-	uint16_t local, port;
-	const char *dest;
-	int rc = split(spec, bind_host, sizeof bind_host, &local, &dest, e);
-	if (rc == 0 && text_parse_host_port(dest, host, sizeof host, &port) != 0)
-		rc = err_set(e, ERR_INVALID, "--port-forward %s: \"%s\" is not HOST:PORT (IPv6 in brackets)", spec,
-			     dest);
-	if (rc == 0)
-		text_host_port(host, port, out_host_port, size);
-	return rc;
+	bool socks = f->spec.way == FORWARD_SOCKS;
+	char to[FORWARD_ENTRY];
+	f->listener = socks ? &f->socks.listener : &f->own;
+	forward_place_text(&f->spec.from, f->shown);
+	forward_text(&f->spec, f->text);
+	forward_place_text(&f->spec.to, to);
+	snprintf(f->listener->label, sizeof f->listener->label, "%s", socks ? "SOCKS" : to);
 }
 
-int mode_forward_bound_spec(const char *spec, uint16_t port, char *out, size_t size, struct err *e)
-{
-	char bind_host[64];
-	uint16_t asked;
-	const char *dest;
-	int rc = split(spec, bind_host, sizeof bind_host, &asked, &dest, e);
-	if (rc != 0)
-		return rc;
-	const char *open = strchr(bind_host, ':') ? "[" : "", *close = *open ? "]" : "";
-	int n = snprintf(out, size, "%s%s%s:%u:%s", open, bind_host, close, port, dest);
-	return n > 0 && (size_t)n < size ? 0 : err_set(e, ERR_LIMIT, "--port-forward %s: too long", spec);
-}
-
-static int open_listener(const char *host, uint16_t port, struct err *e)
-{
-	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM }, *found = NULL;
-	char service[8];
-	snprintf(service, sizeof service, "%u", port);
-	int rc = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, service, &hints, &found);
-	if (rc != 0)
-		return err_set(e, ERR_INVALID, "listen on %s: %s", host, gai_strerror(rc));
-	int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
-	if (fd >= 0)
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 128) != 0) {
-		err_set_errno(e, errno == EADDRINUSE ? ERR_CONFLICT : ERR_IO, errno, "listen on %s port %u", host,
-			      port);
-		if (fd >= 0)
-			close(fd);
-		fd = -1;
-	}
-	freeaddrinfo(found);
-	return fd >= 0 ? fd : e->code;
-}
-
-static uint16_t bound_port(int fd)
-{
-	struct sockaddr_storage a;
-	socklen_t n = sizeof a;
-	if (getsockname(fd, (struct sockaddr *)&a, &n) != 0)
-		return 0;
-	return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&a)->sin6_port
-					     : ((struct sockaddr_in *)(void *)&a)->sin_port);
-}
-
-static int listen_one(struct forward *f, const char *spec, int64_t until_ms)
+static int listen_one(struct forward *f, enum forward_way way, const char *text, int64_t until_ms)
 {
 	struct err e = { 0 };
-	char bind_host[64];
-	uint16_t port;
-	const char *dest;
-	struct listener *l = &f->listener;
-	int rc = split(spec, bind_host, sizeof bind_host, &port, &dest, &e);
-	l->dest.kind = LINK_KIND_TCP;
+	int rc = forward_parse(way, text, &f->spec, &e);
 	if (rc == 0)
-		rc = text_parse_host_port(dest, l->dest.host, sizeof l->dest.host, &l->dest.port);
-	while (rc == 0 && (f->fd = open_listener(bind_host, port, &e)) < 0) {
-		/* Whom we take the session from may hold the port a moment longer. */
-		if (e.code != ERR_CONFLICT || clock_mono_ms() > until_ms || session_interrupted())
-			rc = e.code;
-		else
-			usleep(PORT_POLL_US);
+		rc = listen_here(f, until_ms, &e);
+	if (rc != 0) {
+		complain("%s%s%s", e.text, rc == ERR_CONFLICT ? "; give another one with " : "",
+			 rc == ERR_CONFLICT ? forward_option(way) : "");
+		return EXIT_CODE_CONFIG;
 	}
-	if (rc == 0) {
-		uint16_t bound = bound_port(f->fd);
-		snprintf(l->label, sizeof l->label, "%s", dest);
-		text_host_port(bind_host, bound, f->shown, sizeof f->shown);
-		rc = mode_forward_bound_spec(spec, bound, f->spec, sizeof f->spec, &e);
-	}
-	if (rc == 0)
-		return EXIT_CODE_OK;
-	complain("%s%s", e.text, e.code == ERR_CONFLICT ? "; give another port with --port-forward" : "");
-	return EXIT_CODE_CONFIG;
+	label(f);
+	f->own.dest.kind = LINK_KIND_TCP;
+	f->own.dest.port = f->spec.to.port;
+	snprintf(f->own.dest.host, sizeof f->own.dest.host, "%s", f->spec.to.host);
+	if (!local_socket_is_private(f->fd))
+		complain("warning: whoever reaches %s from another machine uses this session", f->shown);
+	return EXIT_CODE_OK;
 }
 
 int mode_forward_listen(struct mode_forward *m, int64_t wait_ms)
 {
-	m->forwards = calloc(m->specs->n, sizeof *m->forwards);
+	m->forwards = calloc(forward_count(m->texts), sizeof *m->forwards);
 	if (!m->forwards) {
 		complain("out of memory");
 		return EXIT_CODE_FAILED;
 	}
 	int64_t until_ms = clock_mono_ms() + wait_ms;
-	for (; m->count < m->specs->n; m->count++) {
-		int code = listen_one(&m->forwards[m->count], m->specs->at[m->count], until_ms);
-		if (code != EXIT_CODE_OK) {
-			if (m->forwards[m->count].fd > 0)
-				close(m->forwards[m->count].fd);
-			return code;
+	for (int way = 0; way < FORWARD_WAYS; way++)
+		for (size_t i = 0; i < m->texts->at[way].n; i++) {
+			int code = listen_one(&m->forwards[m->count], (enum forward_way)way, m->texts->at[way].at[i],
+					      until_ms);
+			if (code != EXIT_CODE_OK)
+				return code;
+			m->count++;
 		}
-	}
 	return EXIT_CODE_OK;
 }
 
@@ -181,10 +98,12 @@ static void keep(const struct mode_forward *m, const struct session *s)
 		.config = given && realpath(given, config) ? config : NULL,
 		.expires_ms = s->expires_ms ? s->expires_ms : clock_wall_ms() + UNKNOWN_END_MS,
 	};
-	for (size_t i = 0; i < m->count; i++)
-		k.forwards.at[k.forwards.n++] = m->forwards[i].spec;
+	for (size_t i = 0; i < m->count; i++) {
+		struct arg_list *list = &k.forwards.at[m->forwards[i].spec.way];
+		list->at[list->n++] = m->forwards[i].text;
+	}
 	if (kept_write(&k, clock_wall_ms(), &e) != 0)
-		session_tell(s, "resume-session will need --port-forward: %s", e.text);
+		session_tell(s, "resume-session will have to be told the forwards: %s", e.text);
 }
 
 static void on_escape(void *user, enum escape escape)
@@ -208,23 +127,27 @@ static void on_escape(void *user, enum escape escape)
 	}
 }
 
+static int begin_one(struct forward *f, struct session *s, struct err *e)
+{
+	int fd = f->fd;
+	f->fd = -1;
+	return f->spec.way == FORWARD_SOCKS ? socks_server_start(&f->socks, s, fd, e)
+					    : listener_start(&f->own, s, fd, e);
+}
+
 static int begin(struct session_mode *mode, struct session *s)
 {
 	struct mode_forward *m = (struct mode_forward *)(void *)mode;
 	struct err e = { 0 };
 	m->session = s;
-	for (size_t i = 0; i < m->count; i++) {
-		struct forward *f = &m->forwards[i];
-		int fd = f->fd;
-		f->fd = -1;
-		if (listener_start(&f->listener, s, fd, &e) != 0) {
+	for (size_t i = 0; i < m->count; i++)
+		if (begin_one(&m->forwards[i], s, &e) != 0) {
 			complain("%s", e.text);
 			return EXIT_CODE_FAILED;
 		}
-	}
 	keep(m, s);
 	for (size_t i = 0; i < m->count; i++)
-		session_tell(s, "listening on %s for %s on %s", m->forwards[i].shown, m->forwards[i].listener.label,
+		session_tell(s, "listening on %s for %s on %s", m->forwards[i].shown, m->forwards[i].listener->label,
 			     s->target);
 	escape_start(&m->escapes, &s->loop, on_escape, m);
 	if (m->escapes.active)
@@ -232,10 +155,22 @@ static int begin(struct session_mode *mode, struct session *s)
 	return EXIT_CODE_OK;
 }
 
+static void opened(struct session_mode *mode, struct session *s, uint32_t stream)
+{
+	struct mode_forward *m = (struct mode_forward *)(void *)mode;
+	(void)s;
+	for (size_t i = 0; i < m->count; i++)
+		if (m->forwards[i].spec.way == FORWARD_SOCKS && socks_server_opened(&m->forwards[i].socks, stream))
+			return;
+}
+
 static void stream_closed(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
 			  const char *text)
 {
-	(void)mode, (void)stream;
+	struct mode_forward *m = (struct mode_forward *)(void *)mode;
+	for (size_t i = 0; i < m->count; i++)
+		if (m->forwards[i].spec.way == FORWARD_SOCKS)
+			socks_server_closed(&m->forwards[i].socks, stream, code);
 	if (code != LINK_OK && code != LINK_IO && code != LINK_TERMINATED)
 		session_tell(s, "connection %u: %s (%s)", stream, text, link_code_name(code));
 }
@@ -255,8 +190,10 @@ static void renewed(struct session_mode *mode, struct session *s)
 static void over(struct session_mode *mode, struct session *s)
 {
 	struct mode_forward *m = (struct mode_forward *)(void *)mode;
-	for (size_t i = 0; i < m->count; i++)
-		listener_stop(&m->forwards[i].listener);
+	for (size_t i = 0; i < m->count; i++) {
+		listener_stop(&m->forwards[i].own);
+		socks_server_stop(&m->forwards[i].socks);
+	}
 	escape_stop(&m->escapes);
 	if (s->gone)
 		kept_remove(s->id);
@@ -268,6 +205,7 @@ static void over(struct session_mode *mode, struct session *s)
 void mode_forward_init(struct mode_forward *m)
 {
 	m->mode = (struct session_mode){ .begin = begin,
+					 .opened = opened,
 					 .stream_closed = stream_closed,
 					 .interrupted = interrupted,
 					 .renewed = renewed,

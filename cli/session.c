@@ -59,8 +59,8 @@ static json_t *request_body(const struct session_wish *w, EVP_PKEY *key, struct 
 		json_object_set_new(body, "reason", json_string(w->reason));
 	if (w->allow) {
 		json_t *allow = json_array();
-		for (size_t i = 0; i < w->allow->n; i++)
-			json_array_append_new(allow, json_string(w->allow->at[i]));
+		for (size_t i = 0; i < w->allow_n; i++)
+			json_array_append_new(allow, json_string(w->allow[i]));
 		json_object_set_new(body, "allow", allow);
 	} else {
 		json_object_set_new(body, "login", json_string(w->login));

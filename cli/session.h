@@ -11,9 +11,10 @@
 #include <uv.h>
 
 struct session_wish {
-	const char *target;           /* id, or "tag:k=v[,k=v]" */
-	const char *login;            /* kind ssh */
-	const struct arg_list *allow; /* kind tcp: "host:port" each; NULL: kind ssh */
+	const char *target;       /* id, or "tag:k=v[,k=v]" */
+	const char *login;        /* kind ssh */
+	const char *const *allow; /* kind tcp: entries of StartSession's allow; NULL: kind ssh */
+	size_t allow_n;
 	const char *reason;
 	const char *ssh_public_key; /* kind ssh */
 };

@@ -194,6 +194,7 @@ static int read_hello(struct message *m, struct targets_agent *out, json_t *out_
 		{ "version", JSON_FIELD_STRING, true, 1, LIMIT_ID, &out->version },
 		{ "ssh_host_keys", JSON_FIELD_STRINGS, true, 0, LIMIT_HOST_KEYS, &out->ssh_host_keys },
 		{ "ssh_loopback", JSON_FIELD_BOOL, false, 0, 0, &out->ssh_loopback },
+		{ "features", JSON_FIELD_STRINGS, false, 0, LIMIT_AGENT_FEATURES, &out->features },
 		{ "sessions", JSON_FIELD_ARRAY, true, 0, LIMIT_AGENT_SESSIONS, &sessions },
 		{ .name = NULL },
 	};

@@ -62,12 +62,12 @@ static bool is_unspecified(const char *plain)
 	return strcmp(plain, "0.0.0.0") == 0 || strcmp(plain, "::") == 0;
 }
 
-int endpoint_text_check(const char *text, struct err *e)
+static int check_host_port(const char *text, struct err *e)
 {
 	char host[LIMIT_LINK_HOST + 1], plain[LIMIT_LINK_HOST + 1], wanted[LIMIT_LINK_HOST + 16];
 	uint16_t port;
 	if (text_parse_host_port(text, host, sizeof host, &port) || port == 0)
-		return err_set(e, ERR_INVALID, "'%.100s' is not host:port", text);
+		return err_set(e, ERR_INVALID, "'%.100s' is not host:port or *", text);
 	if (!canonical_address(host, plain, sizeof plain)) {
 		int rc = canonical_name(host, plain, sizeof plain, e);
 		if (rc)
@@ -78,5 +78,52 @@ int endpoint_text_check(const char *text, struct err *e)
 	text_host_port(plain, port, wanted, sizeof wanted);
 	if (strcmp(wanted, text) != 0)
 		return err_set(e, ERR_INVALID, "'%.100s' must be written as '%.100s'", text, wanted);
+	return 0;
+}
+
+static enum endpoint_kind kind_of(const char *text)
+{
+	return strcmp(text, "*") == 0 ? ENDPOINT_ANY : ENDPOINT_TCP;
+}
+
+int endpoint_text_check(const char *text, struct err *e)
+{
+	return kind_of(text) == ENDPOINT_ANY ? 0 : check_host_port(text, e);
+}
+
+int endpoint_text_read(const char *text, struct endpoint_parts *out, struct err *e)
+{
+	out->kind = kind_of(text);
+	if (out->kind == ENDPOINT_TCP && text_parse_host_port(text, out->host, sizeof out->host, &out->port))
+		return err_set(e, ERR_INVALID, "allow: '%.100s' is not host:port or *", text);
+	return 0;
+}
+
+/* The word of an agent's hello without which it does not know the kind; NULL: every agent does. */
+static const char *const features[] = {
+	[ENDPOINT_TCP] = NULL,
+	[ENDPOINT_ANY] = "any-endpoint",
+};
+
+static bool has(const json_t *list, const char *word)
+{
+	for (size_t i = 0; i < json_array_size(list); i++)
+		if (strcmp(json_string_value(json_array_get(list, i)), word) == 0)
+			return true;
+	return false;
+}
+
+int endpoint_text_check_agent(const json_t *target_doc, const json_t *allow, struct err *e)
+{
+	for (size_t i = 0; i < json_array_size(allow); i++) {
+		const char *text = json_string_value(json_array_get(allow, i));
+		const char *feature = features[kind_of(text)];
+		if (feature && !has(json_object_get(target_doc, "features"), feature))
+			return err_set(
+				e, ERR_INVALID,
+				"allow[%zu]: the agent of target %s is too old for '%.100s': it lacks %s; upgrade "
+				"it",
+				i, json_string_value(json_object_get(target_doc, "id")), text, feature);
+	}
 	return 0;
 }

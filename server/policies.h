@@ -30,10 +30,24 @@ int policies_require_blocking(struct server *server, const struct identity *id, 
 /* The same without the audit record, for filtering lists. */
 int policies_allows_blocking(struct server *server, const struct identity *id, const char *remote_address,
 			     const char *action, const char *resource, const json_t *extra, struct err *e);
-/* Whether tunnel:OpenTcp is allowed for every tunnel:Host and tunnel:Port, which extra must not have. The provider is
- * asked once, without them. */
-int policies_allows_any_endpoint_blocking(struct server *server, const struct identity *id, const char *remote_address,
-					  const char *resource, const json_t *extra, struct err *e);
+
+/* The same, and the next two functions, with all that can be asked. */
+struct policies_question {
+	const struct identity *id;
+	const char *remote_address;
+	const char *action, *resource;
+	const json_t *extra; /* may be NULL */
+	bool any_endpoint;   /* for every tunnel:Host and tunnel:Port, which extra must not have. A provider is asked
+			      * once, without them */
+};
+enum policies_how {
+	POLICIES_REQUIRE, /* policies_require_blocking */
+	POLICIES_ALLOWS,  /* policies_allows_blocking */
+	POLICIES_DENIES,  /* policies_denies_anythread: asks nobody, so nothing hangs */
+};
+/* *out_decision (may be NULL): what the policies alone said. */
+int policies_ask_blocking(struct server *server, const struct policies_question *question, enum policies_how how,
+			  struct policy_decision *out_decision, struct err *e);
 
 /* ERR_DENIED, with such words, when a statement denies it; 0 when none does, whether or not one allows it. Asks nobody.
  */

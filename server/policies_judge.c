@@ -159,75 +159,54 @@ static void record(const struct question *q, const struct policy_decision *d, co
 	audit_note_blocking(q->server->audit, "denied", fields);
 }
 
-/* Its context is the caller's to free. -1: out of memory. */
-static int make_question(struct server *server, const struct identity *id, const char *remote_address,
-			 const char *action, const char *resource, const json_t *extra, struct question *out)
-{
-	*out = (struct question){ .server = server,
-				  .id = id,
-				  .remote_address = remote_address,
-				  .action = action,
-				  .resource = resource,
-				  .context = make_context(id, remote_address, extra) };
-	return out->context ? 0 : -1;
-}
-
-static int ask(struct server *server, const struct identity *id, const char *remote_address, const char *action,
-	       const char *resource, const json_t *extra, bool recorded, struct err *e)
+int policies_ask_blocking(struct server *server, const struct policies_question *asked, enum policies_how how,
+			  struct policy_decision *out_decision, struct err *e)
 {
 	struct err own = { 0 };
-	struct policy_decision decision;
-	struct question q;
-	if (make_question(server, id, remote_address, action, resource, extra, &q) != 0)
+	struct policy_decision decision = { .effect = POLICY_NO_MATCH };
+	struct question q = { .server = server,
+			      .id = asked->id,
+			      .remote_address = asked->remote_address,
+			      .action = asked->action,
+			      .resource = asked->resource,
+			      .any_endpoint = asked->any_endpoint,
+			      .context = make_context(asked->id, asked->remote_address, asked->extra) };
+	if (!q.context)
 		return err_set(e, ERR_UNAVAILABLE, "out of memory");
-	int rc = judge(&q, &decision, e ? e : &own);
-	if (rc == ERR_DENIED && recorded)
-		record(&q, &decision, e ? e->text : own.text);
+	e = e ? e : &own;
+	int rc = how == POLICIES_DENIES ? evaluate(&q, &decision, e) : judge(&q, &decision, e);
+	if (rc == ERR_DENIED && how == POLICIES_REQUIRE)
+		record(&q, &decision, e->text);
 	json_decref(q.context);
+	if (out_decision)
+		*out_decision = decision;
 	return rc;
 }
 
 int policies_require_blocking(struct server *server, const struct identity *id, const char *remote_address,
 			      const char *action, const char *resource, const json_t *extra, struct err *e)
 {
-	return ask(server, id, remote_address, action, resource, extra, true, e);
+	const struct policies_question q = { id, remote_address, action, resource, extra, false };
+	return policies_ask_blocking(server, &q, POLICIES_REQUIRE, NULL, e);
 }
 
 int policies_allows_blocking(struct server *server, const struct identity *id, const char *remote_address,
 			     const char *action, const char *resource, const json_t *extra, struct err *e)
 {
-	return ask(server, id, remote_address, action, resource, extra, false, e);
-}
-
-int policies_allows_any_endpoint_blocking(struct server *server, const struct identity *id, const char *remote_address,
-					  const char *resource, const json_t *extra, struct err *e)
-{
-	struct policy_decision decision;
-	struct question q;
-	if (make_question(server, id, remote_address, "tunnel:OpenTcp", resource, extra, &q) != 0)
-		return err_set(e, ERR_UNAVAILABLE, "out of memory");
-	q.any_endpoint = true;
-	int rc = judge(&q, &decision, e);
-	json_decref(q.context);
-	return rc;
+	const struct policies_question q = { id, remote_address, action, resource, extra, false };
+	return policies_ask_blocking(server, &q, POLICIES_ALLOWS, NULL, e);
 }
 
 int policies_denying_anythread(struct server *server, const struct identity *id, const char *remote_address,
 			       const char *action, const char *resource, const json_t *extra,
 			       struct policy_decision *out, struct err *e)
 {
-	*out = (struct policy_decision){ .effect = POLICY_NO_MATCH };
-	struct question q;
-	if (make_question(server, id, remote_address, action, resource, extra, &q) != 0)
-		return err_set(e, ERR_UNAVAILABLE, "out of memory");
-	int rc = evaluate(&q, out, e);
-	json_decref(q.context);
-	return rc;
+	const struct policies_question q = { id, remote_address, action, resource, extra, false };
+	return policies_ask_blocking(server, &q, POLICIES_DENIES, out, e);
 }
 
 int policies_denies_anythread(struct server *server, const struct identity *id, const char *remote_address,
 			      const char *action, const char *resource, const json_t *extra, struct err *e)
 {
-	struct policy_decision decision;
-	return policies_denying_anythread(server, id, remote_address, action, resource, extra, &decision, e);
+	return policies_denying_anythread(server, id, remote_address, action, resource, extra, NULL, e);
 }

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/text.h"
+#include "server/endpoint_text.h"
 #include "server/policies.h"
 #include "server/revocations.h"
 #include "server/server.h"
@@ -16,9 +17,6 @@
 #include <string.h>
 
 #define RESOURCE_TEXT (sizeof "session/" + 64)
-
-typedef int judge_fn(struct server *, const struct identity *, const char *, const char *, const char *, const json_t *,
-		     struct err *);
 
 static json_t *context_of(const struct session_ask *ask)
 {
@@ -38,23 +36,37 @@ static json_t *context_of(const struct session_ask *ask)
 	return context;
 }
 
-/* One endpoint: allow[i] of a tcp session, or the login of an ssh one. */
-static int judge_endpoint(struct server *server, const struct session_ask *ask, const char *resource,
-			  const char *endpoint, judge_fn *judge, struct err *e)
+/* What is asked about an entry of allow. */
+static int ask_about(const char *entry, json_t *context, struct policies_question *q, struct err *e)
+{
+	struct endpoint_parts at;
+	int rc = endpoint_text_read(entry, &at, e);
+	if (rc)
+		return rc;
+	q->action = "tunnel:OpenTcp";
+	q->any_endpoint = at.kind == ENDPOINT_ANY;
+	if (at.kind == ENDPOINT_TCP) {
+		json_object_set_new(context, "tunnel:Host", json_string(at.host));
+		json_object_set_new(context, "tunnel:Port", json_integer(at.port));
+	}
+	return 0;
+}
+
+/* One endpoint: allow[i] of a tcp session, or (entry NULL) the login of an ssh one. */
+static int judge_endpoint(struct server *server, const struct session_ask *ask, const char *resource, const char *entry,
+			  enum policies_how how, struct policy_decision *out, struct err *e)
 {
 	json_auto_t *context = context_of(ask);
-	if (!endpoint) {
-		int rc = judge(server, ask->id, ask->remote_address, "tunnel:OpenSsh", resource, context, e);
-		return rc ? err_wrap(e, "login %s", ask->login) : 0;
-	}
-	char host[LIMIT_LINK_HOST + 1];
-	uint16_t port;
-	if (text_parse_host_port(endpoint, host, sizeof host, &port))
-		return err_set(e, ERR_INVALID, "allow: '%.100s' is not host:port", endpoint);
-	json_object_set_new(context, "tunnel:Host", json_string(host));
-	json_object_set_new(context, "tunnel:Port", json_integer(port));
-	int rc = judge(server, ask->id, ask->remote_address, "tunnel:OpenTcp", resource, context, e);
-	return rc ? err_wrap(e, "endpoint %s", endpoint) : 0;
+	struct policies_question q = { .id = ask->id,
+				       .remote_address = ask->remote_address,
+				       .action = "tunnel:OpenSsh",
+				       .resource = resource,
+				       .extra = context };
+	int rc = entry ? ask_about(entry, context, &q, e) : 0;
+	if (rc)
+		return rc;
+	rc = policies_ask_blocking(server, &q, how, out, e);
+	return rc ? err_wrap(e, entry ? "endpoint %s" : "login %s", entry ? entry : ask->login) : 0;
 }
 
 int session_judge_start_blocking(struct server *server, const struct session_ask *ask, struct err *e)
@@ -67,10 +79,10 @@ int session_judge_start_blocking(struct server *server, const struct session_ask
 	if (rc)
 		return rc;
 	if (strcmp(ask->kind, "ssh") == 0)
-		return judge_endpoint(server, ask, resource, NULL, policies_require_blocking, e);
+		return judge_endpoint(server, ask, resource, NULL, POLICIES_REQUIRE, NULL, e);
 	for (size_t i = 0; rc == 0 && i < json_array_size(ask->allow); i++)
 		rc = judge_endpoint(server, ask, resource, json_string_value(json_array_get(ask->allow, i)),
-				    policies_require_blocking, e);
+				    POLICIES_REQUIRE, NULL, e);
 	return rc;
 }
 
@@ -88,9 +100,14 @@ int session_judge_forwarding_blocking(struct server *server, const struct sessio
 	char resource[RESOURCE_TEXT];
 	snprintf(resource, sizeof resource, "target/%s", ask->target);
 	json_auto_t *context = context_of(ask);
-	int rc = strcmp(ask->kind, "ssh") == 0 ? policies_allows_any_endpoint_blocking(
-							 server, ask->id, ask->remote_address, resource, context, e)
-					       : ERR_DENIED;
+	const struct policies_question q = { .id = ask->id,
+					     .remote_address = ask->remote_address,
+					     .action = "tunnel:OpenTcp",
+					     .resource = resource,
+					     .extra = context,
+					     .any_endpoint = true };
+	bool ssh = strcmp(ask->kind, "ssh") == 0;
+	int rc = ssh ? policies_ask_blocking(server, &q, POLICIES_ALLOWS, NULL, e) : ERR_DENIED;
 	*out = rc == 0;
 	return rc == ERR_DENIED ? 0 : rc;
 }
@@ -139,13 +156,13 @@ static int judge_going_on(struct server *server, const struct session_ask *ask, 
 }
 
 /* Leaves in *kept the endpoints that are still allowed. */
-static int judge_allow(struct server *server, const struct session_ask *ask, const char *resource, judge_fn *judge,
-		       json_t *kept, struct err *e)
+static int judge_allow(struct server *server, const struct session_ask *ask, const char *resource,
+		       enum policies_how how, json_t *kept, struct err *e)
 {
 	int rc = 0;
 	for (size_t i = 0; i < json_array_size(ask->allow); i++) {
 		json_t *endpoint = json_array_get(ask->allow, i);
-		rc = judge_endpoint(server, ask, resource, json_string_value(endpoint), judge, e);
+		rc = judge_endpoint(server, ask, resource, json_string_value(endpoint), how, NULL, e);
 		if (rc == 0)
 			json_array_append(kept, endpoint);
 		else if (rc != ERR_DENIED)
@@ -166,11 +183,11 @@ static struct session_ask ask_of(const json_t *record, const struct identity *id
 				     .allow = json_object_get(record, "allow") };
 }
 
-static int judge_endpoints(struct server *server, const struct session_ask *ask, const char *resource, judge_fn *judge,
-			   json_t *kept, struct err *e)
+static int judge_endpoints(struct server *server, const struct session_ask *ask, const char *resource,
+			   enum policies_how how, json_t *kept, struct err *e)
 {
-	return strcmp(ask->kind, "ssh") == 0 ? judge_endpoint(server, ask, resource, NULL, judge, e)
-					     : judge_allow(server, ask, resource, judge, kept, e);
+	return strcmp(ask->kind, "ssh") == 0 ? judge_endpoint(server, ask, resource, NULL, how, NULL, e)
+					     : judge_allow(server, ask, resource, how, kept, e);
 }
 
 static int judge_again_as(struct server *server, const json_t *record, const struct identity *id,
@@ -185,7 +202,7 @@ static int judge_again_as(struct server *server, const json_t *record, const str
 	if (rc == 0)
 		rc = judge_going_on(server, &ask, record, resource, e);
 	if (rc == 0)
-		rc = judge_endpoints(server, &ask, resource, policies_allows_blocking, kept, e);
+		rc = judge_endpoints(server, &ask, resource, POLICIES_ALLOWS, kept, e);
 	if (rc == 0)
 		rc = session_judge_forwarding_blocking(server, &ask, &forwarding, e);
 	if (rc == 0)
@@ -223,7 +240,7 @@ int session_judge_denials_anythread(struct server *server, const json_t *record,
 	json_auto_t *kept = json_array();
 	rc = policies_denies_anythread(server, &id, ask.remote_address, "tunnel:ResumeSession", own, context, e);
 	if (rc == 0)
-		rc = judge_endpoints(server, &ask, resource, policies_denies_anythread, kept, e);
+		rc = judge_endpoints(server, &ask, resource, POLICIES_DENIES, kept, e);
 	identity_free(&id);
 	return rc == ERR_DENIED ? rc : 0;
 }
@@ -233,8 +250,7 @@ void session_denied_by_anythread(struct server *server, const json_t *record, co
 {
 	struct identity own_id = { .subject = "" };
 	struct err e;
-	char own[RESOURCE_TEXT], target[RESOURCE_TEXT], host[LIMIT_LINK_HOST + 1];
-	uint16_t port;
+	char own[RESOURCE_TEXT], target[RESOURCE_TEXT];
 	*out = (struct policy_decision){ .effect = POLICY_NO_MATCH };
 	if (!caller && record_identity(record, &own_id, &e))
 		return;
@@ -242,23 +258,15 @@ void session_denied_by_anythread(struct server *server, const json_t *record, co
 	snprintf(own, sizeof own, "session/%s", record_text(record, "id"));
 	snprintf(target, sizeof target, "target/%s", ask.target);
 	json_auto_t *context = session_context(record);
-	bool ssh = strcmp(ask.kind, "ssh") == 0;
 	int rc = policies_denying_anythread(server, ask.id, ask.remote_address, "tunnel:ResumeSession", own, context,
 					    out, &e);
 	if (rc == 0)
 		rc = policies_denying_anythread(server, ask.id, ask.remote_address, "tunnel:StartSession", target,
 						context, out, &e);
-	if (rc == 0 && ssh)
-		rc = policies_denying_anythread(server, ask.id, ask.remote_address, "tunnel:OpenSsh", target, context,
-						out, &e);
-	for (size_t i = 0; rc == 0 && !ssh && i < json_array_size(ask.allow); i++) {
-		const char *endpoint = json_string_value(json_array_get(ask.allow, i));
-		if (!endpoint || text_parse_host_port(endpoint, host, sizeof host, &port))
-			continue;
-		json_object_set_new(context, "tunnel:Host", json_string(host));
-		json_object_set_new(context, "tunnel:Port", json_integer(port));
-		rc = policies_denying_anythread(server, ask.id, ask.remote_address, "tunnel:OpenTcp", target, context,
-						out, &e);
-	}
+	if (rc == 0 && strcmp(ask.kind, "ssh") == 0)
+		rc = judge_endpoint(server, &ask, target, NULL, POLICIES_DENIES, out, &e);
+	for (size_t i = 0; rc == 0 && i < json_array_size(ask.allow); i++)
+		rc = judge_endpoint(server, &ask, target, json_string_value(json_array_get(ask.allow, i)),
+				    POLICIES_DENIES, out, &e);
 	identity_free(&own_id);
 }

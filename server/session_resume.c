@@ -11,6 +11,7 @@
 #include "base/secret.h"
 #include "base/text.h"
 #include "server/control.h"
+#include "server/endpoint_text.h"
 #include "server/metrics.h"
 #include "server/server.h"
 #include "server/session_home.h"
@@ -96,10 +97,12 @@ static int check_agent(struct resume *r, struct session_started *out, struct err
 {
 	const char *target = record_text(r->doc, "target");
 	json_auto_t *target_doc = NULL;
-	if (control_is_connected_anythread(r->server->control, target))
-		return 0;
 	int rc = targets_get_blocking(r->server, target, &target_doc, e);
-	return rc ? rc : session_offline(target_doc, out, e);
+	if (rc)
+		return rc;
+	if (!control_is_connected_anythread(r->server->control, target))
+		return session_offline(target_doc, out, e);
+	return endpoint_text_check_agent(target_doc, json_object_get(r->doc, "allow"), e);
 }
 
 /* ---- the row ---- */

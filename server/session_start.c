@@ -531,6 +531,8 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 	int rc = session_judge_start_blocking(s->server, &ask, e);
 	if (rc == 0)
 		rc = session_judge_forwarding_blocking(s->server, &ask, &s->ssh_forwarding, e);
+	if (rc == 0)
+		rc = endpoint_text_check_agent(s->target_doc, s->allow, e);
 	if (rc)
 		return rc;
 	char node[LIMIT_ID + 1];

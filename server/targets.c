@@ -415,6 +415,7 @@ static void note_seen(struct server *server, json_t *doc, const struct targets_a
 	json_object_set_new(doc, "version", json_string(agent->version));
 	json_object_set_new(doc, "ssh_host_keys", json_deep_copy(agent->ssh_host_keys));
 	json_object_set_new(doc, "ssh_loopback", json_boolean(agent->ssh_loopback));
+	json_object_set_new(doc, "features", agent->features ? json_deep_copy(agent->features) : json_array());
 }
 
 int targets_seen_blocking(struct server *server, const char *id, const char *identity,

@@ -11,7 +11,7 @@
 struct server;
 
 /* Document of collection "targets": {id, tags, identity_key, next_identity_key (target_key.h), link_key, ssh_host_keys,
- * ssh_loopback, version, connected_since, last_seen, node, enrolled_at}. */
+ * ssh_loopback, features, version, connected_since, last_seen, node, enrolled_at}. */
 int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
 /* The same, also while the target is being deregistered: to look at it, or to finish that. */
 int targets_read_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
@@ -39,6 +39,7 @@ struct targets_agent {
 	const char *version;
 	json_t *ssh_host_keys;
 	bool ssh_loopback; /* its sshd sees SSH connections come from a loopback address */
+	json_t *features;  /* array of texts: what its sessions can do that older agents cannot; NULL: nothing */
 };
 /* The agent said hello, or went away (agent NULL). identity: pin of the agent's key; ERR_DENIED when the target
  * has another one by now; NULL: whichever it has. *out_changed (may be NULL): and by this hello an earlier key counts

@@ -70,6 +70,7 @@
 #define LIMIT_HOST_KEYS 8u                             /* SSH host keys an agent */
 #define LIMIT_SSH_CAS 8u           /* keys of SSH CAs that are trusted at once; a change needs two */
 #define LIMIT_AGENT_SESSIONS 1024u /* running sessions that an agent's hello lists */
+#define LIMIT_AGENT_FEATURES 32u   /* words of an agent's hello about what it can do */
 #define LIMIT_REASON 256u          /* bytes of the reason that StartSession may carry */
 
 /* agent */

@@ -331,7 +331,7 @@ int endpoint_open_stream(struct endpoint *ep, const struct link_dest *dest, int 
 	if (!p) {
 		pump_close_fds(in_fd, out_fd);
 		rc = err_set(e, ERR_NOMEM, "out of memory");
-	} else {
+	} else if (in_fd >= 0) {
 		rc = pump_attach(p, in_fd, out_fd, e);
 	}
 	if (rc != 0) {
@@ -340,14 +340,26 @@ int endpoint_open_stream(struct endpoint *ep, const struct link_dest *dest, int 
 		endpoint_turn_soon(ep);
 		return rc;
 	}
+	endpoint_turn_soon(ep);
 	*out_stream = id;
 	return 0;
+}
+
+static bool is_own(const struct endpoint *ep, uint32_t stream)
+{
+	return stream % 2 == (ep->role == LINK_CLIENT);
+}
+
+/* Takes the peer's stream, or one of our own that waits for its descriptors. */
+static bool may_attach(struct endpoint *ep, const struct pump *p, uint32_t stream)
+{
+	return is_own(ep, stream) ? !pump_is_attached(p) : link_stream_accept(ep->link, stream) == 0;
 }
 
 int endpoint_attach_fd(struct endpoint *ep, uint32_t stream, int in_fd, int out_fd, struct err *e)
 {
 	struct pump *p = is_over(ep) ? NULL : pump_find(ep, stream);
-	if (!p || link_stream_accept(ep->link, stream) != 0) {
+	if (!p || !may_attach(ep, p, stream)) {
 		pump_close_fds(in_fd, out_fd);
 		return err_set(e, ERR_CLOSED, "stream %u is gone", stream);
 	}

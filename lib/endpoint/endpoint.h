@@ -68,10 +68,12 @@ struct endpoint_callbacks {
 int endpoint_start(uv_loop_t *loop, const struct endpoint_config *config, const struct endpoint_callbacks *callbacks,
 		   void *user, struct endpoint **out_endpoint, struct err *e);
 /* Opens a stream to dest and pumps it with in_fd (read) and out_fd (written); the same number for a socket. The
- * endpoint owns the descriptors from here on, also on failure. bytes flow when the peer has accepted. */
+ * endpoint owns the descriptors from here on, also on failure. bytes flow when the peer has accepted. Both -1: they
+ * come with endpoint_attach_fd, from `opened` on; until then nothing is read or written. */
 int endpoint_open_stream(struct endpoint *ep, const struct link_dest *dest, int in_fd, int out_fd, uint32_t *out_stream,
 			 struct err *e);
-/* Accepts a stream of LINK_EVENT_OPEN and pumps it with the descriptors, owned from here on. */
+/* Accepts a stream of LINK_EVENT_OPEN, or takes up one that was opened without descriptors, and pumps it with these,
+ * owned from here on. */
 int endpoint_attach_fd(struct endpoint *ep, uint32_t stream, int in_fd, int out_fd, struct err *e);
 void endpoint_refuse(struct endpoint *ep, uint32_t stream, unsigned code, const char *text);
 void endpoint_reset_stream(struct endpoint *ep, uint32_t stream, unsigned code, const char *text);

@@ -195,6 +195,7 @@ struct pump;
 struct pump *pump_find(struct endpoint *ep, uint32_t id);
 struct pump *pump_new(struct endpoint *ep, uint32_t id);               /* NULL: out of memory */
 int pump_attach(struct pump *p, int in_fd, int out_fd, struct err *e); /* takes the descriptors */
+bool pump_is_attached(const struct pump *p);                           /* it was given descriptors at some time */
 void pump_forget(struct pump **p);                                     /* closes descriptors, without a callback */
 void pump_wake(struct pump *p);
 void pump_eof(struct pump *p);

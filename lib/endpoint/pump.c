@@ -46,6 +46,7 @@ struct pump {
 	struct endpoint *ep;
 	uint32_t id;
 	struct side in, out; /* one descriptor for both: out is a copy of the number and has no poll */
+	bool attached;       /* has, or had, descriptors */
 	bool shared;
 	bool readable, writable;
 	bool in_done;       /* read to its end */
@@ -317,6 +318,7 @@ static int set_up_side(struct pump *p, struct side *s, int fd, struct err *e)
 
 int pump_attach(struct pump *p, int in_fd, int out_fd, struct err *e)
 {
+	p->attached = true;
 	p->shared = in_fd == out_fd;
 	int rc = set_up_side(p, &p->in, in_fd, e);
 	if (rc == 0 && !p->shared)
@@ -337,6 +339,11 @@ int pump_attach(struct pump *p, int in_fd, int out_fd, struct err *e)
 	p->readable = p->writable = true;
 	pump_wake(p);
 	return 0;
+}
+
+bool pump_is_attached(const struct pump *p)
+{
+	return p->attached;
 }
 
 static void update_events(struct pump *p, bool wants_read)

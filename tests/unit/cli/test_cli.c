@@ -2,7 +2,6 @@
 
 #include "base/file.h"
 #include "cli/args.h"
-#include "cli/mode.h"
 #include "cli/profile.h"
 #include "cli/query.h"
 
@@ -88,29 +87,6 @@ static void test_options_name_the_mistake(void **state)
 	}
 }
 
-static void test_forward_specs(void **state)
-{
-	(void)state;
-	static const struct {
-		const char *spec, *dest;
-	} good[] = {
-		{ "5432:db:5432", "db:5432" },           { "0:[::1]:22", "[::1]:22" },
-		{ "127.0.0.2:8080:web:80", "web:80" },   { "[::1]:8080:web:80", "web:80" },
-		{ "*:8080:10.0.0.1:80", "10.0.0.1:80" },
-	};
-	static const char *const bad[] = { "",         "80",        "80:web",     "x:web:80", "80:web:http",
-					   "80:web:0", "1:2:3:4:5", "[::1:80:a:1" };
-	struct err e;
-	char dest[300];
-	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-		assert_int_equal(mode_forward_dest(good[i].spec, dest, sizeof dest, &e), 0);
-		assert_string_equal(dest, good[i].dest);
-	}
-	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		if (mode_forward_dest(bad[i], dest, sizeof dest, &e) == 0)
-			fail_msg("%s was taken", bad[i]);
-}
-
 static void test_query_strings_are_encoded(void **state)
 {
 	(void)state;
@@ -153,7 +129,6 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_options_stop_at_the_command),
 		cmocka_unit_test(test_options_name_the_mistake),
-		cmocka_unit_test(test_forward_specs),
 		cmocka_unit_test(test_query_strings_are_encoded),
 		cmocka_unit_test(test_no_server_without_tls),
 	};

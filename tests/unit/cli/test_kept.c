@@ -1,7 +1,6 @@
 #include "support/case.h"
 
 #include "cli/kept.h"
-#include "cli/mode.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -35,12 +34,15 @@ static const char *file_of(const char *session)
 
 static struct kept_session sample(const char *session, int64_t expires_ms)
 {
-	return (struct kept_session){ .session = session,
-				      .target = "db-1",
-				      .server = "https://tunnel.example.com",
-				      .profile = "work",
-				      .forwards = { { "127.0.0.1:5432:db:5432", "[::1]:80:web:80" }, 2 },
-				      .expires_ms = expires_ms };
+	return (struct kept_session){
+		.session = session,
+		.target = "db-1",
+		.server = "https://tunnel.example.com",
+		.profile = "work",
+		.forwards = { { [FORWARD_LOCAL] = { { "127.0.0.1:5432:db:5432", "[::1]:80:web:80" }, 2 },
+				[FORWARD_SOCKS] = { { "127.0.0.1:1080" }, 1 } } },
+		.expires_ms = expires_ms
+	};
 }
 
 static void test_what_was_kept_is_read(void **state)
@@ -57,8 +59,10 @@ static void test_what_was_kept_is_read(void **state)
 	assert_string_equal(got.target, "db-1");
 	assert_string_equal(got.profile, "work");
 	assert_null(got.config);
-	assert_int_equal(got.forwards.n, 2);
-	assert_string_equal(got.forwards.at[1], "[::1]:80:web:80");
+	assert_int_equal(got.forwards.at[FORWARD_LOCAL].n, 2);
+	assert_string_equal(got.forwards.at[FORWARD_LOCAL].at[1], "[::1]:80:web:80");
+	assert_int_equal(got.forwards.at[FORWARD_SOCKS].n, 1);
+	assert_string_equal(got.forwards.at[FORWARD_SOCKS].at[0], "127.0.0.1:1080");
 	assert_true(got.expires_ms == 5000);
 	kept_free(&got);
 	kept_remove("s-1");
@@ -87,31 +91,11 @@ static void test_a_damaged_file_is_an_error(void **state)
 	assert_int_equal(kept_write(&k, 1000, &e), 0);
 	assert_int_equal(truncate(file_of("s-1"), 20), 0);
 	assert_int_not_equal(kept_read("s-1", &got, &e), 0);
-	assert_int_equal(got.forwards.n, 0);
+	assert_int_equal(forward_count(&got.forwards), 0);
 	assert_int_equal(kept_write(&k, 1000, &e), 0);
 	assert_int_equal(chmod(file_of("s-1"), 0644), 0);
 	assert_int_equal(kept_read("s-1", &got, &e), ERR_DENIED);
 	kept_free(&got);
-}
-
-static void test_specs_name_the_port_that_was_bound(void **state)
-{
-	(void)state;
-	static const struct {
-		const char *spec, *bound;
-	} cases[] = {
-		{ "0:db:5432", "127.0.0.1:4000:db:5432" },
-		{ "*:0:db:5432", "*:4000:db:5432" },
-		{ "[::1]:0:[fe80::1]:22", "[::1]:4000:[fe80::1]:22" },
-	};
-	struct err e;
-	char out[200], again[200];
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		assert_int_equal(mode_forward_bound_spec(cases[i].spec, 4000, out, sizeof out, &e), 0);
-		assert_string_equal(out, cases[i].bound);
-		assert_int_equal(mode_forward_bound_spec(out, 4000, again, sizeof again, &e), 0);
-		assert_string_equal(again, out);
-	}
 }
 
 int main(int argc, char **argv)
@@ -120,7 +104,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_what_was_kept_is_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_what_has_expired_is_swept_out, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_damaged_file_is_an_error, set_up, tear_down),
-		cmocka_unit_test(test_specs_name_the_port_that_was_bound),
 	};
 	return RUN_CASES(tests);
 }

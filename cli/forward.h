@@ -1,0 +1,45 @@
+/* What a port-forward session carries, as people write it, and what the session must be allowed for it. */
+#ifndef CLI_FORWARD_H
+#define CLI_FORWARD_H
+
+#include "base/err.h"
+#include "base/limits.h"
+#include "cli/args.h"
+
+#include <stdint.h>
+
+enum forward_way {
+	FORWARD_LOCAL, /* [BIND:]PORT:HOST:PORT: connections of a local port go to one endpoint of the target's */
+	FORWARD_SOCKS, /* [BIND:]PORT: each to where it asks for */
+};
+#define FORWARD_WAYS 2
+
+/* The texts of each way. */
+struct forward_texts {
+	struct arg_list at[FORWARD_WAYS];
+};
+size_t forward_count(const struct forward_texts *texts);
+
+struct forward_place {
+	char host[LIMIT_LINK_HOST + 1]; /* without brackets */
+	uint16_t port;
+};
+
+struct forward_spec {
+	enum forward_way way;
+	struct forward_place from, to; /* from: where it listens; a port of 0 is any that is free. to: "" and 0 with
+					* FORWARD_SOCKS */
+};
+
+#define FORWARD_TEXT (2 * LIMIT_LINK_HOST + 32)
+#define FORWARD_ENTRY (LIMIT_LINK_HOST + 16)
+
+const char *forward_option(enum forward_way way); /* "--port-forward" */
+/* ERR_INVALID names option and text. */
+int forward_parse(enum forward_way way, const char *text, struct forward_spec *out, struct err *e);
+void forward_text(const struct forward_spec *spec, char out[FORWARD_TEXT]); /* parsed again it is the same */
+void forward_place_text(const struct forward_place *place, char out[FORWARD_ENTRY]);
+/* The entry of StartSession's allow that it needs. */
+void forward_allow(const struct forward_spec *spec, char out[FORWARD_ENTRY]);
+
+#endif

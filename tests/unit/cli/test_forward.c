@@ -1,0 +1,68 @@
+#include "support/case.h"
+
+#include "cli/forward.h"
+
+#include <string.h>
+
+static void test_specs_and_what_they_need(void **state)
+{
+	(void)state;
+	static const struct {
+		enum forward_way way;
+		const char *spec, *from, *allow, *again;
+	} good[] = {
+		{ FORWARD_LOCAL, "5432:db:5432", "127.0.0.1:5432", "db:5432", "127.0.0.1:5432:db:5432" },
+		{ FORWARD_LOCAL, "0:[::1]:22", "127.0.0.1:0", "[::1]:22", "127.0.0.1:0:[::1]:22" },
+		{ FORWARD_LOCAL, "127.0.0.2:80:web:80", "127.0.0.2:80", "web:80", "127.0.0.2:80:web:80" },
+		{ FORWARD_LOCAL, "[::1]:8080:[fe80::1]:80", "[::1]:8080", "[fe80::1]:80", "[::1]:8080:[fe80::1]:80" },
+		{ FORWARD_LOCAL, "*:8080:10.0.0.1:80", "*:8080", "10.0.0.1:80", "*:8080:10.0.0.1:80" },
+		{ FORWARD_SOCKS, "1080", "127.0.0.1:1080", "*", "127.0.0.1:1080" },
+		{ FORWARD_SOCKS, "[::1]:0", "[::1]:0", "*", "[::1]:0" },
+		{ FORWARD_SOCKS, "*:1080", "*:1080", "*", "*:1080" },
+	};
+	struct err e;
+	struct forward_spec spec, same;
+	char text[FORWARD_TEXT], entry[FORWARD_ENTRY];
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(forward_parse(good[i].way, good[i].spec, &spec, &e), 0);
+		forward_place_text(&spec.from, entry);
+		assert_string_equal(entry, good[i].from);
+		forward_allow(&spec, entry);
+		assert_string_equal(entry, good[i].allow);
+		forward_text(&spec, text);
+		assert_string_equal(text, good[i].again);
+		assert_int_equal(forward_parse(good[i].way, text, &same, &e), 0);
+		assert_memory_equal(&same, &spec, sizeof spec);
+	}
+}
+
+static void test_what_is_no_spec(void **state)
+{
+	(void)state;
+	static const struct {
+		enum forward_way way;
+		const char *spec;
+	} bad[] = {
+		{ FORWARD_LOCAL, "" },          { FORWARD_LOCAL, "80" },          { FORWARD_LOCAL, "80:web" },
+		{ FORWARD_LOCAL, "x:web:80" },  { FORWARD_LOCAL, "80:web:http" }, { FORWARD_LOCAL, "80:web:0" },
+		{ FORWARD_LOCAL, "1:2:3:4:5" }, { FORWARD_LOCAL, "[::1:80:a:1" }, { FORWARD_LOCAL, "[::1]80:a:1" },
+		{ FORWARD_SOCKS, "" },          { FORWARD_SOCKS, "1080:web:80" }, { FORWARD_SOCKS, "65536" },
+		{ FORWARD_SOCKS, "localhost" }, { FORWARD_SOCKS, ":1080" },       { FORWARD_SOCKS, "1080:1080:" },
+	};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		struct forward_spec spec;
+		struct err e;
+		if (forward_parse(bad[i].way, bad[i].spec, &spec, &e) != ERR_INVALID)
+			fail_msg("%s was taken", bad[i].spec);
+		assert_non_null(strstr(e.text, forward_option(bad[i].way)));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_specs_and_what_they_need),
+		cmocka_unit_test(test_what_is_no_spec),
+	};
+	return RUN_CASES(tests);
+}
