@@ -1,5 +1,6 @@
 /* start-session: over SSH with the user's own ssh, or raw on standard input and output, or through local ports. */
 #include "cli/mode.h"
+#include "cli/ssh_session.h"
 
 #include "base/limits.h"
 #include "base/text.h"
@@ -170,46 +171,22 @@ static int run_tcp(const struct start_options *o, struct client *c, int64_t give
 	return o->to ? run_to(o, c, &wish, give_up_ms) : run_forwards(o, c, &wish, give_up_ms);
 }
 
-static int run_ssh_mode(const struct start_options *o, struct session *s, const struct sshdir *dir, const char *login,
-			int argc, char **argv)
-{
-	if (o->stdio) {
-		struct mode_stdio m = { .dest = { .kind = LINK_KIND_SSH }, .dir = dir };
-		mode_stdio_init(&m);
-		return session_run(s, &m.mode);
-	}
-	struct mode_ssh m = { .dir = dir, .login = login, .ssh_args = &o->ssh_args, .argc = argc, .argv = argv };
-	mode_ssh_init(&m);
-	int code = session_run(s, &m.mode);
-	mode_ssh_free(&m);
-	return code;
-}
-
 static int run_ssh(const struct start_options *o, struct client *c, int64_t give_up_ms, int argc, char **argv)
 {
-	const char *login = o->login ? o->login : c->profile.login ? c->profile.login : local_login();
-	struct err e = { 0 };
-	struct sshdir dir;
-	struct session s = { 0 };
-	int code = EXIT_CODE_FAILED;
-	if (sshdir_open(&dir, o->ssh_dir, &e) != 0) {
-		complain("%s", e.text);
-	} else {
-		const struct session_wish wish = {
-			.target = o->target, .login = login, .reason = o->reason, .ssh_public_key = dir.public_key
-		};
-		code = session_start(&s, c, &wish);
-	}
-	if (code == EXIT_CODE_OK && sshdir_fill(&dir, json_object_get(s.answer, "ssh"), &e) != 0) {
-		complain("%s", e.text);
-		code = EXIT_CODE_FAILED;
-	} else if (code == EXIT_CODE_OK) {
-		s.give_up_ms = give_up_ms;
-		code = run_ssh_mode(o, &s, &dir, login, argc, argv);
-	}
-	session_free(&s);
-	sshdir_close(&dir);
-	return session_leave(&s, code);
+	const struct ssh_session_wish wish = {
+		.target = o->target,
+		.login = o->login           ? o->login
+			 : c->profile.login ? c->profile.login
+					    : local_login(),
+		.reason = o->reason,
+		.dir = o->ssh_dir,
+		.give_up_ms = give_up_ms,
+		.stdio = o->stdio,
+		.ssh_args = &o->ssh_args,
+		.argc = argc,
+		.argv = argv,
+	};
+	return ssh_session_run(c, &wish);
 }
 
 static int start_session(const void *options, int argc, char **argv)

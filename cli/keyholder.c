@@ -120,12 +120,17 @@ int keyholder_start(struct keyholder *k, uv_loop_t *loop, int fd, const struct s
 	return err_set(e, ERR_IO, "the session's ssh agent: %s", uv_strerror(rc));
 }
 
-void keyholder_stop(struct keyholder *k)
+void keyholder_retire(struct keyholder *k)
 {
 	if (!k->active)
 		return;
 	k->active = false;
 	uv_close((uv_handle_t *)&k->pipe, NULL);
+}
+
+void keyholder_stop(struct keyholder *k)
+{
+	keyholder_retire(k);
 	for (size_t i = 0; i < KEYHOLDER_PEERS; i++)
 		if (k->peers[i].holder)
 			drop(&k->peers[i]);

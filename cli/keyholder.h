@@ -30,6 +30,8 @@ struct keyholder {
 /* k: zero. fd: a listening socket, owned from here on. k and identity must outlive the loop. */
 int keyholder_start(struct keyholder *k, uv_loop_t *loop, int fd, const struct sshagent_identity *identity,
 		    struct err *e);
-void keyholder_stop(struct keyholder *k); /* also when it never started */
+/* Takes nobody any more; who is there is answered until he leaves. Both also when it never started. */
+void keyholder_retire(struct keyholder *k);
+void keyholder_stop(struct keyholder *k);
 
 #endif

@@ -10,6 +10,7 @@
 static const struct command *const commands[] = {
 	&command_start_session,
 	&command_resume_session,
+	&command_ssh_config,
 	&command_list_sessions,
 	&command_describe_session,
 	&command_terminate_session,
@@ -32,6 +33,8 @@ static const struct command *const commands[] = {
 	&command_whoami,
 	/* hidden: run by ssh and for it */
 	&command_pass_fd,
+	&command_ssh_prepare,
+	&command_ssh_proxy,
 	&command_exec_ignoring,
 	NULL,
 };

@@ -7,6 +7,7 @@
 #include "cli/forward.h"
 #include "cli/keyholder.h"
 #include "cli/listener.h"
+#include "cli/rendezvous.h"
 #include "cli/session.h"
 #include "cli/socks_server.h"
 #include "cli/sshdir.h"
@@ -41,7 +42,9 @@ struct mode_stdio {
 	struct session_mode mode;
 	struct link_dest dest;
 	const struct sshdir *dir; /* of an SSH session: the ssh on the other side of us finds an agent in it */
+	bool leave_terminal; /* what its keys send is meant for that ssh, which may live on when they end a command */
 	/* private */
+	struct rendezvous rendezvous;
 	struct keyholder keyholder;
 	uint32_t stream;
 };

@@ -10,7 +10,7 @@
 
 static int offer_key(struct mode_stdio *m, struct session *s, struct err *e)
 {
-	int fd = sshdir_listen(m->dir, "agent", e);
+	int fd = rendezvous_join(&m->rendezvous, m->dir->path, "agent", e);
 	return fd < 0 ? fd : keyholder_start(&m->keyholder, &s->loop, fd, &m->dir->identity, e);
 }
 
@@ -32,16 +32,32 @@ static int begin(struct session_mode *mode, struct session *s)
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
 	close(null);
+	if (m->leave_terminal)
+		setsid(); /* fails for the leader of a process group: that one is nobody's helper */
 	if (endpoint_open_stream(s->endpoint, &m->dest, in, out, &m->stream, &e) == 0)
 		return EXIT_CODE_OK;
 	complain("%s", e.text);
 	return EXIT_CODE_FAILED;
 }
 
+/* Another ssh may be about to log in: it is answered by another session from now on, and by this one while this one
+ * says goodbye. */
+static void stop(struct mode_stdio *m, struct session *s, int exit_code)
+{
+	rendezvous_leave(&m->rendezvous);
+	session_stop(s, exit_code);
+}
+
+static void interrupted(struct session_mode *mode, struct session *s, int signum)
+{
+	stop((struct mode_stdio *)(void *)mode, s, 128 + signum);
+}
+
 static void stream_closed(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
 			  const char *text)
 {
-	(void)mode, (void)stream;
+	struct mode_stdio *m = (struct mode_stdio *)(void *)mode;
+	(void)stream;
 	char complaint[320];
 	int exit_code = exit_of_stream(code);
 	if (code == LINK_IO && s->local_error == EPIPE)
@@ -54,10 +70,18 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 	}
 	if (exit_code == EXIT_CODE_FAILED || exit_code == EXIT_CODE_REFUSED)
 		complain("%s", complaint);
-	session_stop(s, exit_code);
+	stop(m, s, exit_code);
 }
 
 static void over(struct session_mode *mode, struct session *s)
+{
+	struct mode_stdio *m = (struct mode_stdio *)(void *)mode;
+	(void)s;
+	rendezvous_leave(&m->rendezvous);
+	keyholder_retire(&m->keyholder);
+}
+
+static void hurry(struct session_mode *mode, struct session *s)
 {
 	struct mode_stdio *m = (struct mode_stdio *)(void *)mode;
 	(void)s;
@@ -66,5 +90,7 @@ static void over(struct session_mode *mode, struct session *s)
 
 void mode_stdio_init(struct mode_stdio *m)
 {
-	m->mode = (struct session_mode){ .begin = begin, .stream_closed = stream_closed, .over = over };
+	m->mode = (struct session_mode){
+		.begin = begin, .stream_closed = stream_closed, .interrupted = interrupted, .over = over, .hurry = hurry
+	};
 }

@@ -4,17 +4,14 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "cli/unixsock.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
-
-#define BACKLOG 16
 
 static const char *const file_names[] = { "key", "key-cert.pub", "known_hosts", "socket", "agent" };
 
@@ -132,25 +129,11 @@ int sshdir_write_key(const struct sshdir *d, struct err *e)
 	return file_write(file, line, (size_t)n, 0600, e);
 }
 
-/* Renamed into its place, so that there is no moment without one; the process's number keeps two apart that do so. */
 int sshdir_listen(const struct sshdir *d, const char *name, struct err *e)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	char path[PATH_MAX];
 	file_in(d, name, path);
-	int n = snprintf(a.sun_path, sizeof a.sun_path, "%s.%ld", path, (long)getpid());
-	if (n < 0 || (size_t)n >= sizeof a.sun_path)
-		return err_set(e, ERR_INVALID, "%s: too long for a socket", path);
-	unlink(a.sun_path);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd >= 0 && fchmod(fd, 0600) == 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
-	    listen(fd, BACKLOG) == 0 && rename(a.sun_path, path) == 0)
-		return fd;
-	err_set_errno(e, ERR_IO, errno, "%s", path);
-	unlink(a.sun_path);
-	if (fd >= 0)
-		close(fd);
-	return e->code;
+	return unixsock_listen(path, e);
 }
 
 void sshdir_close(struct sshdir *d)

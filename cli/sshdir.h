@@ -28,7 +28,7 @@ int sshdir_open(struct sshdir *d, const char *path, struct err *e);
 int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e);
 /* key and key-cert.pub, for an ssh that is told of them. */
 int sshdir_write_key(const struct sshdir *d, struct err *e);
-/* A listening socket of that name, mode 0600, in place of one that is there. Returns it, or an error. */
+/* A listening socket of that name, in place of one that is there. Returns it, or an error. */
 int sshdir_listen(const struct sshdir *d, const char *name, struct err *e);
 void sshdir_close(struct sshdir *d);
 

@@ -99,7 +99,7 @@ def test_scp_100_mb_each_way_through_proxycommand(stack, tmp_path):
         r = subprocess.run(["scp", *through_us(ssh_dir), str(a), str(b)], env=stack.env(), capture_output=True, text=True, timeout=300)
         assert r.returncode == 0, r.stderr + stack.tails()
     assert hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(src.read_bytes()).digest()
-    assert sorted(p.name for p in ssh_dir.iterdir()) == ["agent", "known_hosts"], "no key on disk"
+    assert sorted(p.name for p in ssh_dir.iterdir()) == ["known_hosts"], "no key on disk"
 
 
 def test_two_at_once_share_a_folder(stack):
