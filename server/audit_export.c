@@ -1,9 +1,14 @@
 /* Each copy has a position, the number of the last record in it, in a file of its own in state_dir. It is written
  * behind the records: so after a crash none is missing, and what was written behind the position may come again. A file
  * says itself how far it got, by its last line: there nothing comes twice, unless it was rotated away in the moment
- * before the crash. A line that was cut is cut off. */
+ * before the crash. A line that was cut is cut off.
+ *
+ * A store may lose its last records, and give their numbers to others: a failover does. So the last record that was
+ * copied is looked at again, and when it is not there, or is another one, some of those before it are copied once more:
+ * what was copied and lost stays in the copy, and nothing that is in the log is left out. */
 #include "server/audit_export.h"
 
+#include "base/audit_chain.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -25,16 +30,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define PAGE 200u                                  /* records between two writings of the position */
+#define PAGE 200u                                  /* records between two writings of the position, but for one */
 #define LINE_MAX_BYTES (LIMIT_STORE_VALUE + 4096u) /* a record as the store takes it, with its number */
-#define PAGE_BYTES ((size_t)PAGE * LINE_MAX_BYTES)
+#define BACK 2000u                                 /* records that are copied once more when the log has lost some */
+#define PAGE_BYTES ((size_t)(PAGE + 1) * LINE_MAX_BYTES)
 #define SYSLOG_PRIORITY 86 /* facility authpriv, severity info */
 
 struct sink {
 	const char *setting, *path;
 	char *position_path;
-	uint64_t at; /* the last record in it */
-	int fd;      /* -1: not open */
+	uint64_t at;                /* the last record in it */
+	char hash[AUDIT_HASH_TEXT]; /* of that one; "": not known */
+	int fd;                     /* -1: not open */
 	bool failing;
 	/* Readies fd; may move at. */
 	int (*ready)(struct sink *s, struct err *e);
@@ -53,6 +60,13 @@ static uint64_t seq_of(const json_t *record)
 {
 	json_int_t seq = json_integer_value(json_object_get(record, "seq"));
 	return seq > 0 ? (uint64_t)seq : 0;
+}
+
+static void is_at(struct sink *s, uint64_t seq, const json_t *record)
+{
+	const char *hash = json_string_value(json_object_get(record, "hash"));
+	s->at = seq;
+	snprintf(s->hash, sizeof s->hash, "%s", hash ? hash : "");
 }
 
 static void shut(struct sink *s)
@@ -133,7 +147,7 @@ static int resume_file(struct sink *s, struct err *e)
 	    (json_parse((const char *)buf_data(&line), line.len, &record, &why) != 0 || seq_of(record) == 0))
 		rc = err_set(e, ERR_INVALID, "%s: its last line is no audit record, so it is not written to", s->path);
 	if (rc == 0 && seq_of(record) > s->at)
-		s->at = seq_of(record);
+		is_at(s, seq_of(record), record);
 	buf_free(&line);
 	return rc;
 }
@@ -245,24 +259,71 @@ static int write_syslog(struct sink *s, const json_t *records, uint64_t *out_at,
 
 /* --- all of them --- */
 
+/* records: from the last one that was copied on. Takes that one away; false: it is lost. */
+static bool take_last(struct sink *s, json_t *records)
+{
+	const json_t *last = json_array_get(records, 0);
+	const char *hash = json_string_value(json_object_get(last, "hash"));
+	if (s->at == 0)
+		return true;
+	if (seq_of(last) != s->at || !hash || (*s->hash && strcmp(hash, s->hash) != 0))
+		return false;
+	json_array_remove(records, 0);
+	return true;
+}
+
+static int go_back(struct audit *audit, struct sink *s, struct err *e)
+{
+	uint64_t end = 0;
+	int rc = audit_end_blocking(audit, &end, e);
+	if (rc)
+		return rc;
+	if (end > s->at)
+		end = s->at;
+	uint64_t to = end > BACK ? end - BACK : 0;
+	log_error("%s: record %" PRIu64 " is in the copy, and the store has lost it; those from %" PRIu64
+		  " on are copied once more",
+		  s->setting, s->at, to + 1);
+	is_at(s, to, NULL);
+	return 0;
+}
+
+static const json_t *find(const json_t *records, uint64_t seq)
+{
+	size_t i;
+	const json_t *record;
+	json_array_foreach(records, i, record)
+	{
+		if (seq_of(record) == seq)
+			return record;
+	}
+	return NULL;
+}
+
 static int run_sink(struct audit *audit, struct sink *s, bool *out_more, struct err *e)
 {
 	json_auto_t *records = NULL;
 	uint64_t next, before;
 	int rc = s->ready(s, e);
 	if (rc == 0)
-		rc = audit_read_blocking(audit, s->at + 1, PAGE, &records, &next, e);
-	if (rc != 0 || json_array_size(records) == 0)
+		rc = audit_read_blocking(audit, s->at ? s->at : 1, PAGE + 1, &records, &next, e);
+	if (rc == 0 && !take_last(s, records)) {
+		*out_more = true;
+		return go_back(audit, s, e);
+	}
+	size_t n = json_array_size(records);
+	if (rc != 0 || n == 0)
 		return rc;
 	before = s->at;
 	rc = s->write(s, records, &s->at, e);
 	if (s->at != before) {
+		is_at(s, s->at, find(records, s->at));
 		struct err why;
 		int saved = save_position(s, &why);
 		if (saved != 0 && rc == 0)
 			rc = err_set(e, saved, "%s", why.text);
 	}
-	*out_more |= rc == 0 && json_array_size(records) == PAGE;
+	*out_more |= rc == 0 && n >= PAGE;
 	return rc;
 }
 

@@ -214,6 +214,13 @@ static void take_in(struct sessions *s, const json_t *doc, int64_t mono_ms, int6
 		expire(s->server, id, record_int(doc, "expires_ms"), record_expiry_text(record_by_identity(doc)));
 }
 
+/* A node that lives pays what it owes; for those that are gone one does, so that each record is there once. */
+static bool is_to_pay(const struct sessions *s, const json_t *doc)
+{
+	struct nodes *nodes = s->server->nodes;
+	return is_ours(s, doc) || (nodes_is_first(nodes) && !nodes_lives(nodes, record_text(doc, "node")));
+}
+
 /* starting: this is the process's start, so whoever was at work on an unfinished record is gone. */
 static void settle(struct sessions *s, const json_t *doc, bool starting, int64_t wall_ms)
 {
@@ -224,7 +231,8 @@ static void settle(struct sessions *s, const json_t *doc, bool starting, int64_t
 	int64_t since_ms = record_ended(doc) ? record_int(doc, "ended_ms") : record_int(doc, "created_ms");
 	bool resumed = json_object_get(doc, "resume_owed") != NULL;
 	bool at_once = ours && (starting || (resumed && !record_ended(doc)));
-	if (!at_once && (session_table_get(s->live, id, &row) || since_ms + FOREIGN_GRACE_MS > wall_ms))
+	if (!at_once &&
+	    (!is_to_pay(s, doc) || session_table_get(s->live, id, &row) || since_ms + FOREIGN_GRACE_MS > wall_ms))
 		return;
 	int rc = !record_ended(doc) && !resumed /* nobody ever got its tokens */
 			 ? session_take_back_blocking(s->server, doc,

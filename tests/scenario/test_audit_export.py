@@ -2,11 +2,15 @@
 
 import json
 import os
+import shutil
 import socket
 import threading
 
+import pytest
+from cluster import Redis
 from harness import LIMIT, wait_for
 from rawclient import call
+from test_store_redis import OnRedis
 
 POLICY = {"Version": "2026-01-01", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": ["tunnel:ListTargets"], "Resource": ["*"]}]}
 
@@ -83,6 +87,31 @@ def test_an_export_of_another_log_is_refused(bare):
         else:
             raise AssertionError("the server started")
         assert export.read_text() == content
+
+
+@pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server")
+def test_what_the_store_has_lost_hides_nothing_that_came_after(folder):
+    """A failover: the last records are gone, and others have their numbers."""
+    s, export = OnRedis(folder), folder / "audit.jsonl"
+    s.redis = Redis(folder / "redis")
+    s.conf = f'audit: {{ file = "{export}"; }};'
+    try:
+        s.start_server()
+        make_records(s, 8)
+        before = log_of(s)
+        wait_for(lambda: before[-1] in rows(export), "all in the export")
+        lost = rows(export)[-5:]
+        s.redis.cli("XDEL", "{tunnel}:l:audit", *(f"0-{r['seq']}" for r in lost))
+        s.redis.cli("XSETID", "{tunnel}:l:audit", f"0-{lost[0]['seq'] - 1}")
+        make_records(s, 8)
+        after = log_of(s)
+        assert after[-1]["seq"] > lost[-1]["seq"] and not [r for r in lost if r in after]
+        wait_for(lambda: after[-1] in rows(export), "the last record in the export")
+        assert [r for r in rows(export) if r in after and r["seq"] >= lost[0]["seq"]] == [r for r in after if r["seq"] >= lost[0]["seq"]]
+        assert [r for r in rows(export) if r in lost] == lost, "what was copied stays"
+    finally:
+        s.close()
+        s.redis.close()
 
 
 def test_a_full_disk_is_waited_for(bare):

@@ -47,4 +47,9 @@ unsigned fake_ws_closed(wsconn_id conn); /* its close code; 0: open */
 void fake_ws_then(wsconn_id conn, void (*then)(void *arg), void *arg);
 const char *fake_ws_first(wsconn_id conn); /* type of its first message */
 
+/* Those who link fake_nodes.c. */
+void fake_nodes_reset(void); /* there are no others */
+void fake_nodes_add(const char *name);
+bool fake_nodes_told(const char *node_and_op); /* "node-2 moved" */
+
 #endif

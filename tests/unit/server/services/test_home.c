@@ -20,6 +20,7 @@ struct running {
 
 static struct running up(void)
 {
+	fake_nodes_reset();
 	struct running r = { .w = world_up() };
 	char body[1024];
 	r.w->settings.bind_to_identity = true;
@@ -265,6 +266,51 @@ static void test_a_node_with_another_url_takes_its_sessions_along(void **state)
 	world_down(r.w);
 }
 
+/* Where each node paid what all owe, a record would be there as often as they did it at one time. */
+static void test_what_another_node_owes_is_paid_once(void **state)
+{
+	(void)state;
+	struct running r = up();
+	struct err e;
+	fake_store_fail_after(-1, 0);
+	assert_int_equal(sessions_end_blocking(&r.w->server, r.id, 4003, "enough", "bob", &e), 0);
+	fake_store_heal();
+	session_table_remove(r.w->server.sessions->live, r.id);
+	move_away(&r); /* it was that one's end */
+	fake_nodes_add("node-2");
+	sweep_in(r.w, 5 * MINUTE_MS);
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0); /* that node lives, and pays */
+	fake_nodes_reset();
+	fake_nodes_add("node-0");
+	sweep_in(r.w, 10 * MINUTE_MS);
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0); /* another one does it for all */
+	fake_nodes_reset();
+	sweep_in(r.w, 15 * MINUTE_MS);
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 1);
+	world_down(r.w);
+}
+
+/* The agent comes from there; and what that node missed of it is asked for again. */
+static void test_a_node_that_loses_sessions_is_told(void **state)
+{
+	(void)state;
+	struct running r = up();
+	fake_nodes_add("node-2");
+	move_away(&r);
+	control_on_closed_blocking(&r.w->server, 7, "web-1", "lost");
+	hello(r.w, "web-1", 8, "");
+	json_t *doc = record_of(r.w, r.id);
+	assert_string_equal(text_at(doc, "node"), "node-1");
+	json_decref(doc);
+	assert_true(fake_nodes_told("node-2 moved"));
+	control_on_closed_blocking(&r.w->server, 8, "web-1", "lost");
+	change_target(&r, "node", json_string("node-2"));
+	change_target(&r, "connected_since", json_integer(clock_wall_ms()));
+	sweep_in(r.w, 5000);
+	assert_true(fake_nodes_told("node-2 take"));
+	world_down(r.w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +323,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_grant_is_recorded_where_it_lives),
 		cmocka_unit_test(test_one_that_is_found_late_is_judged),
 		cmocka_unit_test(test_a_node_with_another_url_takes_its_sessions_along),
+		cmocka_unit_test(test_what_another_node_owes_is_paid_once),
+		cmocka_unit_test(test_a_node_that_loses_sessions_is_told),
 	};
 	return RUN_CASES(tests);
 }
