@@ -1,6 +1,6 @@
 /* The accept loop: one thread that waits for connections on every listening socket and gives them to the reactors in
- * turn. It owns a socket before the TLS layer does, so this is also where socket options are set. When the process has
- * no file descriptors left it waits a moment instead of spinning. */
+ * turn, with a word on which listener they came through. It owns a socket before the TLS layer does, so this is also
+ * where socket options are set. When the process has no file descriptors left it waits a moment instead of spinning. */
 #include "base/log.h"
 #include "base/text.h"
 #include "server/reactor_internal.h"
@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LISTENERS 4u
+#define LISTENERS 8u /* some for each listener: a name has an address of each family */
 #define BACKLOG 1024
 #define NOTSENT_LOWAT                                                                                   \
 	(128 * 1024) /* bytes of a leg's data that may wait in the kernel: keystrokes stay close behind \
@@ -30,6 +30,7 @@ struct acceptor {
 	bool running;
 	int stop_fd;
 	struct pollfd fds[LISTENERS + 1]; /* the last one in use is stop_fd */
+	enum listener of[LISTENERS];
 	size_t listeners;
 	size_t next;
 };
@@ -56,11 +57,11 @@ static void address_text(const struct sockaddr_storage *from, char out[64])
 }
 
 /* false: nothing more to accept now. */
-static bool accept_one(struct acceptor *a, int listener)
+static bool accept_one(struct acceptor *a, size_t i)
 {
 	struct sockaddr_storage from;
 	socklen_t len = sizeof from;
-	int fd = accept4(listener, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd = accept4(a->fds[i].fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
 			log_warn("no file descriptors or memory for new connections: %s", strerror(errno));
@@ -71,7 +72,7 @@ static bool accept_one(struct acceptor *a, int listener)
 	char remote[64];
 	address_text(&from, remote);
 	set_options(fd);
-	reactor_adopt_anythread(a->all, a->next, fd, remote);
+	reactor_adopt_anythread(a->all, a->next, fd, remote, a->of[i]);
 	a->next = (a->next + 1) % a->all->count;
 	return true;
 }
@@ -85,13 +86,13 @@ static void *accept_main(void *arg)
 		if (a->fds[a->listeners].revents)
 			break;
 		for (size_t i = 0; i < a->listeners; i++)
-			while (a->fds[i].revents && accept_one(a, a->fds[i].fd))
+			while (a->fds[i].revents && accept_one(a, i))
 				;
 	}
 	return NULL;
 }
 
-static int listen_on(struct acceptor *a, const struct addrinfo *at, uint16_t *port)
+static int listen_on(struct acceptor *a, const struct addrinfo *at, enum listener of, uint16_t *port)
 {
 	struct sockaddr_storage address;
 	socklen_t len = at->ai_addrlen;
@@ -116,6 +117,7 @@ static int listen_on(struct acceptor *a, const struct addrinfo *at, uint16_t *po
 	}
 	*port = ntohs(at->ai_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&address)->sin6_port
 						: ((struct sockaddr_in *)(void *)&address)->sin_port);
+	a->of[a->listeners] = of;
 	a->fds[a->listeners++] = (struct pollfd){ fd, POLLIN, 0 };
 	return 0;
 }
@@ -135,42 +137,49 @@ int reactors_parse_listen(const char *listen, char *out_host, size_t host_size, 
 	return rc;
 }
 
-int acceptor_new(struct reactors *all, const char *listen_text, struct acceptor **out_acceptor, uint16_t *out_port,
-		 struct err *e)
+int acceptor_new(struct reactors *all, struct acceptor **out_acceptor, struct err *e)
+{
+	struct acceptor *a = calloc(1, sizeof *a);
+	if (!a)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	a->all = all;
+	a->stop_fd = eventfd(0, EFD_CLOEXEC);
+	if (a->stop_fd < 0) {
+		err_set_errno(e, ERR_UNAVAILABLE, errno, "accept thread");
+		acceptor_stop(&a);
+		return ERR_UNAVAILABLE;
+	}
+	*out_acceptor = a;
+	return 0;
+}
+
+int acceptor_listen(struct acceptor *a, const char *setting, const char *text, enum listener of, uint16_t *out_port,
+		    struct err *e)
 {
 	char host[256], service[8];
 	uint16_t port = 0;
-	if (reactors_parse_listen(listen_text, host, sizeof host, &port) != 0)
-		return err_set(e, ERR_INVALID, "listen: \"%s\" is not host:port", listen_text);
+	if (reactors_parse_listen(text, host, sizeof host, &port) != 0)
+		return err_set(e, ERR_INVALID, "%s: \"%s\" is not host:port", setting, text);
 	snprintf(service, sizeof service, "%u", port);
 	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM }, *found = NULL;
 	int rc = getaddrinfo(host, service, &hints, &found);
 	if (rc != 0)
-		return err_set(e, ERR_INVALID, "listen: %s: %s", host, gai_strerror(rc));
-	struct acceptor *a = calloc(1, sizeof *a);
-	if (!a) {
-		freeaddrinfo(found);
-		return err_set(e, ERR_NOMEM, "out of memory");
-	}
-	a->all = all;
+		return err_set(e, ERR_INVALID, "%s: %s: %s", setting, host, gai_strerror(rc));
 	int failed = 0;
+	size_t before = a->listeners;
 	for (const struct addrinfo *at = found; at && a->listeners < LISTENERS; at = at->ai_next)
-		if ((at->ai_family == AF_INET || at->ai_family == AF_INET6) && listen_on(a, at, &port) != 0)
+		if ((at->ai_family == AF_INET || at->ai_family == AF_INET6) && listen_on(a, at, of, &port) != 0)
 			failed = errno;
 	freeaddrinfo(found);
-	a->stop_fd = eventfd(0, EFD_CLOEXEC);
-	a->fds[a->listeners] = (struct pollfd){ a->stop_fd, POLLIN, 0 };
-	if (a->listeners == 0 || a->stop_fd < 0) {
-		acceptor_stop(&a);
-		return err_set_errno(e, ERR_UNAVAILABLE, failed, "listen: %s", listen_text);
-	}
+	if (a->listeners == before)
+		return err_set_errno(e, ERR_UNAVAILABLE, failed, "%s: %s", setting, text);
 	*out_port = port;
-	*out_acceptor = a;
 	return 0;
 }
 
 int acceptor_start(struct acceptor *a, struct err *e)
 {
+	a->fds[a->listeners] = (struct pollfd){ a->stop_fd, POLLIN, 0 };
 	int rc = pthread_create(&a->thread, NULL, accept_main, a);
 	if (rc != 0)
 		return err_set_errno(e, ERR_UNAVAILABLE, rc, "accept thread");

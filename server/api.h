@@ -29,6 +29,7 @@ struct api_response {
 	const char *content_type; /* static */
 	int64_t retry_after_s;    /* 0: no header */
 	char allow[64];           /* Allow of a 405 */
+	const char *headers;      /* static: further header lines, each with its line end; NULL: none */
 };
 
 /* Where it is to run. proof: it carries one, so a session's token and not an identity. Any thread. */

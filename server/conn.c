@@ -67,6 +67,7 @@ static struct conn *conn_new(struct reactor *r, struct lws *wsi)
 	c->reactor = r->index;
 	c->transport = wsi;
 	snprintf(c->remote, sizeof c->remote, "%s", r->adopting ? r->adopting : "");
+	c->from = r->adopting_from;
 	c->http = http_new(c);
 	if (!c->http) {
 		free(c);
@@ -491,10 +492,11 @@ void conn_context_free(struct reactor *r)
 	}
 }
 
-void conn_adopt(struct reactor *r, int fd, const char *remote)
+void conn_adopt(struct reactor *r, int fd, const char *remote, enum listener from)
 {
 	lws_sockfd_type socket = fd;
 	r->adopting = remote;
+	r->adopting_from = from;
 	/* On failure lws has closed the socket. */
 	if (!lws_adopt_socket_vhost(r->vhost, socket))
 		log_debug("a connection from %s was not adopted", remote);

@@ -21,6 +21,9 @@ struct conn;
 
 enum conn_result { CONN_OK, CONN_CLOSE };
 
+/* Which of the server's listeners a connection came through. */
+enum listener { LISTENER_PUBLIC, LISTENER_ADMIN };
+
 /* What a WebSocket of one subprotocol does. All run on the connection's reactor. */
 struct conn_ops {
 	const char *subprotocol;
@@ -56,6 +59,7 @@ struct conn {
 	void *transport; /* struct lws */
 	struct list node;
 	char remote[64];
+	enum listener from;
 	struct http *http;          /* until the upgrade */
 	const struct conn_ops *ops; /* once an upgrade was granted */
 	void *state;                /* of ops */

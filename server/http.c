@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/secret.h"
+#include "server/console.h"
 #include "server/http_status.h"
 #include "server/metrics.h"
 #include "server/pool.h"
@@ -115,7 +116,8 @@ static char *render(const struct api_response *r, bool close, bool head_only, si
 		rc |= buf_printf(&b, "Retry-After: %lld\r\n", (long long)r->retry_after_s);
 	if (r->allow[0])
 		rc |= buf_printf(&b, "Allow: %s\r\n", r->allow);
-	rc |= buf_printf(&b, "Cache-Control: no-store\r\n%s\r\n", close ? "Connection: close\r\n" : "");
+	rc |= buf_printf(&b, "Cache-Control: no-store\r\n%s%s\r\n", r->headers ? r->headers : "",
+			 close ? "Connection: close\r\n" : "");
 	if (!head_only && r->status != 204 && r->body_len)
 		rc |= buf_add(&b, r->body, r->body_len);
 	if (rc != 0) {
@@ -156,6 +158,18 @@ static enum conn_result answer(struct conn *c, const struct api_response *r)
 	conn_resume(c);
 	conn_want_write(c);
 	return CONN_OK;
+}
+
+/* The console lies in memory, so it needs no worker. */
+static enum conn_result answer_console(struct conn *c, const char *method, const char *path)
+{
+	struct api_response r = { .status = 0 };
+	char id[24];
+	new_request_id(id);
+	console_answer(method, path, id, &r);
+	enum conn_result rc = answer(c, &r);
+	api_response_free(&r);
+	return rc;
 }
 
 /* An answer of the transport's own. It ends the connection unless the request was read to its end. */
@@ -238,6 +252,14 @@ static enum conn_result submit(struct conn *c)
 	return refuse(c, 503, "busy", false, "the server has more requests waiting than it takes on; try again");
 }
 
+static enum conn_result serve(struct conn *c)
+{
+	const struct http_head *head = &c->http->head;
+	if (c->from == LISTENER_ADMIN && console_has(head->path))
+		return answer_console(c, head->method, head->path);
+	return submit(c);
+}
+
 static bool is_websocket_path(const char *path)
 {
 	char session[LIMIT_ID + 1];
@@ -271,7 +293,7 @@ enum conn_result http_on_head(struct conn *c, struct http_head *head)
 		return refuse(c, 400, "invalid-request", h->body_follows,
 			      "this is a WebSocket endpoint; send Upgrade: websocket");
 	if (head->content_length <= 0)
-		return submit(c);
+		return serve(c);
 	h->body_size = (size_t)head->content_length;
 	h->body = malloc(h->body_size);
 	if (!h->body)
@@ -306,7 +328,7 @@ enum conn_result http_on_body_end(struct conn *c)
 	h->body_ended = true;
 	if (h->state != HTTP_BODY)
 		return CONN_OK; /* empty, and submitted with its head; or refused */
-	return h->body_len == h->body_size ? submit(c) : CONN_CLOSE;
+	return h->body_len == h->body_size ? serve(c) : CONN_CLOSE;
 }
 
 enum http_write http_on_writable(struct conn *c)

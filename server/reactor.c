@@ -141,6 +141,16 @@ static int reactor_init(struct reactor *r, struct reactors *all, int index, stru
 	return rc;
 }
 
+static int listen_everywhere(struct reactors *all, struct err *e)
+{
+	const struct settings *s = all->server->settings;
+	int rc = acceptor_listen(all->acceptor, "listen", s->listen, LISTENER_PUBLIC, &all->port, e);
+	if (rc == 0 && s->admin_listen[0])
+		rc = acceptor_listen(all->acceptor, "admin.listen", s->admin_listen, LISTENER_ADMIN, &all->admin_port,
+				     e);
+	return rc;
+}
+
 int reactors_new(struct server *server, size_t count, struct reactors **out_reactors, struct err *e)
 {
 	if (count == 0) {
@@ -160,7 +170,9 @@ int reactors_new(struct server *server, size_t count, struct reactors **out_reac
 			all->count++;
 	}
 	if (rc == 0)
-		rc = acceptor_new(all, server->settings->listen, &all->acceptor, &all->port, e);
+		rc = acceptor_new(all, &all->acceptor, e);
+	if (rc == 0)
+		rc = listen_everywhere(all, e);
 	if (rc != 0) {
 		reactors_stop(&all);
 		return rc;
@@ -190,6 +202,11 @@ uint16_t reactors_port(const struct reactors *r)
 	return r->port;
 }
 
+uint16_t reactors_admin_port(const struct reactors *r)
+{
+	return r->admin_port;
+}
+
 size_t reactors_connections_anythread(const struct reactors *r)
 {
 	return atomic_load(&r->connections);
@@ -198,6 +215,7 @@ size_t reactors_connections_anythread(const struct reactors *r)
 struct adoption {
 	struct reactor *reactor;
 	int fd;
+	enum listener from;
 	char remote[64];
 };
 
@@ -207,16 +225,17 @@ static void adopt_posted(void *arg)
 	if (a->reactor->quit || a->reactor->closed)
 		close(a->fd);
 	else
-		conn_adopt(a->reactor, a->fd, a->remote);
+		conn_adopt(a->reactor, a->fd, a->remote, a->from);
 	free(a);
 }
 
-void reactor_adopt_anythread(struct reactors *all, size_t reactor, int fd, const char *remote)
+void reactor_adopt_anythread(struct reactors *all, size_t reactor, int fd, const char *remote, enum listener from)
 {
 	struct adoption *a = calloc(1, sizeof *a);
 	if (a) {
 		a->reactor = &all->at[reactor];
 		a->fd = fd;
+		a->from = from;
 		snprintf(a->remote, sizeof a->remote, "%s", remote);
 		if (reactors_post_anythread(all, (int)reactor, adopt_posted, a) == 0)
 			return;

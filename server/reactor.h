@@ -18,6 +18,7 @@ int reactors_new(struct server *server, size_t count, struct reactors **out_reac
 int reactors_start(struct reactors *r, struct err *e);
 size_t reactors_count(const struct reactors *r);
 uint16_t reactors_port(const struct reactors *r);
+uint16_t reactors_admin_port(const struct reactors *r); /* 0: no admin listener */
 /* Runs fn(arg) on that reactor's thread, in order; 0 or ERR_CLOSED. Any thread. */
 int reactors_post_anythread(struct reactors *r, int reactor, void (*fn)(void *arg), void *arg);
 /* New certificate and key files are checked, then swapped in on every reactor. */

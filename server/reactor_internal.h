@@ -46,12 +46,13 @@ struct reactor {
 	struct list conns[REACTOR_BUCKETS];
 	uint64_t next_serial;
 	const char *adopting; /* remote address of the socket being adopted */
+	enum listener adopting_from;
 };
 
 struct reactors {
 	struct server *server;
 	struct acceptor *acceptor;
-	uint16_t port;
+	uint16_t port, admin_port; /* admin_port 0: it does not listen there */
 	atomic_size_t connections;
 	size_t count;
 	bool started;
@@ -61,19 +62,22 @@ struct reactors {
 /* conn.c */
 int conn_context_new(struct reactor *r, const char *certificate, const char *key, struct err *e);
 void conn_context_free(struct reactor *r); /* context is NULL once it is all gone; else once more, later */
-void conn_adopt(struct reactor *r, int fd, const char *remote); /* takes fd */
+void conn_adopt(struct reactor *r, int fd, const char *remote, enum listener from); /* takes fd */
 void conn_tick(struct reactor *r, int64_t now_mono_ms);
 void conn_reload_tls(struct reactor *r, const char *certificate, const char *key);
 /* Makes the transport look at timers that were set outside its callbacks. */
 void conn_poke(struct reactor *r);
 
 /* accept.c: one thread that accepts and hands sockets round. */
-int acceptor_new(struct reactors *all, const char *listen, struct acceptor **out_acceptor, uint16_t *out_port,
-		 struct err *e);
+int acceptor_new(struct reactors *all, struct acceptor **out_acceptor, struct err *e);
+/* Once for each listener, before the start. setting names it in errors; *out_port is the one in use when text's is 0.
+ */
+int acceptor_listen(struct acceptor *a, const char *setting, const char *text, enum listener of, uint16_t *out_port,
+		    struct err *e);
 int acceptor_start(struct acceptor *a, struct err *e);
 void acceptor_stop(struct acceptor **acceptor);
 /* Gives an accepted socket to that reactor. */
-void reactor_adopt_anythread(struct reactors *all, size_t reactor, int fd, const char *remote);
+void reactor_adopt_anythread(struct reactors *all, size_t reactor, int fd, const char *remote, enum listener from);
 
 /* The reactor whose thread this is; NULL elsewhere. */
 struct reactor *reactor_current(void);

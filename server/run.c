@@ -386,6 +386,10 @@ static int announce(struct server *v, struct err *e)
 		 FIELDS({ "node", s->node }, { "url", v->public_url }, { "listen", s->listen }, { "port", port },
 			{ "reactors", reactors }, { "version", TUNNEL_VERSION }),
 		 "serving");
+	snprintf(port, sizeof port, "%u", reactors_admin_port(v->reactors));
+	if (s->admin_listen[0])
+		log_with(LOG_LEVEL_INFO, FIELDS({ "listen", s->admin_listen }, { "port", port }),
+			 "the console is served");
 	notify("READY=1");
 	return 0;
 }

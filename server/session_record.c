@@ -285,6 +285,9 @@ json_t *record_view(struct server *server, const json_t *doc)
 		relay_info_anythread(server->relay, record_text(doc, "id"), &info);
 		json_object_set_new(view, "attached",
 				    json_pack("{s:b, s:b}", "client", info.client, "target", info.target));
+		json_object_set_new(
+			view, "bytes",
+			json_pack("{s:I, s:I}", "up", (json_int_t)info.bytes_up, "down", (json_int_t)info.bytes_down));
 	}
 	return view;
 }

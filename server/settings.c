@@ -15,6 +15,8 @@
 const struct conf_row settings_rows[] = {
 	{ "listen", CONF_STRING, AT(listen), 0, "0.0.0.0:8443", 0, 300, NULL,
 	  "address and port to listen on: \"0.0.0.0:8443\", \"[::]:8443\"; port 0: any free one" },
+	{ "admin.listen", CONF_STRING, AT(admin_listen), 0, "", 0, 300, NULL,
+	  "another address and port to listen on, for the web console and the API: \"127.0.0.1:8444\"; \"\": none" },
 	{ "advertise_url", CONF_STRING, AT(advertise_url), 0, "", 0, 500, NULL,
 	  "how clients and agents reach this very node; default: https://, the listening address (or the host name) "
 	  "and port" },
@@ -118,6 +120,9 @@ static int check(struct settings *s, struct err *e)
 	if (reactors_parse_listen(s->listen, host, sizeof host, &port) != 0)
 		return err_set(e, ERR_INVALID, "listen: \"%s\": expected host:port, the port from 0 to 65535",
 			       s->listen);
+	if (s->admin_listen[0] && reactors_parse_listen(s->admin_listen, host, sizeof host, &port) != 0)
+		return err_set(e, ERR_INVALID, "admin.listen: \"%s\": expected host:port, the port from 0 to 65535",
+			       s->admin_listen);
 	if (s->advertise_url[0] && check_url("advertise_url", s->advertise_url, e) != 0)
 		return ERR_INVALID;
 	for (size_t i = 0; i < s->server_urls.n; i++)

@@ -8,6 +8,7 @@ enum audit_on_failure { AUDIT_STOP, AUDIT_CONTINUE };
 
 struct settings {
 	char *listen;                    /* "0.0.0.0:8443"; port 0: any free one, printed and written to ready_file */
+	char *admin_listen;              /* the API and the console; "" none */
 	char *advertise_url;             /* how clients and agents reach THIS node */
 	struct conf_strings server_urls; /* how they reach any node; default: advertise_url */
 	char *node;                      /* default: host name */

@@ -117,8 +117,8 @@ class Server:
     def context(self):
         return ssl.create_default_context(cafile=self.ca)
 
-    def raw(self):
-        s = socket.create_connection(("localhost", self.port), timeout=LIMIT)
+    def raw(self, port=None):
+        s = socket.create_connection(("localhost", port or self.port), timeout=LIMIT)
         return self.context().wrap_socket(s, server_hostname="localhost")
 
     def curl(self, *args, check=True):

@@ -63,6 +63,8 @@ static void obey(struct server *server, const char *line)
 		atomic_store(&server->draining, true), relay_drain_anythread(server->relay);
 	else if (strcmp(word, "connections") == 0)
 		say("connections %zu", reactors_connections_anythread(server->reactors));
+	else if (strcmp(word, "admin") == 0)
+		say("admin %u", reactors_admin_port(server->reactors));
 	else if (strcmp(word, "queued") == 0)
 		say("queued %zu", pool_queued_anythread(server->pool));
 	else if (strcmp(word, "release") == 0)
@@ -78,7 +80,9 @@ int main(int argc, char **argv)
 {
 	struct err e = { 0 };
 	static char listen[] = "127.0.0.1:0", certificate[] = "server.pem", key[] = "server.key";
-	struct settings settings = { .listen = listen, .tls_certificate = certificate, .tls_key = key };
+	struct settings settings = {
+		.listen = listen, .admin_listen = listen, .tls_certificate = certificate, .tls_key = key
+	};
 	struct server server = { .settings = &settings, .node = "io", .metrics = metrics_new() };
 	signal(SIGPIPE, SIG_IGN);
 	log_init("io_server", LOG_LEVEL_DEBUG, LOG_FORMAT_LOGFMT);

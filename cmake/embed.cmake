@@ -1,0 +1,13 @@
+# cmake -DOUT=x.c "-DFILES=a;b" -P embed.cmake: files as arrays of bytes, and the table console_files of them.
+set(text "#include \"server/console_files.h\"\n")
+set(rows "")
+set(n 0)
+foreach(file IN LISTS FILES)
+  get_filename_component(name ${file} NAME)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(APPEND text "static const unsigned char file_${n}[] = { ${bytes} };\n")
+  string(APPEND rows "\t{ \"${name}\", file_${n}, sizeof file_${n} },\n")
+  math(EXPR n "${n} + 1")
+endforeach()
+file(WRITE ${OUT} "${text}const struct console_file console_files[] = {\n${rows}\t{ NULL, NULL, 0 },\n};\n")
