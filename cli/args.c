@@ -14,6 +14,13 @@ static const struct arg_row *find(const struct arg_row *rows, const char *name, 
 	return NULL;
 }
 
+const struct arg_row *args_find(const struct arg_row *rows, const char *typed, size_t len)
+{
+	if (len > 2 && typed[0] == '-' && typed[1] == '-')
+		return find(rows, typed + 2, len - 2, '\0');
+	return len == 2 && typed[0] == '-' ? find(rows, "", 0, typed[1]) : NULL;
+}
+
 static int set_choice(const struct arg_row *row, const char *value, int *at, struct err *e)
 {
 	int index = 0;

@@ -36,6 +36,8 @@ struct arg_row {
  * value". ERR_INVALID names the option. */
 int args_parse(const struct arg_row *first, const struct arg_row *second, bool stop_at_first, int argc, char **argv,
 	       void *out, int *out_n, struct err *e);
+/* The row of an option as it is typed, "--name" or "-n" (len bytes), or NULL. rows may be NULL. */
+const struct arg_row *args_find(const struct arg_row *rows, const char *typed, size_t len);
 void args_help(FILE *to, const struct arg_row *rows);
 
 #endif

@@ -9,15 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int open_client(struct client *c, const struct common_options *common, struct err *e)
+{
+	*c = (struct client){ .common = common };
+	return profile_load(common, &c->profile, e) == 0 ? EXIT_CODE_OK : EXIT_CODE_CONFIG;
+}
+
+int client_open_quietly(struct client *c, const struct common_options *common)
+{
+	struct err e = { 0 };
+	return open_client(c, common, &e);
+}
+
 int client_open(struct client *c, const struct common_options *common)
 {
 	struct err e = { 0 };
-	c->common = common;
-	c->background = false;
-	if (profile_load(common, &c->profile, &e) == 0)
-		return EXIT_CODE_OK;
-	complain("%s", e.text);
-	return EXIT_CODE_CONFIG;
+	int code = open_client(c, common, &e);
+	if (code != EXIT_CODE_OK)
+		complain("%s", e.text);
+	return code;
 }
 
 void client_close(struct client *c)
@@ -144,6 +154,7 @@ static int call_one(struct client *c, const char *server, const char *method, co
 		.proxy = c->profile.proxy,
 		.sigv4 = cred->userpwd ? cred->scope : NULL,
 		.userpwd = cred->userpwd,
+		.timeout_ms = c->timeout_ms,
 	};
 	log_debug("%s %s", method, url);
 	return http_call_blocking(&q, out, e);

@@ -8,11 +8,14 @@
 struct client {
 	struct profile profile;
 	const struct common_options *common;
-	bool background; /* nobody is to be asked anything: the terminal is somebody else's */
+	int64_t timeout_ms; /* of a call to one server; 0: the default */
+	bool background;    /* nobody is to be asked anything: the terminal is somebody else's */
 };
 
 /* Loads the profile. On failure it has complained; returns the exit code, else 0. */
 int client_open(struct client *c, const struct common_options *common);
+/* The same without a word. */
+int client_open_quietly(struct client *c, const struct common_options *common);
 void client_close(struct client *c);
 
 /* One call. body may be NULL; it is not stolen. EXIT_CODE_OK and *out_json (may be NULL for 204; new reference), or it

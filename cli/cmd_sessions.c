@@ -14,7 +14,7 @@ struct list_options {
 };
 #define AT(member) offsetof(struct list_options, member)
 static const struct arg_row list_rows[] = {
-	{ "state", 0, ARG_TEXT, AT(state), "STATE", "starting, active or ended; default: all that have not ended" },
+	{ "state", 0, ARG_TEXT, AT(state), "starting|active|ended", "default: all that have not ended" },
 	{ "target", 't', ARG_TEXT, AT(target), "ID", "only sessions to this target" },
 	{ "principal", 0, ARG_TEXT, AT(principal), "NAME", "only sessions of this person" },
 	{ .name = NULL },

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct command *const commands[] = {
+const struct command *const commands[] = {
 	&command_start_session,
 	&command_resume_session,
 	&command_ssh_config,
@@ -31,7 +31,9 @@ static const struct command *const commands[] = {
 	&command_audit,
 	&command_verify_audit,
 	&command_whoami,
-	/* hidden: run by ssh and for it */
+	&command_completion,
+	/* hidden: run by a shell for its completion; by ssh and for it */
+	&command_complete,
 	&command_pass_fd,
 	&command_ssh_prepare,
 	&command_ssh_proxy,
@@ -73,7 +75,7 @@ static void command_help(const struct command *c)
 		printf("\n%s", c->details);
 }
 
-static const struct command *find(const char *name)
+const struct command *command_find(const char *name)
 {
 	for (size_t i = 0; commands[i]; i++)
 		if (strcmp(commands[i]->name, name) == 0)
@@ -116,7 +118,7 @@ int main(int argc, char **argv)
 		printf("tunnel-cli %s\n", TUNNEL_VERSION);
 		return EXIT_CODE_OK;
 	}
-	const struct command *c = find(name);
+	const struct command *c = command_find(name);
 	if (!c) {
 		complain("unknown command \"%s\"; see tunnel-cli --help", name);
 		return EXIT_CODE_USAGE;

@@ -1,0 +1,108 @@
+"""Tab, in the shells that people have."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from harness import CLI, LIMIT, wait_for
+from terminal import Terminal
+
+SHELLS = {
+    "bash": (["--norc", "--noprofile", "-i"], 'bind "set enable-bracketed-paste off"; eval "$(tunnel-cli completion bash)"'),
+    "zsh": (["-f", "-i"], 'PS1="%% "; unsetopt prompt_sp; autoload -Uz compinit && compinit -u -D; eval "$(tunnel-cli completion zsh)"'),
+    "fish": (["--no-config", "-i"], "tunnel-cli completion fish | source"),
+}
+
+
+@pytest.fixture
+def stack(bare):
+    bare.start_server()
+    bare.start_agent("web-1", tags=["role=web"])
+    bare.start_agent("db-main", tags=["role=db"])
+    return bare
+
+
+class Shell(Terminal):
+    def __init__(self, stack, name):
+        program = shutil.which(name)
+        if not program:
+            pytest.fail(f"{name} is missing; scripts/deps installs it")
+        args, setup = SHELLS[name]
+        super().__init__(stack, *args, program=program, PATH=f"{CLI.parent}:{os.environ['PATH']}", HOME=str(stack.folder), PROMPT="$ ",
+                         XDG_CONFIG_HOME=str(stack.folder / "none"), XDG_DATA_HOME=str(stack.folder / "none"))
+        self.type(f"{setup}; echo re''ady\n")
+        self.until(rb"ready")
+
+    def tab(self, typed, pattern):
+        self.seen = b""
+        self.type(typed + "\t")
+        self.until(pattern)
+        self.type("\x15")  # Ctrl-U
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_in_a_real_shell(stack, name):
+    shell = Shell(stack, name)
+    try:
+        shell.tab("tunnel-cli who-", rb"who-can")
+        shell.tab("tunnel-cli describe-target we", rb"web-1")
+        shell.tab("tunnel-cli start-session --target db", rb"db-main")
+        shell.tab("tunnel-cli start-session --target=db", rb"--target=db-main")
+        shell.tab("tunnel-cli start-session --port-f", rb"--port-forward")
+        shell.tab("tunnel-cli list-sessions --state=ac", rb"--state=active")
+        shell.tab(f"tunnel-cli put-policy x {stack.folder}/cli-cr", rb"cli-credentials")
+    finally:
+        shell.close()
+
+
+def complete(stack, *words, **env):
+    r = stack.cli("complete", "--", *words, **env)
+    assert r.stderr == ""
+    return [line.split("\t")[0] for line in r.stdout.splitlines()]
+
+
+def test_what_there_is_is_offered(stack):
+    (stack.folder / "p.json").write_text(json.dumps({"Version": "2026-01-01", "Statement": [{
+        "Effect": "Deny", "Principal": {"User": ["x"]}, "Action": "tunnel:StartSession", "Resource": "target/*"}]}))
+    stack.cli("put-policy", "extra", stack.folder / "p.json")
+    revocation = stack.json("revoke", "--principal", "mallory")["revocation"]["id"]
+    p, _ = stack.forward("web-1", "127.0.0.1:9")
+    (session,) = [s["id"] for s in stack.json("list-sessions")]
+    assert sorted(complete(stack, "describe-target", "")) == ["db-main", "web-1"]
+    assert complete(stack, "terminate-session", "s-") == [session]
+    assert complete(stack, "audit", "--session", "") == [session]
+    assert complete(stack, "get-policy", "ex") == ["extra"]
+    assert complete(stack, "lift-revocation", "") == [revocation]
+    about = stack.cli("complete", "--", "describe-target", "web").stdout
+    assert about == "web-1\tconnected, role=web\n"
+    p.terminate()
+    p.wait(LIMIT)
+
+
+def test_a_command_on_the_target_is_left_alone(stack):
+    assert complete(stack, "start-session", "--target", "web-1", "cat", "") == []
+    assert complete(stack, "start-session", "--target", "web-1", "--", "--") == []
+
+
+def test_nothing_is_said_when_there_is_nobody_to_ask(stack):
+    stack.server.kill()
+    wait_for(lambda: not stack.server.alive(), "the server to be gone")
+    assert complete(stack, "describe-target", "") == []
+    assert complete(stack, "describe-target", "", TUNNEL_CONFIG="/nonexistent") == []
+    assert "--target" in complete(stack, "start-session", "--t")
+
+
+def test_every_command_and_option_is_offered(bare):
+    """What --help tells."""
+    def run(*args):
+        return subprocess.run([CLI, *args], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
+
+    told = set(re.findall(r"(?m)^  ([a-z][a-z-]+)  +\S", run("--help")))
+    assert told == {line.split("\t")[0] for line in run("complete", "--", "").splitlines()} - {"--help", "--version"}
+    for command in told:
+        options = set(re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+)", run(command, "--help")))
+        assert options == {line.split("\t")[0] for line in run("complete", "--", command, "--").splitlines()}, command
