@@ -1,5 +1,5 @@
-/* How long does it take to read, and to judge a request against, a thousand statements? No test: cmake --build --preset
- * release --target bench. */
+/* How long does it take to read, and to judge a request against, a thousand statements? No test:
+ * scripts/bench runs it. */
 #include "many.h"
 
 #include "base/clock.h"
