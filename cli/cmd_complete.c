@@ -133,10 +133,10 @@ static void offer_argument(const struct completion *c, const char *usage, int n)
 {
 	char place[PLACE_MAX];
 	for (;; n--) {
-		size_t len = strcspn(usage, " ");
-		if (len == 0 || usage[0] == '-' || usage[0] == '[')
+		size_t len = strcspn(usage, " "), skip = usage[0] == '[';
+		if (len == 0 || usage[skip] == '-')
 			return;
-		snprintf(place, sizeof place, "%.*s", (int)len, usage);
+		snprintf(place, sizeof place, "%.*s", (int)strcspn(usage + skip, " ]"), usage + skip);
 		if (n == 0)
 			break;
 		usage += len + strspn(usage + len, " ");

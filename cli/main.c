@@ -11,6 +11,7 @@ const struct command *const commands[] = {
 	&command_start_session,
 	&command_resume_session,
 	&command_ssh_config,
+	&command_status,
 	&command_list_sessions,
 	&command_describe_session,
 	&command_terminate_session,

@@ -5,6 +5,7 @@
 
 #include "cli/client.h"
 #include "cli/renewal.h"
+#include "cli/status_socket.h"
 #include "cli/story.h"
 #include "endpoint/endpoint.h"
 
@@ -39,6 +40,7 @@ struct session {
 	uv_timer_t stop_timer, story_timer, renew_timer;
 	struct renew_call *renew_call; /* under way, or NULL */
 	struct story story;
+	struct status_socket status;
 	struct session_mode *mode;
 	char complaint[320]; /* of session_stop_unless_over */
 	int later_code;

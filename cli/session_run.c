@@ -54,6 +54,36 @@ void session_tell_status(struct session *s)
 	print_line(line);
 }
 
+static json_t *tell_json(void *user)
+{
+	static const char *const names[] = { "connecting", "up", "resuming", "over" };
+	struct session *s = user;
+	const json_t *view = json_object_get(s->answer, "session");
+	const char *trouble = s->over ? "" : endpoint_get_trouble(s->endpoint);
+	struct link_stats stats = { .rtt_ms = -1 };
+	int64_t now_ms = clock_mono_ms();
+	if (!s->over)
+		endpoint_get_stats(s->endpoint, &stats);
+	json_t *row = json_pack(
+		"{s:s, s:s, s:O?, s:O?, s:i, s:s, s:O?, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "session", s->id, "target",
+		s->target, "kind", json_object_get(view, "kind"), "login", json_object_get(view, "login"), "pid",
+		(int)getpid(), "state", names[s->over ? ENDPOINT_OVER : s->story.state], "started_at",
+		json_object_get(view, "created_at"), "state_for_ms", (json_int_t)(now_ms - s->story.since_ms),
+		"streams", (json_int_t)stats.streams, "bytes_in", (json_int_t)stats.bytes_in, "bytes_out",
+		(json_int_t)stats.bytes_out, "resumes", (json_int_t)s->story.resumes, "at_ms", (json_int_t)now_ms,
+		"trouble", s->story.state == ENDPOINT_UP ? "" : trouble);
+	json_object_set_new(row, "rtt_ms", stats.rtt_ms < 0 ? json_null() : json_integer(stats.rtt_ms));
+	return row;
+}
+
+static void serve_status(struct session *s)
+{
+	struct err e = { 0 };
+	s->status = (struct status_socket){ .tell = tell_json, .user = s };
+	if (status_socket_start(&s->status, &s->loop, s->id, &e) != 0)
+		log_debug("session %s is not in tunnel-cli status: %s", s->id, e.text);
+}
+
 static void arm_story(struct session *s);
 
 static void on_story_due(uv_timer_t *t)
@@ -145,6 +175,7 @@ static void close_handles(struct session *s)
 		uv_unref((uv_handle_t *)&s->signals[i]); /* a second Ctrl-C still counts while something is left */
 	close_handle((uv_handle_t *)&s->story_timer);
 	session_renew_stop(s);
+	status_socket_stop(&s->status);
 	uv_unref((uv_handle_t *)&s->stop_timer);
 	uv_timer_start(&s->stop_timer, on_rest_limit, REST_LIMIT_MS, 0);
 }
@@ -334,6 +365,7 @@ int session_run(struct session *s, struct session_mode *mode)
 		s->exit_code = exit_for_err(&e);
 		end_without_answer(s);
 	} else {
+		serve_status(s);
 		arm_story(s);
 		run_mode(s);
 	}

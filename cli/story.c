@@ -67,7 +67,7 @@ static void hour_text(int64_t at_ms, int64_t wall_ms, char *out, size_t size)
 		out[0] = '\0';
 }
 
-static void duration_text(int64_t ms, char *out, size_t size)
+void story_duration(int64_t ms, char *out, size_t size)
 {
 	static const struct {
 		int64_t from_ms, unit_ms;
@@ -109,7 +109,7 @@ bool story_notice(struct story *s, unsigned code, int64_t at_ms, const char *rea
 	*told = (struct story_notice){ code, at_ms };
 	char at[40], in[32];
 	hour_text(at_ms, wall_ms, at, sizeof at);
-	duration_text(at_ms - wall_ms, in, sizeof in);
+	story_duration(at_ms - wall_ms, in, sizeof in);
 	snprintf(out, STORY_LINE, "the session ends at %s (in %s): %s", at, in,
 		 reason && *reason ? reason : "the server gives no reason");
 	return true;
@@ -122,7 +122,7 @@ bool story_not_renewed(struct story *s, int64_t end_ms, const char *why, int64_t
 	s->not_renewed = true;
 	char at[40], in[32];
 	hour_text(end_ms, wall_ms, at, sizeof at);
-	duration_text(end_ms - wall_ms, in, sizeof in);
+	story_duration(end_ms - wall_ms, in, sizeof in);
 	snprintf(out, STORY_LINE,
 		 "the session could not be renewed, and ends with its credential at %s (in %s): %.250s", at, in, why);
 	return true;
@@ -144,7 +144,7 @@ bool story_renewed(struct story *s, int64_t end_ms, int64_t wall_ms, char out[ST
 	return told;
 }
 
-static void bytes_text(uint64_t bytes, char *out, size_t size)
+void story_bytes(uint64_t bytes, char *out, size_t size)
 {
 	static const char *const units[] = { "B", "kB", "MB", "GB", "TB" };
 	double value = (double)bytes;
@@ -159,9 +159,9 @@ void story_status(const struct story *s, const char *session, const char *target
 {
 	static const char *const names[] = { "connecting", "up", "away, resuming", "over" };
 	char since[32], in[32], sent[32], rtt[40] = "", why[120] = "";
-	duration_text(mono_ms - s->since_ms, since, sizeof since);
-	bytes_text(stats->bytes_in, in, sizeof in);
-	bytes_text(stats->bytes_out, sent, sizeof sent);
+	story_duration(mono_ms - s->since_ms, since, sizeof since);
+	story_bytes(stats->bytes_in, in, sizeof in);
+	story_bytes(stats->bytes_out, sent, sizeof sent);
 	if (stats->rtt_ms >= 0)
 		snprintf(rtt, sizeof rtt, ", RTT %lld ms", (long long)stats->rtt_ms);
 	if (s->state != ENDPOINT_UP && s->trouble[0])

@@ -6,6 +6,7 @@
 #include "endpoint/endpoint.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define STORY_LINE 400
@@ -40,5 +41,9 @@ bool story_renewed(struct story *s, int64_t end_ms, int64_t wall_ms, char out[ST
 /* "session s-1 to web-1: up for 3 min, 2 streams, 1.2 MB in, …" */
 void story_status(const struct story *s, const char *session, const char *target, const struct link_stats *stats,
 		  int64_t mono_ms, char out[STORY_LINE]);
+
+/* "3 min", "1.2 MB" */
+void story_duration(int64_t ms, char *out, size_t size);
+void story_bytes(uint64_t bytes, char *out, size_t size);
 
 #endif
