@@ -5,10 +5,11 @@ import {chip, time} from "./format.js";
 
 export const title = "Audit";
 const PAGE = 100;
-const SHOWN = new Set(["seq", "at", "node", "event", "prev", "hash", "principal", "subject", "by", "target", "session"]);
+const SHOWN = new Set(["seq", "at", "node", "event", "prev", "hash", "target", "session"]);
 
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
-const details = (r) => h("dl", {class: "details"}, Object.entries(r).filter(([name, value]) => !SHOWN.has(name) && value !== null && value !== "")
+const actor = (r) => ["by", "principal", "subject"].find((name) => r[name]);
+const details = (r) => h("dl", {class: "details"}, Object.entries(r).filter(([name, value]) => !SHOWN.has(name) && name !== actor(r) && value !== null && value !== "")
   .map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, plain(value)))));
 const instant = (local) => local && new Date(local).toISOString();
 
@@ -18,9 +19,9 @@ export function open(view, {params, signal}) {
     ["Number", (r) => String(r.seq)],
     ["When", (r) => time(r.at)],
     ["Event", (r) => chip(r.event, r.event === "denied" || r.event.startsWith("revocation") ? "warn" : "")],
-    ["Who", (r) => r.principal ?? r.subject ?? r.by ?? "–"],
+    ["Who", (r) => r[actor(r)] ?? "–"],
     ["Target", (r) => r.target ?? "–"],
-    ["Session", (r) => r.session ?? "–"],
+    ["Session", (r) => h("span", {class: "id"}, r.session ?? "–")],
     ["Details", details],
   ]);
   let before, n = 0;

@@ -6,31 +6,34 @@ export const SAMPLES = 90;
 
 // A ring of the last rates. add(counters, seconds): what was counted in all; a counter that went back began anew.
 export class Rates {
-  up = Array(SAMPLES).fill(0);
-  down = Array(SAMPLES).fill(0);
+  up = [];
+  down = [];
   #last = null;
 
   add(counters, now) {
     const last = this.#last;
     this.#last = counters && {...counters, now};
-    const over = last && counters && now > last.now ? now - last.now : 0;
-    const change = (key) => (over && counters[key] >= last[key] ? (counters[key] - last[key]) / over : 0);
+    if (!last || !counters || now <= last.now) return;
+    const change = (key) => Math.max(0, counters[key] - last[key]) / (now - last.now);
     this.push(change("up"), change("down"));
   }
 
   push(up, down) {
-    this.up = [...this.up.slice(1), up];
-    this.down = [...this.down.slice(1), down];
+    this.up = [...this.up, up].slice(-SAMPLES);
+    this.down = [...this.down, down].slice(-SAMPLES);
   }
 
   get now() {
-    return {up: this.up.at(-1), down: this.down.at(-1)};
+    return {up: this.up.at(-1) ?? 0, down: this.down.at(-1) ?? 0};
   }
 }
 
+// The newest stands at the right edge; what was not measured is not drawn.
 function line(numbers, most, closed) {
-  const at = (n, i) => `${((i * 100) / (SAMPLES - 1)).toFixed(2)},${(98 - (94 * n) / most).toFixed(2)}`;
-  return closed ? `M0,98L${numbers.map(at).join("L")}L100,98Z` : `M${numbers.map(at).join("L")}`;
+  const x = (i) => (100 - ((numbers.length - 1 - i) * 100) / (SAMPLES - 1)).toFixed(2);
+  const points = numbers.map((n, i) => `${x(i)},${(98 - (94 * n) / most).toFixed(2)}`).join("L");
+  if (!points) return "";
+  return closed ? `M${x(0)},98L${points}L100,98Z` : `M${points}`;
 }
 
 // small: beside a row, without axes.

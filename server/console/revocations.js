@@ -14,9 +14,10 @@ const told = (a) => `${a.sessions === 1 ? "1 session" : `${a.sessions} sessions`
 // Asks whom and why. known: {principal, credential, session} that may be filled in. Resolves to the answer in words.
 export async function revoke(known = {}) {
   const kinds = KINDS.filter(([kind]) => Object.keys(known).length === 0 || known[kind]);
-  const kind = select("kind", kinds, kinds[0][0]);
-  const value = h("input", {type: "text", name: "value", required: true, autocomplete: "off", spellcheck: "false", value: known[kinds[0][0]] ?? ""});
+  const first = known.session ? "session" : "principal", kind = select("kind", kinds, first);
+  const value = h("input", {type: "text", name: "value", required: true, autocomplete: "off", spellcheck: "false", value: known[first] ?? ""});
   const duration = select("for_s", TIMES, ""), time = field("How long", duration);
+  time.hidden = first === "session";
   kind.addEventListener("change", () => {
     value.value = known[kind.value] ?? "";
     time.hidden = kind.value === "session";

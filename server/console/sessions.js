@@ -9,7 +9,7 @@ export const title = "Sessions";
 const EVERY_MS = 2000, LIMIT = 200;
 
 const what = (x) => (x.kind === "ssh" ? `ssh as ${x.login}` : `tcp to ${x.allow.join(", ")}`);
-const ends = (x) => (x.attached.client && x.attached.target ? chip("both ends attached", "good")
+const ends = (x) => (x.attached.client && x.attached.target ? null
   : chip(x.attached.client ? "target is away" : x.attached.target ? "client is away" : "both ends away", "warn"));
 const stateOf = (x) => [chip(x.state, x.state === "active" ? "good" : ""), x.attached ? ends(x) : null, x.end ? ` ${x.end.code} ${x.end.text}` : null];
 
@@ -48,8 +48,8 @@ function rows(list, done) {
       parts.rates.add(x.bytes, now);
       parts.draw(parts.rates);
       const {up, down} = parts.rates.now;
-      parts.rate.textContent = x.bytes ? `↑ ${rate(up)} ↓ ${rate(down)}, ${bytes(x.bytes.up + x.bytes.down)} in all`
-        : x.state === "active" ? `counted on ${x.node}` : "";
+      parts.rate.replaceChildren(...(x.bytes ? [`↑ ${rate(up)} ↓ ${rate(down)}`, h("br"), `${bytes(x.bytes.up + x.bytes.down)} in all`]
+        : x.state === "active" ? [`counted on ${x.node}`] : []));
       parts.state.replaceChildren(...stateOf(x).filter(Boolean));
     }
   }};
@@ -76,7 +76,7 @@ export function open(view, {params, signal}) {
     total.push(rates.reduce((n, r) => n + r.up, 0), rates.reduce((n, r) => n + r.down, 0));
     big.draw(total);
     sum.replaceChildren(h("span", {class: "up"}, `↑ ${rate(total.now.up)} to targets`), " ", h("span", {class: "down"}, `↓ ${rate(total.now.down)} back`));
-    count.textContent = `${sessions.length}${more ? ", and more: filter by target or principal to see them" : ""}`;
+    count.textContent = `${sessions.length} shown${more ? "; there are more: filter by target or principal" : ""}`;
     if (!sessions.length) result.replaceChildren(empty("No session that you may see."), count);
     else if (!result.contains(list.element)) result.replaceChildren(list.element, count);
   }

@@ -78,8 +78,8 @@ export function open(view, {params, who: me}) {
     field("Further keys", h("textarea", {name: "context", rows: "2", spellcheck: "false"}), "a line each: tunnel:Claim/team=red")], "Simulate", simulate);
   const reach = question([
     field("Target", {name: "target", required: true, value: target}), field("Login", {name: "login"}),
-    h("fieldset", null, h("legend", null, "Actions (none: what reaches it)"),
-      ["StartSession", "OpenSsh", "OpenTcp", "ListTargets", "EnrollTarget", "DeregisterTarget"].map((name) => checkbox("actions", name, {value: `tunnel:${name}`})))], "Who can?", whoCan);
+    h("fieldset", null, h("legend", null, "Actions"),
+      ["StartSession", "OpenSsh", "OpenTcp", "ListTargets", "EnrollTarget", "DeregisterTarget"].map((name) => checkbox("actions", name, {value: `tunnel:${name}`})), h("small", null, "none: what a session needs"))], "Who can?", whoCan);
   view.append(h("p", null, "Asks the policies in force; nothing is changed or recorded. What an auth plugin's own authorisation adds or vetoes is not in the answers."),
     section("Would it be allowed?", may.form, may.out), section("Who can reach a target?", reach.form, reach.out));
   if (target) reach.form.requestSubmit();

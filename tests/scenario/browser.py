@@ -4,11 +4,12 @@ import base64
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from harness import wait_for
+from harness import wait_for as wait_often
 from selenium import webdriver
 from selenium.common.exceptions import ElementNotInteractableException, StaleElementReferenceException, WebDriverException
 from selenium.webdriver.chrome.options import Options
@@ -48,6 +49,11 @@ return [...document.querySelectorAll("input, select, textarea, button, a, dialog
 """
 
 
+def wait_for(condition, what):
+    """Not too often: each look makes the browser work."""
+    return wait_often(condition, what, every=0.1)
+
+
 def pin_of(pem):
     key = x509.load_pem_x509_certificate(Path(pem).read_bytes()).public_key()
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -59,7 +65,7 @@ class Browser:
         options = Options()
         options.binary_location = "/usr/bin/chromium"
         for arg in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run", "--disable-extensions",
-                    "--disable-background-networking", "--disable-component-update", "--disable-crash-reporter", "--window-size=1280,900",
+                    "--disable-background-networking", "--disable-component-update", "--disable-crash-reporter", "--hide-scrollbars", "--window-size=1280,900",
                     f"--user-data-dir={folder}/chromium", f"--ignore-certificate-errors-spki-list={pin_of(certificate)}"):
             options.add_argument(arg)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -68,6 +74,14 @@ class Browser:
 
     def close(self):
         self.driver.quit()
+
+    def forget(self):
+        """As if it had just been started."""
+        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        self.run("sessionStorage.clear()") if self.driver.current_url.startswith("https") else None
+        self.driver.get("about:blank")
+        self.console(), self.sent()
+        self.complaints, self.requests = [], []
 
     def run(self, script, *args):
         return self.driver.execute_script(script, *args)
@@ -101,12 +115,12 @@ class Browser:
 
     # -- what a person does
 
-    def press(self, name):
+    def press(self, name, css="button, a"):
         """A button or a link, by its name."""
 
         def pressed():
             try:
-                found = self.all("dialog button", name) or self.all("button, a", name)
+                found = self.all("dialog button", name) or self.all(css, name)
                 if found:
                     found[0].click()
                 return bool(found)
@@ -135,7 +149,11 @@ class Browser:
         """By the keyboard alone."""
         seen = []
         for _ in range(60):
-            self.keys(Keys.SHIFT + Keys.TAB if backward else Keys.TAB)
+            chain = ActionChains(self.driver)
+            if backward:
+                chain.key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+            else:
+                chain.send_keys(Keys.TAB).perform()
             seen.append(self.focused())
             if seen[-1] == name:
                 return
@@ -154,7 +172,8 @@ class Browser:
     # -- what it complained of, and whom it asked
 
     def console(self):
-        self.complaints += [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "DEBUG"]
+        said = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "DEBUG"]
+        self.complaints += [line for line in said if not re.search(r"/v1/\S+ - Failed to load resource: the server responded with a status of 4", line)]
         return self.complaints
 
     def sent(self):
