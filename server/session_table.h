@@ -34,8 +34,10 @@ struct session_live {
 	unsigned held_code; /* such an end */
 	/* Its agent was told of a grant that could not be recorded, and may have another than the record's. */
 	bool grant_unsure;
-	unsigned end_code;      /* not 0: it is to end with this; the store has not taken it yet */
-	int64_t end_expired_ms; /* and only if it still ends at that time by its record; 0: in any case */
+	unsigned end_code; /* not 0: it is to end with this; the store has not taken it yet */
+	/* And only if its record still says so; 0: in any case. */
+	int64_t end_expired_ms; /* it ends at that time */
+	int64_t end_generation; /* no later client has it */
 	char end_text[SESSION_END_TEXT], end_by[SESSION_END_BY];
 	char principal[LIMIT_SUBJECT + 1], credential[TUNNEL_CREDENTIAL_MAX]; /* of who started or resumed it last */
 	char client_address[64]; /* of the client that was let in last; "": none was since this process knows it */

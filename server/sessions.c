@@ -158,6 +158,11 @@ static struct ending ending_of(unsigned code, const char *text, const char *by)
 	return end;
 }
 
+static bool is_for_good(const struct ending *end)
+{
+	return !end->expired_ms && !end->generation;
+}
+
 static void claim_end(struct session_live *row, void *arg)
 {
 	struct ending *end = arg;
@@ -172,16 +177,19 @@ static void claim_end(struct session_live *row, void *arg)
 	end->mine = !row->end_busy;
 	end->was_cut = row->was_cut;
 	row->was_cut = false;
-	/* A time that is over here may have been renewed elsewhere; what ends it in any case counts before. */
-	if (row->end_code == 0 || (row->end_expired_ms && !end->expired_ms)) {
+	/* What ends it in any case counts before what another node may know better: that it was renewed, or resumed. */
+	bool for_good = !row->end_expired_ms && !row->end_generation;
+	if (row->end_code == 0 || (!for_good && is_for_good(end))) {
 		row->end_code = end->code;
 		row->end_expired_ms = end->expired_ms;
+		row->end_generation = end->generation;
 		memcpy(row->end_text, end->text, sizeof row->end_text);
 		memcpy(row->end_by, end->by, sizeof row->end_by);
 	}
 	row->end_busy = true;
 	end->code = row->end_code;
 	end->expired_ms = row->end_expired_ms;
+	end->generation = row->end_generation;
 	memcpy(end->text, row->end_text, sizeof end->text);
 	memcpy(end->by, row->end_by, sizeof end->by);
 	memcpy(end->target, row->target, sizeof end->target);
@@ -193,13 +201,13 @@ static void release_end(struct session_live *row, void *arg)
 	row->end_busy = false;
 }
 
-/* It was renewed where this node did not see it. */
+/* It was renewed, or resumed, where this node did not see it. */
 static void take_back_end(struct session_live *row, void *arg)
 {
-	if (!row->end_expired_ms)
+	if (!row->end_expired_ms && !row->end_generation)
 		return;
 	row->end_code = 0;
-	row->end_expired_ms = 0;
+	row->end_expired_ms = row->end_generation = 0;
 	session_row_follow(row, arg);
 }
 
@@ -440,6 +448,7 @@ int session_end_again_blocking(struct server *server, const struct session_live 
 {
 	struct ending end = ending_of(row->end_code, row->end_text, row->end_by);
 	end.expired_ms = row->end_expired_ms;
+	end.generation = row->end_generation;
 	return end_it(server, row->id, end, e);
 }
 

@@ -133,6 +133,25 @@ static void test_a_time_that_was_renewed_elsewhere_ends_nothing(void **state)
 	world_down(r.w);
 }
 
+/* The client that is gone closed it here, and another one has resumed it elsewhere. */
+static void test_an_end_of_an_earlier_client_ends_nothing(void **state)
+{
+	(void)state;
+	struct running r = up();
+	fake_store_away();
+	sessions_on_client_bye_blocking(&r.w->server, r.id, 1);
+	assert_int_equal(fake_relay_ended(r.id), 4000);
+	fake_store_heal();
+	move_away(&r);
+	change(&r, "generation", json_integer(2));
+	for (int i = 1; i < 4; i++)
+		sweep_in(r.w, 1000 * i);
+	assert_false(ended(&r));
+	sweep_in(r.w, 2 * MINUTE_MS);
+	assert_false(has_row(&r));
+	world_down(r.w);
+}
+
 static void test_an_end_for_good_counts_before_one_for_time(void **state)
 {
 	(void)state;
@@ -316,6 +335,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_it_alone_saw_ends_nothing_without_the_store),
 		cmocka_unit_test(test_a_time_that_was_renewed_elsewhere_ends_nothing),
+		cmocka_unit_test(test_an_end_of_an_earlier_client_ends_nothing),
 		cmocka_unit_test(test_an_end_for_good_counts_before_one_for_time),
 		cmocka_unit_test(test_a_session_that_the_store_has_lost_ends),
 		cmocka_unit_test(test_an_agent_that_the_store_has_elsewhere_connects_anew),
