@@ -9,6 +9,7 @@
 #include "base/secret.h"
 #include "server/control.h"
 #include "server/server.h"
+#include "server/session_home.h"
 #include "server/session_record.h"
 #include "server/session_state.h"
 
@@ -93,6 +94,7 @@ static void answer_stray(struct server *server, const char *target, const char *
 }
 
 struct new_token {
+	struct server *server;
 	int64_t generation;
 	const char *token;
 };
@@ -103,6 +105,9 @@ static int change_target_token(void *arg, json_t *doc, struct err *e)
 	char hash[SESSION_TOKEN_HASH];
 	if (record_ended(doc) || record_generation(doc) != new->generation)
 		return err_set(e, ERR_CONFLICT, "the session changed");
+	int rc = session_home_check(new->server, doc, e);
+	if (rc)
+		return rc;
 	record_hash_token(new->token, hash);
 	json_object_set_new(doc, "target_token", json_string(hash));
 	return 0;
@@ -113,7 +118,7 @@ static bool find_token(struct server *server, const json_t *doc, bool never_take
 {
 	struct sessions *s = server->sessions;
 	const char *id = record_text(doc, "id");
-	struct new_token new = { record_generation(doc), token };
+	struct new_token new = { server, record_generation(doc), token };
 	struct err e;
 	if (session_table_token(s->live, id, token))
 		return true;

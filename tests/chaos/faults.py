@@ -187,6 +187,20 @@ class SleepWorker(Sleep):
         return world.workers(self.sessions(world))
 
 
+@kind_of("sleep-node", "relay")
+class SleepNode(Sleep):
+    """When it is for long the agent takes it for dead, and its sessions go elsewhere; then it wakes up and has them still."""
+
+    def draw(self, rng, longest):
+        self.s = rng.uniform(15.5, 18) if longest >= LONG and rng.random() < 0.5 else rng.uniform(0.5, min(5.0, longest))
+
+    def text(self, world):
+        return f"{self.kind} for {self.s:.1f} s"
+
+    def pids(self, world):
+        return [world.home().server.p.pid]
+
+
 class RedisFault(Fault):
     """The master dies. An answered change is on its disk and at one replica at least."""
 
@@ -229,7 +243,7 @@ DECK = {
     "cut-rst": 9, "cut-fin": 6, "relay-kill": 4, "relay-drain": 1, "agent-kill": 2, "black-hole": 3, "roam": 1,
     "sleep-client": 1, "sleep-worker": 1, "burst-together": 2, "burst-recovery": 3,
 }  # fmt: skip
-CLUSTER_DECK = DECK | {"redis-kill": 2, "redis-failover": 1}
+CLUSTER_DECK = DECK | {"redis-kill": 2, "redis-failover": 1, "sleep-node": 2}
 # While one of these lasts no ping of the sessions it hits can be answered: a shorter pause means that it did nothing.
 FELT = ("black-hole", "sleep-client", "sleep-worker", "relay-kill")
 CLUSTER_FELT = FELT[:-1]  # the others take the sessions

@@ -366,9 +366,12 @@ class ClusterWorld(Fleet, World):
         new = [s["id"] for s in self.list_sessions("active") if s["id"] not in known]
         return new[0] if len(new) == 1 else None
 
+    def home(self):
+        """The node where the sessions are."""
+        return self.nodes[{s["node"] for s in self.list_sessions("active")}.pop()]
+
     def stop_server(self, graceful):
-        at = {s["node"] for s in self.list_sessions("active")}
-        self.down = self.nodes[at.pop()]
+        self.down = self.home()
         if graceful:
             code = self.down.server.stop(60)
             if code != 0:

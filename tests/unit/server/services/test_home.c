@@ -218,6 +218,30 @@ static void test_an_agent_that_the_store_has_elsewhere_connects_anew(void **stat
 	world_down(r.w);
 }
 
+static void go_elsewhere(void *arg)
+{
+	move_away(arg);
+	change_target(arg, "node", json_string("node-2"));
+}
+
+/* It has said hello here, and went on before that was heard: the offer of the other node is the one that counts. */
+static void test_an_agent_that_has_left_is_offered_nothing(void **state)
+{
+	(void)state;
+	struct running r = up();
+	json_t *doc = record_of(r.w, r.id);
+	world_restart(r.w); /* the offer's token is forgotten */
+	fake_ws_then(8, go_elsewhere, &r);
+	hello(r.w, "web-1", 8, "");
+	json_t *now = record_of(r.w, r.id);
+	assert_string_equal(text_at(now, "node"), "node-2");
+	assert_string_equal(text_at(now, "target_token"), text_at(doc, "target_token"));
+	assert_int_equal(fake_ws_count(8, "offer"), 0);
+	json_decref(now);
+	json_decref(doc);
+	world_down(r.w);
+}
+
 /* It goes to another node in the middle of the call: what that one would not know of is not done. */
 static void test_what_changes_a_session_is_done_where_it_lives(void **state)
 {
@@ -339,6 +363,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_end_for_good_counts_before_one_for_time),
 		cmocka_unit_test(test_a_session_that_the_store_has_lost_ends),
 		cmocka_unit_test(test_an_agent_that_the_store_has_elsewhere_connects_anew),
+		cmocka_unit_test(test_an_agent_that_has_left_is_offered_nothing),
 		cmocka_unit_test(test_what_changes_a_session_is_done_where_it_lives),
 		cmocka_unit_test(test_a_grant_is_recorded_where_it_lives),
 		cmocka_unit_test(test_one_that_is_found_late_is_judged),
