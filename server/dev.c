@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define ANY_PORT "127.0.0.1:0"
+
 static int join(char out[DEV_PATH], const char *dir, const char *name, struct err *e)
 {
 	if (snprintf(out, DEV_PATH, "%s/%s", dir, name) >= DEV_PATH)
@@ -93,19 +95,20 @@ static int make_policy(const char *dir, struct err *e)
 	return rc != 0 || exists(path) ? rc : file_write(path, policy, sizeof policy - 1, 0644, e);
 }
 
-static int write_config(const char *dir, const char *listen, const char *path, struct err *e)
+static int write_config(const char *dir, const char *listen, const char *admin, const char *path, struct err *e)
 {
 	char plugins[DEV_PATH];
 	built_plugins(plugins);
 	struct buf b = BUF_INIT(LIMIT_CONFIG_FILE);
 	int rc = buf_printf(&b,
 			    "# Written by tunnel-server --dev.\n"
-			    "listen = \"%s\";\nnode = \"dev\";\nstate_dir = \"%s/state\";\nready_file = \"%s/ready\";\n"
+			    "listen = \"%s\";\nadmin: { listen = \"%s\"; };\n"
+			    "node = \"dev\";\nstate_dir = \"%s/state\";\nready_file = \"%s/ready\";\n"
 			    "policy_dir = \"%s/policies\";\n"
 			    "tls: { certificate = \"%s/server.pem\"; key = \"%s/server.key\"; };\n"
 			    "store: { plugin = \"store-sqlite\"; path = \"%s/state/tunnel.db\"; };\n"
 			    "auth = ( { plugin = \"auth-hmac\"; credentials = \"%s/credentials\"; } );\n",
-			    listen, dir, dir, dir, dir, dir, dir, dir);
+			    listen, admin, dir, dir, dir, dir, dir, dir, dir);
 	if (rc == 0 && plugins[0])
 		rc = buf_printf(&b, "plugin_dir = \"%s\";\n", plugins);
 	rc = rc != 0 ? err_set(e, ERR_NOMEM, "out of memory") : file_write(path, buf_data(&b), b.len, 0644, e);
@@ -137,43 +140,58 @@ int dev_prepare(const char *state_dir, const char *listen, char out_dir[DEV_PATH
 	if (rc == 0)
 		rc = make_policy(out_dir, e);
 	if (rc == 0 && (listen || !exists(out_config)))
-		rc = write_config(out_dir, listen ? listen : "127.0.0.1:0", out_config, e);
+		rc = write_config(out_dir, listen ? listen : ANY_PORT, ANY_PORT, out_config, e);
 	return rc;
 }
 
-/* "Any port" becomes the port that was found, so that cli.conf and agents keep working. */
-static int keep_port(const char *dir, const char *listen, uint16_t port, struct err *e)
+/* true: the text has no port, and out has it with the one that was found. */
+static bool complete(const char *listen, uint16_t port, char out[300])
 {
-	char path[DEV_PATH], host[256], address[300];
+	char host[256];
 	uint16_t asked = 0;
+	snprintf(out, 300, "%s", listen);
 	if (reactors_parse_listen(listen, host, sizeof host, &asked) != 0 || asked == port)
-		return 0;
-	text_host_port(host, port, address, sizeof address);
-	int rc = join(path, dir, "server.conf", e);
-	return rc != 0 ? rc : write_config(dir, address, path, e);
+		return false;
+	text_host_port(host, port, out, 300);
+	return true;
 }
 
-int dev_announce(const char *dir, const char *listen, uint16_t port, const char *url, struct err *e)
+/* "Any port" becomes the port that was found, so that cli.conf, agents and bookmarks keep working. */
+static int keep_ports(const char *dir, const struct dev_served *s, struct err *e)
+{
+	char path[DEV_PATH], listen[300], admin[300];
+	bool found = complete(s->listen, s->port, listen);
+	found |= complete(s->admin_listen, s->admin_port, admin);
+	if (!found)
+		return 0;
+	int rc = join(path, dir, "server.conf", e);
+	return rc != 0 ? rc : write_config(dir, listen, admin, path, e);
+}
+
+int dev_announce(const char *dir, const struct dev_served *served, struct err *e)
 {
 	char path[DEV_PATH];
 	struct buf b = BUF_INIT(LIMIT_CONFIG_FILE);
-	int rc = keep_port(dir, listen, port, e);
+	int rc = keep_ports(dir, served, e);
 	if (rc == 0)
 		rc = join(path, dir, "cli.conf", e);
 	if (rc == 0 && buf_printf(&b,
 				  "# Written by tunnel-server --dev.\n"
 				  "default: { server = \"%s\"; ca_file = \"%s/ca.pem\"; auth = \"hmac\"; "
 				  "credentials = \"%s/cli-credentials\"; };\n",
-				  url, dir, dir) != 0)
+				  served->url, dir, dir) != 0)
 		rc = err_set(e, ERR_NOMEM, "out of memory");
 	if (rc == 0)
 		rc = file_write(path, buf_data(&b), b.len, 0600, e);
 	buf_free(&b);
 	if (rc == 0) {
 		printf("tunnel-server %s, for development, all in %s\n"
-		       "  use it:  export TUNNEL_CONFIG=%s\n"
-		       "  agents:  server = [ \"%s\" ]; ca_file = \"%s/ca.pem\";\n",
-		       url, dir, path, url, dir);
+		       "  use it:  export TUNNEL_CONFIG=%s\n",
+		       served->url, dir, path);
+		if (served->admin_port)
+			printf("  console: https://localhost:%u/ (the key is in %s/cli-credentials)\n",
+			       served->admin_port, dir);
+		printf("  agents:  server = [ \"%s\" ]; ca_file = \"%s/ca.pem\";\n", served->url, dir);
 		fflush(stdout);
 	}
 	return rc;

@@ -13,7 +13,13 @@
  * second run, the port of the first. out_config gets server.conf's path. */
 int dev_prepare(const char *state_dir, const char *listen, char out_dir[DEV_PATH], char out_config[DEV_PATH],
 		struct err *e);
-/* Once it listens: keeps the port that was found for the next run, writes cli.conf, and says on stdout where all is. */
-int dev_announce(const char *dir, const char *listen, uint16_t port, const char *url, struct err *e);
+struct dev_served {
+	const char *listen, *admin_listen; /* as the config has them; admin_listen "": no console */
+	uint16_t port, admin_port;         /* in use */
+	const char *url;
+};
+/* Once it listens: keeps the ports that were found for the next run, writes cli.conf, and says on stdout where all is.
+ */
+int dev_announce(const char *dir, const struct dev_served *served, struct err *e);
 
 #endif

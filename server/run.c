@@ -394,6 +394,16 @@ static int announce(struct server *v, struct err *e)
 	return 0;
 }
 
+static int announce_dev(struct server *v, const char *dir, struct err *e)
+{
+	const struct dev_served served = { .listen = v->settings->listen,
+					   .admin_listen = v->settings->admin_listen,
+					   .port = reactors_port(v->reactors),
+					   .admin_port = reactors_admin_port(v->reactors),
+					   .url = v->public_url };
+	return dev_announce(dir, &served, e);
+}
+
 int run_server(struct settings *settings, const char *config_path, const char *dev_dir, struct err *e)
 {
 	struct server v = { .settings = settings, .node = settings->node, .metrics = metrics_new() };
@@ -406,7 +416,7 @@ int run_server(struct settings *settings, const char *config_path, const char *d
 	int rc = v.metrics && signal_fd >= 0 ? start(&v, settings, &events, e)
 					     : err_set(e, ERR_UNAVAILABLE, "no signalfd");
 	if (rc == 0 && dev_dir)
-		rc = dev_announce(dev_dir, settings->listen, reactors_port(v.reactors), v.public_url, e);
+		rc = announce_dev(&v, dev_dir, e);
 	if (rc == 0)
 		rc = reloader_start(&reloader, &v, config_path, e);
 	if (rc == 0)

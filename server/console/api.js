@@ -89,5 +89,5 @@ export function kept() {
 
 export function signOut() {
   caller = null;
-  sessionStorage.removeItem(KEPT);
+  sessionStorage.clear();
 }

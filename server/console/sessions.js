@@ -63,17 +63,16 @@ export function open(view, {params, signal}) {
     ["Target", ({x}) => [x.target, h("br"), h("small", null, what(x))]],
     ["State", ({state}) => state],
     ["Throughput", ({rate: r}) => r],
-    ["Began", ({x}) => [time(x.created_at), x.reason ? [h("br"), h("small", null, x.reason)] : null]],
-    ["Ends", ({x}) => time(x.ended_at ?? x.expires_at)],
+    ["Began, ends", ({x}) => [time(x.created_at), h("br"), time(x.ended_at ?? x.expires_at), x.reason ? [h("br"), h("small", null, x.reason)] : null]],
     ["", ({actions}) => actions],
   ]);
-  let timer, paused = false, asked = 0;
+  let timer, paused = false, asked = 0, drawn = 0;
 
   function draw({sessions, next_cursor: more}) {
     const now = performance.now() / 1000;
     lines.update(sessions, now);
     const rates = [...lines.known.values()].map((p) => p.rates.now);
-    total.push(rates.reduce((n, r) => n + r.up, 0), rates.reduce((n, r) => n + r.down, 0));
+    if (drawn++) total.push(rates.reduce((n, r) => n + r.up, 0), rates.reduce((n, r) => n + r.down, 0)); // a rate takes two looks
     big.draw(total);
     sum.replaceChildren(h("span", {class: "up"}, `↑ ${rate(total.now.up)} to targets`), " ", h("span", {class: "down"}, `↓ ${rate(total.now.down)} back`));
     count.textContent = `${sessions.length} shown${more ? "; there are more: filter by target or principal" : ""}`;

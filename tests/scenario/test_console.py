@@ -386,6 +386,7 @@ def readable(b, page):
     assert b.run(PALE) == [], page
     assert b.run(NAMELESS) == [], page
     assert b.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth"), f"{page} is wider than the window"
+    assert b.run("return [...document.querySelectorAll('.wide')].every((e) => e.scrollWidth <= e.clientWidth)"), f"a table of {page} is cut off"
     assert b.run("return document.querySelectorAll('h1').length") == 1
 
 

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import ssl
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -49,10 +51,13 @@ def test_a_development_server_keeps_to_its_folder(dev):
     assert (p.state, p.config) == (str(state), f"{state}/cli.conf")
     assert whoami(dev, p) == "dev"
     assert f'ca_file = "{state}/ca.pem"' in p.text() and (state / "ca.pem").exists()
+    (console,) = re.findall(r"console: (https://localhost:\d+/) \(the key is in " + str(state), p.text())
+    with urllib.request.urlopen(console, context=ssl.create_default_context(cafile=state / "ca.pem"), timeout=LIMIT) as answer:
+        assert "/console/app.js" in answer.read().decode()
     assert p.stop() == 0
     kept = {name: (state / name).read_bytes() for name in ("ca.pem", "server.key", "credentials", "server.conf", "cli.conf")}
     again = dev.start("--state-dir", state)
-    assert again.url == p.url and whoami(dev, again) == "dev"
+    assert again.url == p.url and console in again.text() and whoami(dev, again) == "dev"
     assert kept == {name: (state / name).read_bytes() for name in kept}
     assert again.stop() == 0
     assert dev.made() == []

@@ -294,7 +294,7 @@ def test_configuration(folder):
     assert r.returncode == 1 and "none.key" in r.stderr, r
     assert run("--config", path).returncode == 1
     for change, names in (
-        ({"listen": '"nowhere"'}, "listen"), ({"workers": "0"}, "workers"), ({"node": '"a b"'}, "node"), ({"surprise": "1"}, "surprise"),
+        ({"listen": '"nowhere"'}, "listen"), ({"admin": '{ listen = "1"; }'}, "admin.listen"), ({"workers": "0"}, "workers"), ({"node": '"a b"'}, "node"), ({"surprise": "1"}, "surprise"),
         ({"advertise_url": '"http://x"'}, "advertise_url"), ({"server_urls": '[ "https://x/path" ]'}, "server_urls"), ({"auth": None}, "auth"),
         ({"log": '{ level = "loud"; }'}, "log.level"),
     ):
