@@ -27,6 +27,15 @@ void make_plain(char *text)
 	}
 }
 
+static char *kept;
+static size_t kept_size;
+
+void keep_complaints(char *out, size_t size)
+{
+	kept = out;
+	kept_size = size;
+}
+
 void complain(const char *fmt, ...)
 {
 	char text[1024];
@@ -35,6 +44,10 @@ void complain(const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	make_plain(text);
+	if (kept) {
+		snprintf(kept, kept_size, "%s", text);
+		return;
+	}
 	/* ssh may hold the terminal in raw mode. */
 	fprintf(stderr, isatty(STDERR_FILENO) ? "\rtunnel-cli: %s\r\n" : "tunnel-cli: %s\n", text);
 }

@@ -32,6 +32,7 @@ const struct command *const commands[] = {
 	&command_audit,
 	&command_verify_audit,
 	&command_whoami,
+	&command_doctor,
 	&command_completion,
 	/* hidden: run by a shell for its completion; by ssh and for it */
 	&command_complete,

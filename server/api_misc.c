@@ -1,5 +1,7 @@
 /* /v1/whoami, /v1/nodes, health and metrics. */
 #include "server/api_call.h"
+
+#include "base/clock.h"
 #include "server/audit.h"
 #include "server/metrics.h"
 #include "server/nodes.h"
@@ -23,7 +25,7 @@ void api_whoami_get(struct api_call *c)
 
 void api_healthz_get(struct api_call *c)
 {
-	api_answer(c, 200, json_pack("{s:s}", "status", "ok"));
+	api_answer(c, 200, json_pack("{s:s, s:o}", "status", "ok", "time", record_time(clock_wall_ms())));
 }
 
 void api_readyz_get(struct api_call *c)

@@ -414,6 +414,12 @@ void endpoint_network_changed(struct endpoint *ep)
 		path_renew(ep, RENEW_NETWORK);
 }
 
+void endpoint_cut(struct endpoint *ep)
+{
+	if (!is_over(ep))
+		path_lose(ep, "cut by this end, to try how it comes back");
+}
+
 enum endpoint_state endpoint_get_state(const struct endpoint *ep)
 {
 	return ep->state;

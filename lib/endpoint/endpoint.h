@@ -88,6 +88,8 @@ void endpoint_detach(struct endpoint *ep);
 void endpoint_freeze(struct endpoint *ep, bool frozen);
 /* Try a new leg now; the present one stays until the new one is attached. */
 void endpoint_network_changed(struct endpoint *ep);
+/* Drops the leg without a word, as a network does, and comes back: to see that it can. */
+void endpoint_cut(struct endpoint *ep);
 enum endpoint_state endpoint_get_state(const struct endpoint *ep);
 /* Words about the last failed attempt of this outage; "" before the first. */
 const char *endpoint_get_trouble(const struct endpoint *ep);
