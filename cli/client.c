@@ -102,7 +102,8 @@ static int status_exit_code(const struct http_response *r)
 static int explain(const struct http_response *r, char why[CLIENT_WHY])
 {
 	if (r->code[0])
-		snprintf(why, CLIENT_WHY, "%s (%s)", r->detail, r->code);
+		snprintf(why, CLIENT_WHY, "%s (%s%s)", r->detail, r->code,
+			 strcmp(r->code, "busy") == 0 ? ", try again" : "");
 	else
 		snprintf(why, CLIENT_WHY, "HTTP %d: %s", r->status, r->detail[0] ? r->detail : "no reason given");
 	return status_exit_code(r);

@@ -121,6 +121,10 @@ int main(int argc, char **argv)
 		return EXIT_CODE_OK;
 	}
 	const struct command *c = command_find(name);
+	if (!c && name[0] == '-') {
+		complain("%s: the command comes first, then its options; see tunnel-cli --help", name);
+		return EXIT_CODE_USAGE;
+	}
 	if (!c) {
 		complain("unknown command \"%s\"; see tunnel-cli --help", name);
 		return EXIT_CODE_USAGE;

@@ -130,7 +130,7 @@ void output_object(const json_t *object)
 	{
 		char text[1024] = "";
 		cell_text(value, text, sizeof text);
-		printf("%-16s %s\n", key, text);
+		printf("%-20s %s\n", key, text);
 	}
 }
 

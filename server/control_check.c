@@ -65,10 +65,13 @@ void control_sweep_blocking(struct control *control)
 	size_t share = n / PASSES + 1;
 	struct err e;
 	for (size_t i = 0; targets && n && i < share; i++, control->looked++) {
-		if (control_check_target_blocking(control->server, targets[control->looked % n], &e) == 0)
-			continue;
-		log_warn("it could not be looked up whether agents are still those of their targets: %s", e.text);
-		break;
+		int rc = control_check_target_blocking(control->server, targets[control->looked % n], &e);
+		if (rc && !control->blind)
+			log_warn("it could not be looked up whether agents are still those of their targets: %s",
+				 e.text);
+		control->blind = rc != 0;
+		if (rc)
+			break;
 	}
 	free(targets);
 }

@@ -15,6 +15,7 @@ struct control {
 	struct replay *assertions;
 	unsigned char nonce_key[32];
 	size_t looked; /* at so many connections; the sweep's */
+	bool blind;    /* it could not look, and has told so; the sweep's */
 };
 
 #define CONTROL_NONCE 44 /* base64url of a SHA-256, with NUL */

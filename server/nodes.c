@@ -376,18 +376,35 @@ static json_t *view(const json_t *doc)
 			 (json_int_t)record_int(doc, "agents"), "sessions", (json_int_t)record_int(doc, "sessions"));
 }
 
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void add_by_name(json_t *out, json_t *all)
+{
+	size_t n = 0;
+	const char **names = calloc(json_object_size(all) + 1, sizeof *names), *name;
+	json_t *doc;
+	if (!names)
+		return;
+	json_object_foreach(all, name, doc) names[n++] = name;
+	qsort(names, n, sizeof *names, compare_names);
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(out, view(json_object_get(all, names[i])));
+	free(names);
+}
+
 json_t *nodes_view(struct nodes *n)
 {
 	json_t *out = json_array();
 	json_auto_t *own = n ? make_doc(n) : NULL;
-	const char *name;
-	json_t *doc;
 	if (!own)
 		return out;
 	pthread_mutex_lock(&n->lock);
 	json_auto_t *all = json_deep_copy(n->others);
 	pthread_mutex_unlock(&n->lock);
 	json_object_set(all, n->server->node, own);
-	json_object_foreach(all, name, doc) json_array_append_new(out, view(doc));
+	add_by_name(out, all);
 	return out;
 }

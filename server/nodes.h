@@ -29,7 +29,7 @@ bool nodes_has_heir(struct nodes *nodes);
 bool nodes_is_first(struct nodes *nodes);
 /* Live sessions of a target on the other nodes. */
 size_t nodes_sessions(struct nodes *nodes, const char *target);
-/* The API's view of all: [{name, url, version, started_at, draining, agents, sessions}]. New reference. */
+/* The API's view of all: [{name, url, version, started_at, draining, agents, sessions}], by name. New reference. */
 json_t *nodes_view(struct nodes *nodes);
 
 #endif

@@ -24,6 +24,7 @@ struct sessions {
 	int64_t looked_mono_ms;   /* when it last looked for policies and revocations of other nodes */
 	int64_t rows_mono_ms;     /* when it last looked whether its sessions' records still say so */
 	int64_t homes_mono_ms;    /* when it last looked after agents that have left for another node */
+	bool blind_scan, blind_revocations, blind_policies; /* it could not look, and has told so */
 
 	/* Whoever pays what a record owes to the audit log holds the session's; so it is paid once. */
 	pthread_mutex_t settling[SESSION_SETTLERS];

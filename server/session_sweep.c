@@ -328,6 +328,14 @@ static void look_after_rows(struct sessions *s, int64_t mono_ms)
 		check_rows(s, ours);
 }
 
+/* Once, until it can be looked up again: a store may be away for long. */
+static void tell_blind(bool *blind, int rc, const char *what, const struct err *e)
+{
+	if (rc && !*blind)
+		log_warn("the store could not be looked through for %s: %s", what, e->text);
+	*blind = rc != 0;
+}
+
 /* Other nodes tell what they have changed; their messages may be lost. */
 static void look_for_news(struct sessions *s, int64_t mono_ms)
 {
@@ -338,10 +346,10 @@ static void look_for_news(struct sessions *s, int64_t mono_ms)
 	if (mono_ms - s->looked_mono_ms < (json_array_size(others) ? NEWS_MS : SCAN_MS))
 		return;
 	s->looked_mono_ms = mono_ms;
-	if (revocations_reload_blocking(server->revocations, &revoked, &e))
-		log_warn("the store could not be looked through for revocations: %s", e.text);
-	if (policies_look_blocking(server->policies, &changed, &e))
-		log_warn("the store could not be looked through for policies: %s", e.text);
+	int rc = revocations_reload_blocking(server->revocations, &revoked, &e);
+	tell_blind(&s->blind_revocations, rc, "revocations", &e);
+	rc = policies_look_blocking(server->policies, &changed, &e);
+	tell_blind(&s->blind_policies, rc, "policies", &e);
 	if (revoked || changed)
 		atomic_store(&s->rejudge_owed, true);
 	look_after_rows(s, mono_ms);
@@ -363,8 +371,8 @@ void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms
 		return;
 	struct err e;
 	s->scanned_mono_ms = mono_ms;
-	if (scan_store(s, false, mono_ms, wall_ms, &e))
-		log_warn("the store could not be looked through for sessions that were left behind: %s", e.text);
+	int rc = scan_store(s, false, mono_ms, wall_ms, &e);
+	tell_blind(&s->blind_scan, rc, "sessions that were left behind", &e);
 }
 
 static void *sweep_thread(void *arg)

@@ -83,7 +83,7 @@ static int try_server(struct changer *c, const struct endpoint *server, struct w
 	if (rc == 0 && (rc = scripts_load(conn, until_ms, inner)) == 0)
 		rc = raise_fence(c, conn, until_ms, inner);
 	if (rc == 0 && strcmp(identity, c->identity) != 0) {
-		inspect_durability(conn, c->host, server, until_ms);
+		inspect_durability(conn, c->host, server, c->owner->prefix, until_ms);
 		memcpy(c->identity, identity, sizeof identity);
 	}
 	if (rc != 0) {

@@ -72,7 +72,39 @@ static void warn(const struct tunnel_host *host, const struct endpoint *server, 
 	host->log(host->ctx, TUNNEL_LOG_WARN, text);
 }
 
-void inspect_durability(struct conn *c, const struct tunnel_host *host, const struct endpoint *server, int64_t until_ms)
+/* Some versions read the append-only file as the user default, and drop, with no more than a line in their log, each
+ * transaction of it that he may not make. What a script writes is one. A user that is off still has his rights. */
+static bool default_may_write(struct conn *c, const char *prefix, int64_t until_ms)
+{
+	static const char *const writes[][5] = { { "SET", "", "x" },       { "DEL", "" },
+						 { "PEXPIREAT", "", "1" }, { "ZADD", "", "1", "x" },
+						 { "ZREM", "", "x" },      { "XADD", "", "*", "x", "x" } };
+	bool may = true;
+	for (size_t i = 0; may && i < sizeof writes / sizeof *writes; i++) {
+		char why[200] = "";
+		redisReply *reply = NULL;
+		size_t n = 0;
+		while (n < 5 && writes[i][n])
+			n++;
+		command_begin(conn_out(c), 3 + n);
+		command_text(conn_out(c), "ACL");
+		command_text(conn_out(c), "DRYRUN");
+		command_text(conn_out(c), "default");
+		for (size_t k = 0; k < n; k++)
+			if (writes[i][k][0])
+				command_text(conn_out(c), writes[i][k]);
+			else
+				command_format(conn_out(c), "{%s}:probe", prefix);
+		if (conn_ask(c, until_ms, "ACL DRYRUN", &reply, (struct words){ why, sizeof why }) != 0)
+			return true;                     /* an ACL that forbids it: the operator knows what was set */
+		may = reply->type != REDIS_REPLY_STRING; /* a sentence about what is missing */
+		freeReplyObject(reply);
+	}
+	return may;
+}
+
+void inspect_durability(struct conn *c, const struct tunnel_host *host, const struct endpoint *server,
+			const char *prefix, int64_t until_ms)
 {
 	char why[200] = "";
 	struct words w = { why, sizeof why };
@@ -101,4 +133,8 @@ void inspect_durability(struct conn *c, const struct tunnel_host *host, const st
 		host->log(host->ctx, TUNNEL_LOG_INFO,
 			  "Redis has appendfsync everysec: when its machine stops, up to two seconds of what was "
 			  "answered are lost");
+	if (strcmp(values[0], "yes") == 0 && !default_may_write(c, prefix, until_ms))
+		warn(host, server,
+		     "its user default may not write these keys: many versions then throw away what was answered when "
+		     "they are started again; to shut him out without that: user default off ~* &* +@all");
 }

@@ -37,8 +37,8 @@ int sentinel_ask_blocking(const struct dial *dial, struct redis_options *o, stru
 #define IDENTITY_MAX 128u
 int inspect(struct conn *c, const struct endpoint *server, int64_t until_ms, char out_identity[IDENTITY_MAX],
 	    struct words w);
-/* Tells what of its settings a crash could cost. */
+/* Tells what of its settings a crash, or a mere restart, could cost. */
 void inspect_durability(struct conn *c, const struct tunnel_host *host, const struct endpoint *server,
-			int64_t until_ms);
+			const char *prefix, int64_t until_ms);
 
 #endif

@@ -32,7 +32,7 @@ is_there() {
 programs=$(cd "$root/bin" && echo *)
 test "$programs" = "tunnel-agent tunnel-cli tunnel-plugin-check tunnel-server" || fail "programs: $programs"
 is_there include/tunnel/plugin.h include/tunnel/auth.h include/tunnel/store.h \
-	share/man/man1/tunnel-cli.1 share/man/man8/tunnel-agent.8 share/man/man8/tunnel-server.8
+	share/man/man1/tunnel-cli.1 share/man/man1/tunnel-plugin-check.1 share/man/man8/tunnel-agent.8 share/man/man8/tunnel-server.8
 for sample in $(cd "$source/etc" && find . -type f ! -name CMakeLists.txt); do is_there "share/tunnel/examples/$sample"; done
 
 pc=$(find "$work/root" -name tunnel-plugin.pc)
@@ -84,6 +84,10 @@ if "$check" --case two_instances ./auth-static.so fiel="$PWD/tokens" > out.log 2
 	fail "an unknown option was taken"
 fi
 grep -q 'fiel: unknown option of auth-static; allowed: plugin, file' out.log || fail "$(cat out.log)"
+if "$check" ./auth-static.so > out.log 2>&1; then
+	fail "an option that must be given was not missed"
+fi
+test "$(grep -c 'file is missing' out.log)" = 1 && grep -q 'nothing was checked' out.log || fail "$(cat out.log)"
 
 install -m 644 auth-static.so "$work/root$plugindir"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1 \

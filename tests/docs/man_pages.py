@@ -1,4 +1,4 @@
-"""man_pages.py FOLDER SERVER AGENT CLI: the manual pages against what the programs say of themselves."""
+"""man_pages.py FOLDER SERVER AGENT CLI PLUGIN-CHECK: the manual pages against what the programs say of themselves."""
 
 import re
 import shutil
@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDER, SERVER, AGENT, CLI = Path(sys.argv[1]), *sys.argv[2:5]
+FOLDER, SERVER, AGENT, CLI, PLUGIN_CHECK = Path(sys.argv[1]), *sys.argv[2:6]
 wrong = []
 
 
@@ -110,6 +110,11 @@ def cli():
     compare("tunnel-cli.1", "setting", set(re.findall(r"\w+", allowed)), settings_of_page(page))
 
 
+def plugin_check():
+    page = (FOLDER / "tunnel-plugin-check.1").read_text()
+    compare("tunnel-plugin-check.1", "option --", set(re.findall(r"--([a-z]+)", said(PLUGIN_CHECK, "--help"))) | {"help"}, options_of_page(page))
+
+
 def layout():
     groff = shutil.which("groff")
     for page in sorted(FOLDER.glob("*.[18]")) if groff else []:
@@ -119,7 +124,7 @@ def layout():
             wrong.append(r.stderr)
 
 
-for check in (server, agent, cli, layout):
+for check in (server, agent, cli, plugin_check, layout):
     check()
 print("\n".join(wrong) or "the manual pages say what the programs do")
 sys.exit(bool(wrong))

@@ -50,6 +50,7 @@ def test_any_node_answers(cluster):
     cluster.start_agent()
     node, echo = home(cluster), TcpServer(echo_until_eof)
     names = {n["name"]: n for n in cluster.json("list-nodes")}
+    assert list(names) == sorted(names)
     assert set(names) == set(cluster.nodes) and all(n["url"] == cluster.nodes[k].url for k, n in names.items())
     for n in [node, *cluster.others(node)]:
         assert n.json("describe-target", "web-1")["state"] == "connected"

@@ -149,6 +149,11 @@ def documented_rules():
     return re.search(r"(?m)^user tunnel on >PASSWORD (.*)$", text)[1].split()
 
 
+def documented_default():
+    text = Path(DOCS).read_text()
+    return re.search(r"(?m)^user default (.*)$", text)[1].split()
+
+
 def use_everything(store, log="log"):
     assert store.put("a", 1, indexes=[["kind", "x"]], expires_ms=int(time.time() * 1000) + 3600000)["number"] == 1
     assert store.put("a", 2, expect=1, indexes=[["kind", "y"]])["number"] == 2
@@ -173,7 +178,7 @@ def test_documented_rights_suffice(w):
     until("what has expired is gone", lambda: redis.cli("zcard", "{tunnel}:x") == "0")
     assert store.log_lines("refuses") == [], store.logged
     # Without what the page says may be left out; and a right that is missing is named.
-    redis.cli("acl", "setuser", "tunnel", "-config|get")
+    redis.cli("acl", "setuser", "tunnel", "-config|get", "-acl|dryrun")
     use_everything(w.store(redis, *options), log="second")
     redis.cli("acl", "setuser", "tunnel", "-info")
     refused(w, redis, *options, says="INFO: a right is missing .*NOPERM .*info")
@@ -267,6 +272,51 @@ def test_settings_that_lose_data_are_told(w):
     told(w.store(redis), "appendfsync is no")
     redis.cli("config", "set", "appendonly", "no")
     told(w.store(redis), "appendonly is off")
+
+
+def all_logged(store, words):
+    """What it has said when it has ended: nothing is still to come."""
+    assert store.works()
+    store.close()
+    return store.log_lines(words)
+
+
+def test_a_default_user_without_rights_is_told(w):
+    # Redis reads its append-only file as that user; what he may not do is dropped when it is started again.
+    words = "its user default may not write"
+    redis = w.redis()
+    redis.cli("acl", "setuser", "tunnel", "on", ">word", *documented_rules())
+    options = ["user=tunnel", f"password_file={w.secret('word', 'word')}"]
+    assert not all_logged(w.store(redis, *options), words)
+    redis.cli("acl", "setuser", "root", "on", "nopass", "~*", "&*", "+@all")
+    redis.user = ("--user", "root", "--pass", "", "--no-auth-warning")
+    for shut in (["reset"], ["reset", "~*", "+@all", "-xadd"], ["reset", "~other:*", "+@all"]):
+        redis.cli("acl", "setuser", "default", *shut)
+        assert len(all_logged(w.store(redis, *options), words)) == 1
+    redis.cli("acl", "setuser", "tunnel", "-acl|dryrun")
+    assert not all_logged(w.store(redis, *options), words)
+    redis.cli("acl", "setuser", "tunnel", "+acl|dryrun")
+    redis.cli("acl", "setuser", "default", *documented_default())
+    assert not all_logged(w.store(redis, *options), words)
+
+
+def test_the_documented_default_user_costs_nothing(w):
+    # The page's own lines, in the file that Redis is started with.
+    file = w.folder / "users.acl"
+    file.write_text("user tunnel on >word " + " ".join(documented_rules()) + "\nuser default " + " ".join(documented_default()) + "\n")
+    redis = w.redis("--aclfile", file)
+    redis.user = ("--user", "tunnel", "--pass", "word", "--no-auth-warning")
+    store = w.store(redis, "user=tunnel", f"password_file={w.secret('word', 'word')}")
+    assert store.put("a", 1, indexes=[["kind", "x"]])["number"] == 1
+    assert store.ok("append", log="log", records=["1"])["number"] == 1
+    redis.user = ("--user", "nobody", "--pass", "", "--no-auth-warning")
+    assert "WRONGPASS" in redis.cli("ping", check=False)
+    redis.user = ()
+    assert "NOAUTH" in redis.cli("ping", check=False)
+    redis.kill()
+    redis.start()
+    until("it is back", store.works)
+    assert store.get("a") == 1 and [r[1] for r in store.ok("read", log="log")["rows"]] == ["1"]
 
 
 def check_storm(store, answers):
