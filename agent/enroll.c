@@ -64,8 +64,9 @@ static int post(const struct settings *s, const char *server, const char *token,
 		return rc;
 	if (out->status == 201 && out->json)
 		return 0;
-	rc = err_set(e, out->status == 401 ? ERR_DENIED : ERR_UNAVAILABLE, "%s refused the enrolment (%d%s%s): %s",
-		     server, out->status, *out->code ? " " : "", out->code, out->detail);
+	bool final = out->status >= 400 && out->status < 500 && out->status != 408 && out->status != 429;
+	rc = err_set(e, final ? ERR_DENIED : ERR_UNAVAILABLE, "%s refused the enrolment (%d%s%s): %s", server,
+		     out->status, *out->code ? " " : "", out->code, out->detail);
 	http_response_free(out);
 	return rc;
 }
@@ -124,6 +125,8 @@ int enroll_run(const struct settings *settings, const char *server, const char *
 		goto out;
 	body = request_body(identity, link, e);
 	rc = body ? post(settings, server, token, body, &response, e) : ERR_NOMEM;
+	if (rc == ERR_DENIED)
+		state_forget_new_keys(settings->state_dir); /* another token starts afresh */
 	if (rc)
 		goto out;
 	const char *id = json_string_value(json_object_get(response.json, "id"));

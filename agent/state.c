@@ -227,6 +227,15 @@ int state_prepare_keys(const char *folder, EVP_PKEY **out_identity, EVP_PKEY **o
 	return 0;
 }
 
+void state_forget_new_keys(const char *folder)
+{
+	static const char *const names[] = { "identity.pem.new", "link.pem.new" };
+	char path[STATE_PATH];
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (state_path(folder, names[i], path, NULL) == 0)
+			unlink(path);
+}
+
 static int take_new(const char *folder, const char *name, struct err *e)
 {
 	char path[STATE_PATH], fresh[STATE_PATH + 8];

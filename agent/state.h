@@ -42,6 +42,8 @@ int state_identity_age_ms(const char *folder, int64_t wall_ms, int64_t *out_ms, 
 
 /* New keys, kept beside the present ones until the server took them; those of an attempt before that had no answer. */
 int state_prepare_keys(const char *folder, EVP_PKEY **out_identity, EVP_PKEY **out_link, struct err *e);
+/* They were refused. */
+void state_forget_new_keys(const char *folder);
 int state_commit(const char *folder, const char *target, const char *server, struct err *e);
 
 #endif

@@ -12,4 +12,6 @@ const struct command command_whoami = {
 	.summary = "Show who the server takes you for",
 	.options_size = sizeof(struct common_options),
 	.run = whoami,
+	.details = "Example:\n"
+		   "  tunnel-cli whoami --profile lab\n",
 };

@@ -3,10 +3,9 @@
 #include "cli/query.h"
 
 static const struct column columns[] = {
-	{ "NODE", "name" },         { "URL", "url" },
-	{ "AGENTS", "agents" },     { "SESSIONS", "sessions" },
-	{ "DRAINING", "draining" }, { "STARTED", "started_at" },
-	{ "VERSION", "version" },   { NULL, NULL },
+	{ "NODE", "name" },           { "URL", "url" },           { "AGENTS", "agents" },
+	{ "SESSIONS", "sessions" },   { "DRAINING", "draining" }, { "STARTED", "started_at" },
+	{ "LAST SEEN", "last_seen" }, { "VERSION", "version" },   { NULL, NULL },
 };
 
 static int list_nodes(const void *options, int argc, char **argv)
@@ -25,4 +24,6 @@ const struct command command_list_nodes = {
 	.summary = "Show the server's nodes, with their agents and sessions",
 	.options_size = sizeof(struct common_options),
 	.run = list_nodes,
+	.details = "Example:\n"
+		   "  tunnel-cli list-nodes\n",
 };

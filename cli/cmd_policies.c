@@ -29,6 +29,8 @@ const struct command command_list_policies = {
 	.summary = "Show which policies are in force",
 	.options_size = sizeof(struct common_options),
 	.run = list_policies,
+	.details = "Example:\n"
+		   "  tunnel-cli list-policies\n",
 };
 
 static int get_policy(const void *options, int argc, char **argv)
@@ -44,6 +46,8 @@ const struct command command_get_policy = {
 	.summary = "Print a policy's JSON",
 	.options_size = sizeof(struct common_options),
 	.run = get_policy,
+	.details = "Example:\n"
+		   "  tunnel-cli get-policy operators >operators.json\n",
 };
 
 static int delete_policy(const void *options, int argc, char **argv)
@@ -57,6 +61,8 @@ const struct command command_delete_policy = {
 	.summary = "Remove a policy; sessions it alone allowed end",
 	.options_size = sizeof(struct common_options),
 	.run = delete_policy,
+	.details = "Example:\n"
+		   "  tunnel-cli delete-policy operators\n",
 };
 
 static int read_json(const char *path, json_t **out_json)

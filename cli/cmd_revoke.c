@@ -144,6 +144,8 @@ const struct command command_list_revocations = {
 	.summary = "Show who and what is revoked",
 	.options_size = sizeof(struct common_options),
 	.run = list_revocations,
+	.details = "Example:\n"
+		   "  tunnel-cli list-revocations\n",
 };
 
 static int lift_revocation(const void *options, int argc, char **argv)
@@ -157,4 +159,6 @@ const struct command command_lift_revocation = {
 	.summary = "Let a revoked principal or credential in again",
 	.options_size = sizeof(struct common_options),
 	.run = lift_revocation,
+	.details = "Example:\n"
+		   "  tunnel-cli lift-revocation principal-aexw3xtzndz4jaufz2imjlo6xr\n",
 };

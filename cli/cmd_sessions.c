@@ -52,6 +52,9 @@ const struct command command_list_sessions = {
 	.rows = list_rows,
 	.options_size = sizeof(struct list_options),
 	.run = list_sessions,
+	.details = "Examples:\n"
+		   "  tunnel-cli list-sessions --principal ann\n"
+		   "  tunnel-cli list-sessions --state ended --output json\n",
 };
 
 static int describe_session(const void *options, int argc, char **argv)
@@ -65,6 +68,8 @@ const struct command command_describe_session = {
 	.summary = "Show one session",
 	.options_size = sizeof(struct common_options),
 	.run = describe_session,
+	.details = "Example:\n"
+		   "  tunnel-cli describe-session s-dwzd7dhs3tuvhegvr6mc\n",
 };
 
 static int terminate_session(const void *options, int argc, char **argv)
@@ -78,4 +83,6 @@ const struct command command_terminate_session = {
 	.summary = "End a session now, at both ends",
 	.options_size = sizeof(struct common_options),
 	.run = terminate_session,
+	.details = "Example:\n"
+		   "  tunnel-cli terminate-session s-dwzd7dhs3tuvhegvr6mc\n",
 };

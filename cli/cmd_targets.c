@@ -53,6 +53,8 @@ const struct command command_list_targets = {
 	.rows = list_rows,
 	.options_size = sizeof(struct tag_options),
 	.run = list_targets,
+	.details = "Example:\n"
+		   "  tunnel-cli list-targets --tag role=web\n",
 };
 
 static int describe_target(const void *options, int argc, char **argv)
@@ -66,6 +68,8 @@ const struct command command_describe_target = {
 	.summary = "Show one target",
 	.options_size = sizeof(struct common_options),
 	.run = describe_target,
+	.details = "Example:\n"
+		   "  tunnel-cli describe-target web-1\n",
 };
 
 static int deregister_target(const void *options, int argc, char **argv)
@@ -79,6 +83,8 @@ const struct command command_deregister_target = {
 	.summary = "Remove a target: its sessions end, its key is worthless",
 	.options_size = sizeof(struct common_options),
 	.run = deregister_target,
+	.details = "Example:\n"
+		   "  tunnel-cli deregister-target web-1\n",
 };
 
 struct enroll_options {

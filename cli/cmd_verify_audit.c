@@ -167,5 +167,8 @@ const struct command command_verify_audit = {
 	.rows = verify_rows,
 	.options_size = sizeof(struct verify_options),
 	.run = verify_audit,
-	.details = "Exit codes: 0 whole, 244 not whole; others: it could not be read.\n",
+	.details = "Exit codes: 0 whole, 244 not whole; others: it could not be read.\n"
+		   "\nExamples:\n"
+		   "  tunnel-cli verify-audit\n"
+		   "  tunnel-cli verify-audit --file audit.jsonl\n",
 };

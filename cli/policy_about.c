@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,6 +48,12 @@ int policy_about_context(const struct policy_about *a, json_t **out_context)
 	int64_t port;
 	if (a->port && text_parse_int(a->port, 1, 65535, &port) != 0) {
 		complain("--port %s: expected a number from 1 to 65535", a->port);
+		return EXIT_CODE_USAGE;
+	}
+	unsigned char address[16];
+	if (a->source_ip && inet_pton(AF_INET, a->source_ip, address) != 1 &&
+	    inet_pton(AF_INET6, a->source_ip, address) != 1) {
+		complain("--source-ip %s: expected an address, such as 192.0.2.7 or 2001:db8::7", a->source_ip);
 		return EXIT_CODE_USAGE;
 	}
 	json_t *context = json_object();

@@ -251,6 +251,13 @@ static int http_writable(struct conn *c)
 	return -1;
 }
 
+static const char *how_it_ended(const struct conn *c)
+{
+	if (c->close_sent && c->close_reason[0])
+		return c->close_reason;
+	return c->peer_code ? "closed by its end" : "connection lost";
+}
+
 static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
 {
 	struct conn *c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
@@ -264,7 +271,7 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
 	case LWS_CALLBACK_WSI_DESTROY:
 		lws_set_opaque_user_data(wsi, NULL);
 		if (c)
-			conn_free(c, "connection lost");
+			conn_free(c, how_it_ended(c));
 		return 0;
 	case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
 		return c ? confirm_upgrade(wsi, c) : -1;

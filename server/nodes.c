@@ -45,9 +45,10 @@ struct nodes {
 static json_t *make_doc(const struct nodes *n)
 {
 	const struct server *server = n->server;
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:b, s:I, s:I, s:o}", "name", server->node, "url",
+	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:b, s:I, s:I, s:o}", "name", server->node, "url",
 			 server->public_url, "version", TUNNEL_VERSION, "incarnation", n->incarnation, "started_ms",
-			 (json_int_t)n->started_ms, "draining", (int)atomic_load(&server->draining), "agents",
+			 (json_int_t)n->started_ms, "seen_ms", (json_int_t)clock_wall_ms(), "draining",
+			 (int)atomic_load(&server->draining), "agents",
 			 (json_int_t)control_agents_anythread(server->control), "sessions",
 			 (json_int_t)sessions_count_anythread(server->sessions, NULL), "loads",
 			 sessions_loads_anythread(server->sessions, LOADS_MOST));
@@ -369,9 +370,10 @@ size_t nodes_sessions(struct nodes *n, const char *target)
 
 static json_t *view(const json_t *doc)
 {
-	return json_pack("{s:s, s:s, s:s, s:o, s:b, s:I, s:I}", "name", record_text(doc, "name"), "url",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:b, s:I, s:I}", "name", record_text(doc, "name"), "url",
 			 record_text(doc, "url"), "version", record_text(doc, "version"), "started_at",
-			 record_time(record_int(doc, "started_ms")), "draining",
+			 record_time(record_int(doc, "started_ms")), "last_seen",
+			 record_time(record_int(doc, "seen_ms")), "draining",
 			 json_is_true(json_object_get(doc, "draining")), "agents",
 			 (json_int_t)record_int(doc, "agents"), "sessions", (json_int_t)record_int(doc, "sessions"));
 }

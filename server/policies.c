@@ -168,6 +168,8 @@ int policies_may_put(struct policies *p, const char *name, const json_t *documen
 	struct policy_entry *entry = NULL;
 	int rc = make_entry(name, document, &entry, mistakes, e);
 	if (rc == 0)
+		rc = policy_check_meets(document, mistakes, e);
+	if (rc == 0)
 		rc = refuse_file(set, name, e);
 	if (rc == 0)
 		rc = policy_set_with(set, name, entry, &next, e);

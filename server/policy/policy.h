@@ -37,6 +37,9 @@ void policy_mistakes_free(struct policy_mistakes *m);
  * are more. */
 int policy_parse(const char *name, const json_t *document, struct policy **out_policy, struct policy_mistakes *mistakes,
 		 struct err *e);
+/* Of a document that policy_parse takes: ERR_INVALID, as there, for each action of an Action that can meet no resource
+ * of its statement's Resource. */
+int policy_check_meets(const json_t *document, struct policy_mistakes *mistakes, struct err *e);
 void policy_free(struct policy **policy);
 const char *policy_name(const struct policy *p);
 const json_t *policy_document(const struct policy *p); /* its own copy; other threads read it too: take no reference */

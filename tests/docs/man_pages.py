@@ -100,8 +100,15 @@ def cli():
     compare("tunnel-cli.1", "command", commands, set(re.findall(r"(?m)^\.It Cm ([a-z]+(?:-[a-z]+)?)", page)))
     told = {"version"}
     for command in sorted(commands):
-        told |= set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", said(CLI, command, "--help")))
+        help_text = said(CLI, command, "--help")
+        told |= set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", help_text))
+        if not re.search(r"(?m)^Examples?:\n  .*tunnel-cli", help_text):
+            wrong.append(f"tunnel-cli {command} --help has no example")
     compare("tunnel-cli.1", "option --", told, options_of_page(page))
+    source = "".join(path.read_text() for path in sorted((FOLDER / "../../server").glob("*.c")))
+    events = set(re.findall(r'\b(?:audit[a-z_]*|begin)\([^;"]*"((?:[a-z]+\.[a-z_]+)|denied)"', source))
+    listed = re.search(r"(?ms)^The events are$(.*?)^\.It", page)[1]
+    compare("tunnel-cli.1", "audit event", events, {w for line in re.findall(r"(?m)^\.Li (.*)$", listed) for w in line.split() if w not in ",.;"})
     compare("tunnel-cli.1", "exit code", set(re.findall(r"\b(\d+) ", text.partition("Exit codes:")[2])), set(re.findall(r"(?m)^\.It (\d+)$", page)))
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as f:
         f.write('default: { server = "https://localhost"; surprise = 1; };\n')

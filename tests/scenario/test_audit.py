@@ -7,7 +7,7 @@ import socket
 import sqlite3
 
 import pytest
-from harness import LIMIT, LineReader, TcpServer, echo_until_eof, wait_for, write_secret
+from harness import LIMIT, USER, LineReader, TcpServer, echo_until_eof, wait_for, write_secret
 from rawclient import RawSession, call
 
 
@@ -204,3 +204,10 @@ def test_sessions_start_where_the_settings_let_them(bare):
     started = wait_for(lambda: lines(bare, "--event", "session.start"), "the record that waited")
     assert [r["target"] for r in started] == ["web-1"]
     assert verify(bare)[0] == 0
+
+
+def test_an_orderly_end_is_no_lost_connection(stack):
+    stack.cli("start-session", "--target", "web-1", "--login", USER, "--", "true")
+    wait_for(lambda: sum(r["event"] == "session.detach" for r in stack.audit()) == 2, "both legs to be gone")
+    reasons = {r["role"]: r["reason"] for r in stack.audit() if r["event"] == "session.detach"}
+    assert "connection lost" not in reasons.values(), reasons

@@ -69,6 +69,18 @@ def test_an_answer_that_is_lost(bare):
     assert r.returncode == 1 and "was used" in r.stderr
 
 
+def test_a_refusal_leaves_no_keys(bare):
+    """Those that were made for it are nobody's."""
+    bare.start_server()
+    state = bare.folder / "state-refused"
+    options = ["--state-dir", state, "--ca-file", bare.folder / "tls" / "ca.pem", "--server", bare.url]
+    r = enroll(bare, *options, "--token", "x" * 43)
+    assert r.returncode == 1 and "refused the enrolment" in r.stderr
+    assert not list(state.glob("*.new")) and not list(state.glob("*.pem"))
+    r = enroll(bare, *options, "--token", bare.cli("create-enrollment", "later-1").stdout.strip())
+    assert (r.returncode, r.stdout) == (0, "enrolled as later-1\n"), r.stderr
+
+
 def test_a_token_on_standard_input(bare):
     bare.start_server()
     token = bare.cli("create-enrollment", "in-1").stdout

@@ -177,3 +177,23 @@ def test_a_server_tells_each_mistake_of_a_file(bare):
     for place in PLACES:
         bare.server.wait_log(f"policy broken: {place}: ")
     bare.server.wait_log("4 mistakes; the first")
+
+
+def test_what_is_no_address_is_refused(asked):
+    r = asked.cli("simulate-policy", "--principal", "ann", "--target", "web-1", "--source-ip", "fish", check=False)
+    assert r.returncode == 2 and "--source-ip fish: expected an address" in r.stderr
+    for address in ("192.0.2.7", "2001:db8::7"):
+        asked.cli("simulate-policy", "--principal", "dev", "--target", "web-1", "--source-ip", address)
+
+
+@pytest.mark.parametrize("action, resource, says", [
+    ("tunnel:StartSession", "session/*", "Statement[0].Action: tunnel:StartSession is never asked about what Resource names; it is about: target/"),
+    (["tunnel:OpenSsh", "tunnel:ReadAudit"], ["target/*", "session/*"], "Statement[0].Action[1]: tunnel:ReadAudit is never asked"),
+    ("tunnel:Revoke", "audit", "it is about: principal/"),
+    ("tunnel:*Session", ["session/*"], None), ("tunnel:Revoke", "session/*", None), ("*", "nodes", None),
+])
+def test_a_statement_that_can_never_apply_is_refused(asked, action, resource, says):
+    policy = {"Version": "2026-01-01", "Statement": [{"Effect": "Deny", "Principal": {"User": "x"}, "Action": action, "Resource": resource}]}
+    (asked.folder / "never.json").write_text(json.dumps(policy))
+    r = asked.cli("put-policy", "never", asked.folder / "never.json", check=False)
+    assert (r.returncode, says in r.stderr) == (1, True) if says else r.returncode == 0, r.stderr
