@@ -107,7 +107,7 @@ static struct session_revocation sessions_of(const struct ask *a, char text[SESS
 }
 
 /* In force first: so a session that starts meanwhile is refused by it. Then cut here, and only then comes what waits
- * for the store, through which other nodes are asked, too. */
+ * for the store, through which the other nodes are asked, too. */
 static void revoke(struct ask *a)
 {
 	struct api_call *c = a->call;
@@ -121,10 +121,11 @@ static void revoke(struct ask *a)
 		return;
 	}
 	const struct session_revocation what = sessions_of(a, text);
-	struct revoking *revoking = sessions_revoke_begin_anythread(c->server, &what);
+	struct revoking *here = sessions_revoke_begin_anythread(c->server, &what);
 	audit_note_blocking(c->server->audit, "revocation.put", audit_fields(a, expires_ms));
+	struct revoking_everywhere *revoking = session_peers_revoke_begin_blocking(c->server, &what, &here);
 	rc = a->session ? 0 : revocations_record_blocking(c->server->revocations, id, &revocation, &e);
-	json_t *answer = session_peers_revoke_blocking(c->server, &what, &revoking);
+	json_t *answer = session_peers_revoke_finish_blocking(&revoking, rc == 0 && !a->session);
 	if (rc == 0 && !answer)
 		rc = err_set(&e, ERR_NOMEM, "out of memory");
 	if (rc) {

@@ -21,6 +21,7 @@
 #define START_MS 8000 /* of the 12 s that an API call has */
 #define END_MS 3000
 #define REVOKE_MS 9500 /* longer than what the other node waits for */
+#define AGAIN_MS 2000
 
 bool session_peers_is_theirs(struct server *server, const json_t *record, const char **out_node)
 {
@@ -215,11 +216,12 @@ static json_t *answer_ended(struct server *server, const json_t *question)
 
 /* ---- revoking ---- */
 
-static json_t *ask_of(const struct session_revocation *what)
+/* recorded: it is in the store. */
+static json_t *ask_of(const struct session_revocation *what, bool recorded)
 {
-	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:s, s:s}", "principal", what->principal, "credential",
+	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:s, s:s, s:b}", "principal", what->principal, "credential",
 			 what->credential, "session", what->session, "target", what->target, "text", what->text, "by",
-			 what->by);
+			 what->by, "recorded", recorded);
 }
 
 static const char *text_or_null(const json_t *question, const char *name)
@@ -239,9 +241,9 @@ static json_t *answer_revoke(struct server *server, const json_t *question)
 	struct err e;
 	if (!!what.principal + !!what.credential + !!what.session != 1)
 		return NULL;
-	/* In force here before anything is ended, so that nothing starts behind it. The message about it may be late.
-	 */
-	if (!what.session)
+	/* Then it is in force here before anything is ended, so nothing starts behind it. The message about it may be
+	 * late. */
+	if (json_is_true(json_object_get(question, "recorded")))
 		revocations_reload_blocking(server->revocations, &changed, &e);
 	struct revoking *revoking = sessions_revoke_begin_anythread(server, &what);
 	return sessions_revoke_finish_blocking(&revoking);
@@ -259,7 +261,7 @@ static void add(json_t *sum, const json_t *one)
 static json_t *revoke_there(struct server *server, const struct session_revocation *what, json_t *silent)
 {
 	json_auto_t *record = NULL;
-	json_auto_t *question = ask_of(what);
+	json_auto_t *question = ask_of(what, false);
 	json_t *answer = NULL;
 	const char *node;
 	struct err e;
@@ -273,35 +275,91 @@ static json_t *revoke_there(struct server *server, const struct session_revocati
 	return answer;
 }
 
-json_t *session_peers_revoke_blocking(struct server *server, const struct session_revocation *what,
-				      struct revoking **revoking)
+struct revoking_everywhere {
+	struct server *server;
+	const struct session_revocation *what;
+	struct revoking *here;
+	json_t *nodes;         /* the others */
+	struct peers_ask *ask; /* NULL: nobody was asked */
+};
+
+/* Takes out of nodes those who have not answered, and returns them. */
+static json_t *without_silent(json_t *nodes, const json_t *answers)
+{
+	json_t *silent = json_array();
+	for (size_t i = json_array_size(nodes); i-- > 0;) {
+		json_t *node = json_array_get(nodes, i);
+		if (json_object_get(answers, json_string_value(node)))
+			continue;
+		json_array_append(silent, node);
+		json_array_remove(nodes, i);
+	}
+	return silent;
+}
+
+struct revoking_everywhere *session_peers_revoke_begin_blocking(struct server *server,
+								const struct session_revocation *what,
+								struct revoking **here)
+{
+	struct revoking_everywhere *r = *here ? calloc(1, sizeof *r) : NULL;
+	if (!r) {
+		sessions_revoke_free(here);
+		return NULL;
+	}
+	*r = (struct revoking_everywhere){ .server = server, .what = what, .here = *here };
+	*here = NULL;
+	r->nodes = what->session ? json_array() : nodes_others(server->nodes);
+	json_auto_t *question = ask_of(what, false);
+	if (json_array_size(r->nodes))
+		r->ask = peers_begin_blocking(server->peers, r->nodes, "revoke", question, REVOKE_MS);
+	return r;
+}
+
+/* What has begun there since they were asked is ended, and nothing begins any more. */
+static void ask_again(struct revoking_everywhere *r, json_t *silent)
+{
+	json_auto_t *question = ask_of(r->what, true);
+	struct peers_ask *ask = json_array_size(r->nodes)
+					? peers_begin_blocking(r->server->peers, r->nodes, "revoke", question, AGAIN_MS)
+					: NULL;
+	json_auto_t *answers = ask ? peers_finish_blocking(ask) : NULL;
+	json_auto_t *more = without_silent(r->nodes, answers);
+	json_array_extend(silent, more);
+}
+
+static json_t *finish(struct revoking_everywhere *r, bool recorded)
 {
 	json_auto_t *silent = json_array();
-	json_t *there = what->session ? revoke_there(server, what, silent) : NULL;
-	if (there || !*revoking) {
-		sessions_revoke_free(revoking);
-		return there;
-	}
-	int64_t begun_ms = sessions_revoke_begun_ms(*revoking);
-	json_auto_t *nodes = what->session ? json_array() : nodes_others(server->nodes);
-	json_auto_t *question = ask_of(what);
-	struct peers_ask *ask = json_array_size(nodes)
-					? peers_begin_blocking(server->peers, nodes, "revoke", question, REVOKE_MS)
-					: NULL;
-	json_t *sum = sessions_revoke_finish_blocking(revoking);
-	json_auto_t *answers = ask ? peers_finish_blocking(ask) : NULL;
-	for (size_t i = 0; sum && i < json_array_size(nodes); i++) {
-		const json_t *one = json_object_get(answers, json_string_value(json_array_get(nodes, i)));
-		if (one)
-			add(sum, one);
-		else
-			json_array_append(silent, json_array_get(nodes, i));
-	}
-	if (sum && ask)
-		json_object_set_new(sum, "took_ms", json_integer(clock_mono_ms() - begun_ms));
+	json_t *sum = r->what->session ? revoke_there(r->server, r->what, silent) : NULL;
 	if (sum)
-		json_object_set(sum, "silent", silent);
+		return sum;
+	int64_t begun_ms = sessions_revoke_begun_ms(r->here);
+	sum = sessions_revoke_finish_blocking(&r->here);
+	if (r->ask) {
+		json_auto_t *answers = peers_finish_blocking(r->ask);
+		json_auto_t *none = without_silent(r->nodes, answers);
+		json_array_extend(silent, none);
+		for (size_t i = 0; sum && i < json_array_size(r->nodes); i++)
+			add(sum, json_object_get(answers, json_string_value(json_array_get(r->nodes, i))));
+		json_object_set_new(sum, "took_ms", json_integer(clock_mono_ms() - begun_ms));
+	}
+	if (recorded)
+		ask_again(r, silent);
+	json_object_set(sum, "silent", silent);
 	return sum;
+}
+
+json_t *session_peers_revoke_finish_blocking(struct revoking_everywhere **revoking, bool recorded)
+{
+	struct revoking_everywhere *r = *revoking;
+	if (!r)
+		return NULL;
+	json_t *out = finish(r, recorded);
+	sessions_revoke_free(&r->here);
+	json_decref(r->nodes);
+	free(r);
+	*revoking = NULL;
+	return out;
 }
 
 /* ---- homes ---- */

@@ -25,9 +25,14 @@ int session_peers_renew_blocking(struct server *server, const char *node, const 
 /* As sessions_end_generation_blocking. A node that does not answer hears of it when its ends come back. */
 int session_peers_end_blocking(struct server *server, const json_t *record, int64_t generation, unsigned code,
 			       const char *text, const char *by, struct err *e);
-/* As sessions_revoke_finish_blocking, and on all other nodes that live; with "silent": [node], those that did not
- * answer. Takes what was begun here, whatever the outcome. */
-json_t *session_peers_revoke_blocking(struct server *server, const struct session_revocation *what,
-				      struct revoking **revoking);
+/* As sessions_revoke_begin_anythread and …_finish_blocking, on all other nodes that live as well; with "silent":
+ * [node], those that did not answer. The other nodes cut before it is recorded: what they end because of the record
+ * they would end as policy's, and nobody would have waited for it. here: what was begun on this node; it is taken. what
+ * is borrowed until the end. recorded: it is in the store, so it is in force everywhere when this returns. */
+struct revoking_everywhere;
+struct revoking_everywhere *session_peers_revoke_begin_blocking(struct server *server,
+								const struct session_revocation *what,
+								struct revoking **here);
+json_t *session_peers_revoke_finish_blocking(struct revoking_everywhere **revoking, bool recorded);
 
 #endif

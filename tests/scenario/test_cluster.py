@@ -122,8 +122,8 @@ def test_a_rolling_restart(cluster):
 
 
 def test_revoked_everywhere(cluster):
-    """Agents on all nodes, and one call ends what one principal has."""
-    echo, ends = TcpServer(echo_until_eof), []
+    """Agents on all nodes, and one call ends what one principal has, as revoked, and has waited for all of it."""
+    echo = TcpServer(echo_until_eof)
     users = {cluster.key_id: ("dev", cluster.secret, []), "KOPS": ("op", "o" * 40, [])}
     policy = json.loads((cluster.nodes["node-1"].folder / "policies" / "base.json").read_text())
     policy["Statement"][0]["Principal"]["User"].append("op")
@@ -136,19 +136,33 @@ def test_revoked_everywhere(cluster):
         every, cluster.urls = cluster.urls, lambda: json.dumps([node.url])
         cluster.start_agent(target)
         cluster.urls = every
-        _, (port,) = cluster.forward(target, f"127.0.0.1:{echo.port}")
-        c = socket.create_connection(("127.0.0.1", port), LIMIT)
-        say(c, b"up")
-        ends.append(c)
     op = {"TUNNEL_KEY_ID": "KOPS", "TUNNEL_SECRET": "o" * 40}
     wait_for(lambda: cluster.cli("whoami", check=False, **op).returncode == 0, "the operator to be known")
+    for _ in range(4):  # the other nodes hear of the record while they are asked to end the sessions
+        answer = revoke_all(cluster, echo.port, op)
+        for node in cluster.nodes.values():
+            assert node.cli("list-targets", check=False).returncode != 0, "revoked there, too"
+        cluster.cli("lift-revocation", answer["revocation"]["id"], **op)
+        for node in cluster.nodes.values():
+            wait_for(lambda: node.cli("list-targets", check=False).returncode == 0, "the other nodes to hear that it is lifted")
+
+
+def revoke_all(cluster, port, op):
+    ends = []
+    for i in range(len(cluster.nodes)):
+        _, (local,) = cluster.forward(f"web-{i}", f"127.0.0.1:{port}")
+        ends.append(socket.create_connection(("127.0.0.1", local), LIMIT))
+        say(ends[-1], b"up")
+    live = {s["id"] for s in cluster.json("list-sessions", "--state", "active")}
     answer = json.loads(cluster.cli("revoke", "--principal", "dev", "--output", "json", **op).stdout)
     assert answer["sessions"] == 3 and answer["unreached"] == answer["unconfirmed"] == answer["silent"] == [], answer
     for c in ends:
         with c:
             assert cut_off(c)
-    for node in cluster.nodes.values():
-        assert node.cli("list-targets", check=False).returncode != 0, "revoked there, too"
+    records = json.loads(cluster.cli("list-sessions", "--state", "ended", "--output", "json", **op).stdout)
+    texts = {s["end"]["text"] for s in records if s["id"] in live}
+    assert texts == {"principal was revoked by op"}, texts
+    return answer
 
 
 def agents_at(node):
