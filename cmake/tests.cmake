@@ -27,7 +27,7 @@ function(tunnel_unit_test area)
 endfunction()
 
 # python_cases(<area> <script> <program> [ARGUMENT …]): each test_* function of the script is the ctest case <area>.<name>, run
-# as: script program [ARGUMENT …] name. Exit code 77: skipped.
+# as: script program [ARGUMENT …] name. Exit code 77: skipped. python_cases_environment: NAME=value … for the calls behind it.
 function(python_cases area script program)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${script})
   file(STRINGS ${script} lines REGEX "^def test_")
@@ -35,6 +35,6 @@ function(python_cases area script program)
     string(REGEX REPLACE "^def test_([a-z0-9_]+).*" "\\1" case "${line}")
     add_test(NAME ${area}.${case}
       COMMAND /usr/bin/python3 ${CMAKE_CURRENT_SOURCE_DIR}/${script} $<TARGET_FILE:${program}> ${ARGN} ${case})
-    set_tests_properties(${area}.${case} PROPERTIES TIMEOUT 300 LABELS unit SKIP_RETURN_CODE 77 ENVIRONMENT TZ=UTC)
+    set_tests_properties(${area}.${case} PROPERTIES TIMEOUT 300 LABELS unit SKIP_RETURN_CODE 77 ENVIRONMENT "TZ=UTC;${python_cases_environment}")
   endforeach()
 endfunction()

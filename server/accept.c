@@ -69,10 +69,10 @@ static bool accept_one(struct acceptor *a, size_t i)
 		}
 		return errno == ECONNABORTED || errno == EINTR;
 	}
-	char remote[64];
-	address_text(&from, remote);
+	struct accepted socket = { .fd = fd, .from = a->of[i] };
+	address_text(&from, socket.remote);
 	set_options(fd);
-	reactor_adopt_anythread(a->all, a->next, fd, remote, a->of[i]);
+	reactor_adopt_anythread(a->all, a->next, &socket);
 	a->next = (a->next + 1) % a->all->count;
 	return true;
 }

@@ -1,38 +1,17 @@
-/* The transport: every call into libwebsockets stands here and in conn_head.c. A socket comes from our own accept loop,
- * gets a struct conn at its creation callback and loses it at its destruction callback. HTTP goes to http.c; a granted
- * upgrade gets the ops of its subprotocol. Three things of lws shape this file:
- *  - In the state "transaction going on" 4.1 does not read and does not stop being told that it could; later ones read
- *    and end the connection. So reading is switched off while a request is worked on. A paused HTTP connection is
- *    not told that it can be written to either; so the answer is written unasked, and reading is switched on when that
- *    was all or when the socket is full.
- *  - On WebSockets it turns in a circle for ever when reading is switched off while decrypted bytes of the same TLS
- *    record are still to come. So reading stops only at a record's end; what comes until then is held here.
- *  - Before 4.3.9 a request with an unknown Upgrade value runs on with its head freed (CVE-2025-11677); so the upgrade
- *    callback trusts nothing that it is given and reads the header again. */
+/* What all connections have, whoever carries them: ids, the calls of the layers above, closing, time, queues. */
 #include "server/conn.h"
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/text.h"
-#include "server/conn_head.h"
 #include "server/http.h"
+#include "server/metrics.h"
 #include "server/reactor_internal.h"
-#include "server/server.h"
-#include "server/upgrade.h"
 
-#include <libwebsockets.h>
-#include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#define PING_S 5
-#define DEAD_S 15
 #define CLOSE_WAIT_MS 5000 /* for a close frame to go out and be answered */
-
-_Static_assert(CONN_HEADROOM >= LWS_PRE, "room for the frame header");
 
 /* ---- ids ---- */
 
@@ -56,7 +35,7 @@ struct conn *conn_find(struct server *server, wsconn_id id)
 	return NULL;
 }
 
-static struct conn *conn_new(struct reactor *r, struct lws *wsi)
+struct conn *conn_new(struct reactor *r, const struct conn_transport *via, void *transport, const struct accepted *a)
 {
 	struct conn *c = calloc(1, sizeof *c);
 	if (!c)
@@ -65,25 +44,43 @@ static struct conn *conn_new(struct reactor *r, struct lws *wsi)
 	c->server = r->server;
 	c->on = r;
 	c->reactor = r->index;
-	c->transport = wsi;
-	snprintf(c->remote, sizeof c->remote, "%s", r->adopting ? r->adopting : "");
-	c->from = r->adopting_from;
+	c->via = via;
+	c->transport = transport;
+	c->from = a->from;
+	memcpy(c->remote, a->remote, sizeof c->remote);
 	c->http = http_new(c);
 	if (!c->http) {
 		free(c);
 		return NULL;
 	}
+	if (a->by_ms)
+		c->deadline_ms = a->by_ms;
 	list_append(bucket_of(r, c->id), &c->node);
 	atomic_fetch_add(&r->all->connections, 1);
 	return c;
 }
 
-static void conn_free(struct conn *c, const char *why)
+static const char *how_it_ended(const struct conn *c)
+{
+	if (c->close_sent && c->close_reason[0])
+		return c->close_reason;
+	return c->peer_code ? "closed by its end" : "connection lost";
+}
+
+void conn_leave(struct conn *c)
+{
+	const struct conn_ops *ops = c->ops;
+	c->open = false;
+	c->ops = NULL;
+	if (ops)
+		ops->on_closed(c, c->peer_code, how_it_ended(c));
+}
+
+void conn_free(struct conn *c)
 {
 	list_remove(&c->node);
 	atomic_fetch_sub(&c->on->all->connections, 1);
-	if (c->ops)
-		c->ops->on_closed(c, c->peer_code, why);
+	conn_leave(c);
 	http_free(&c->http);
 	conn_queue_clear(&c->held, false);
 	free(c);
@@ -91,37 +88,16 @@ static void conn_free(struct conn *c, const char *why)
 
 /* ---- what the layers above ask for ---- */
 
-static struct lws *wsi_of(struct conn *c)
-{
-	return c->transport;
-}
-
 void conn_want_write(struct conn *c)
 {
-	lws_callback_on_writable(wsi_of(c));
-}
-
-static void stop_reading(struct conn *c)
-{
-	SSL *ssl = c->ops ? lws_get_ssl(wsi_of(c)) : NULL;
-	if (c->paused && !c->stopped && (!ssl || SSL_pending(ssl) == 0)) {
-		c->stopped = true;
-		lws_rx_flow_control(wsi_of(c), 0);
-	}
-}
-
-static void start_reading(struct conn *c)
-{
-	if (c->stopped)
-		lws_rx_flow_control(wsi_of(c), 1);
-	c->stopped = false;
+	c->via->want_write(c);
 }
 
 void conn_pause(struct conn *c)
 {
 	c->paused = true;
 	c->valid_ms = clock_mono_ms();
-	stop_reading(c);
+	c->via->pause(c);
 }
 
 void conn_resume(struct conn *c)
@@ -129,52 +105,33 @@ void conn_resume(struct conn *c)
 	if (!c->paused)
 		return;
 	c->paused = false;
-	if (!c->held.first)
-		start_reading(c);
-	/* Gives what is held; and what lies decrypted in the TLS layer makes no socket event, being writable does. Not
-	 * so for HTTP: when the request's rest comes first and it is paused again, lws is told for ever that it could
-	 * write. */
-	if (c->ops)
-		lws_callback_on_writable(wsi_of(c));
+	c->via->resume(c);
 }
 
 int conn_write(struct conn *c, bool binary, uint8_t *data, size_t len)
 {
-	return lws_write(wsi_of(c), data, len, binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0 ? -1 : 0;
+	return c->via->write(c, binary, data, len);
 }
 
 int conn_write_http(struct conn *c, const uint8_t *data, size_t len, bool final)
 {
-	/* lws takes a pointer to what it may change; for HTTP/1 it only reads. */
-	uint8_t block[LWS_PRE + 2048], *p = block + LWS_PRE;
-	if (len > 2048) {
-		p = malloc(LWS_PRE + len);
-		if (!p)
-			return -1;
-		p += LWS_PRE;
-	}
-	memcpy(p, data, len);
-	int n = lws_write(wsi_of(c), p, len, final ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP);
-	if (p != block + LWS_PRE)
-		free(p - LWS_PRE);
-	return n < 0 ? -1 : 0;
+	return c->via->write_http(c, data, len, final);
 }
 
 bool conn_can_write(struct conn *c)
 {
-	return !lws_send_pipe_choked(wsi_of(c));
+	return c->via->can_write(c);
 }
 
 enum conn_result conn_next_request(struct conn *c)
 {
-	conn_resume(c);
-	return lws_http_transaction_completed(wsi_of(c)) ? CONN_CLOSE : CONN_OK;
+	return c->via->next_request(c);
 }
 
 bool conn_has_unread(struct conn *c)
 {
 	char byte;
-	return recv(lws_get_socket_fd(wsi_of(c)), &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+	return recv(c->via->socket(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
 void conn_close(struct conn *c, unsigned code, const char *reason)
@@ -197,208 +154,16 @@ void conn_close_deadline(struct conn *c)
 
 void conn_kill(struct conn *c)
 {
-	lws_set_timeout(wsi_of(c), PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
-	conn_poke(c->on);
-}
-
-void conn_poke(struct reactor *r)
-{
-	lws_cancel_service(r->context);
-}
-
-/* ---- callbacks ---- */
-
-static int confirm_upgrade(struct lws *wsi, struct conn *c)
-{
-	char value[16];
-	if (lws_hdr_copy(wsi, value, sizeof value, WSI_TOKEN_UPGRADE) <= 0 || strcasecmp(value, "websocket") != 0)
-		return -1;
-	struct http_head head;
-	char *answer = NULL;
-	size_t len = 0;
-	if (!c->http || conn_head_read(wsi, NULL, &head) != 0)
-		return -1;
-	enum conn_result judged = http_judge_upgrade(c, &head, &answer, &len);
-	http_head_free(&head);
-	if (judged == CONN_OK)
-		return 0;
-	if (answer)
-		(void)conn_write_http(c, (const uint8_t *)answer, len, true);
-	free(answer);
-	return -1;
-}
-
-static int http_head_arrived(struct lws *wsi, struct conn *c, const char *uri)
-{
-	struct http_head head;
-	if (!c->http || conn_head_read(wsi, uri, &head) != 0)
-		return -1;
-	/* lws would end the connection by its own clock; the deadline is ours. */
-	lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0);
-	return http_on_head(c, &head) == CONN_OK ? 0 : -1;
-}
-
-static int http_writable(struct conn *c)
-{
-	switch (http_on_writable(c)) {
-	case HTTP_WRITE_MORE:
-		return 0;
-	case HTTP_WRITE_NEXT_REQUEST:
-		return conn_next_request(c) == CONN_OK ? 0 : -1;
-	case HTTP_WRITE_CLOSE:
-		break;
-	}
-	return -1;
-}
-
-static const char *how_it_ended(const struct conn *c)
-{
-	if (c->close_sent && c->close_reason[0])
-		return c->close_reason;
-	return c->peer_code ? "closed by its end" : "connection lost";
-}
-
-static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
-{
-	struct conn *c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
-	struct reactor *r = reactor_current();
-	(void)user;
-	switch (reason) {
-	case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
-		c = r ? conn_new(r, wsi) : NULL;
-		lws_set_opaque_user_data(wsi, c);
-		return c ? 0 : -1;
-	case LWS_CALLBACK_WSI_DESTROY:
-		lws_set_opaque_user_data(wsi, NULL);
-		if (c)
-			conn_free(c, how_it_ended(c));
-		return 0;
-	case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-		return c ? confirm_upgrade(wsi, c) : -1;
-	case LWS_CALLBACK_HTTP:
-		return c ? http_head_arrived(wsi, c, in) : -1;
-	case LWS_CALLBACK_HTTP_BODY:
-		return c && c->http && http_on_body(c, in, len) == CONN_OK ? 0 : -1;
-	case LWS_CALLBACK_HTTP_BODY_COMPLETION:
-		return c && c->http && http_on_body_end(c) == CONN_OK ? 0 : -1;
-	case LWS_CALLBACK_HTTP_WRITEABLE:
-		return c && c->http ? http_writable(c) : 0;
-	case LWS_CALLBACK_RAW_ADOPT: /* a CONNECT request */
-	case LWS_CALLBACK_RAW_CONNECTED:
-	case LWS_CALLBACK_RAW_RX:
-	case LWS_CALLBACK_RAW_WRITEABLE:
-		return -1;
-	default:
-		return 0;
-	}
-}
-
-/* Returning -1 would do, but lws as Debian builds it closes twice then on libuv (a test left in), and the second time
- * cuts the connection before the close frame is out. The synchronous kill starts the polite close once. */
-static int send_close(struct lws *wsi, struct conn *c)
-{
-	if (!c->close_sent) {
-		size_t len = strlen(c->close_reason);
-		c->close_sent = true;
-		lws_close_reason(wsi, (enum lws_close_status)c->close_code, (unsigned char *)c->close_reason, len);
-		lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
-	}
-	return 0;
-}
-
-/* lws takes only a pong for a sign of life. */
-static void count_as_alive(struct conn *c, int64_t now)
-{
-	if (now - c->valid_ms < 1000)
-		return;
-	c->valid_ms = now;
-	lws_validity_confirmed(wsi_of(c));
-}
-
-static int give(struct conn *c, bool binary, const uint8_t *data, size_t len, bool last)
-{
-	return c->ops->on_data(c, binary, data, len, last) == CONN_CLOSE && !c->closing ? -1 : 0;
-}
-
-static int ws_receive(struct lws *wsi, struct conn *c, const uint8_t *data, size_t len)
-{
-	if (c->closing)
-		return 0;
-	count_as_alive(c, clock_mono_ms()); /* its pong may wait behind much else on a slow line */
-	bool last = lws_is_final_fragment(wsi) && lws_remaining_packet_payload(wsi) == 0;
-	bool binary = lws_frame_is_binary(wsi);
-	int rc = 0;
-	if (!c->paused && !c->held.first) {
-		rc = give(c, binary, data, len, last);
-	} else {
-		struct conn_msg *m = conn_queue_add(&c->held, binary, data, len);
-		if (!m)
-			return -1;
-		m->last = last;
-	}
-	stop_reading(c);
-	return rc;
-}
-
-/* Reading goes on only when nothing older is left. */
-static int give_held(struct conn *c)
-{
-	int rc = 0;
-	while (rc == 0 && c->held.first && (c->closing || !c->paused)) {
-		struct conn_msg *m = conn_queue_take(&c->held);
-		if (!c->closing)
-			rc = give(c, m->binary, m->data, m->len, m->last);
-		free(m);
-	}
-	if (rc == 0 && !c->paused && !c->held.first)
-		start_reading(c);
-	return rc;
-}
-
-static int ws_writable(struct lws *wsi, struct conn *c)
-{
-	if (give_held(c) != 0)
-		return -1;
-	if (c->ops->on_writable(c) == CONN_CLOSE)
-		return c->closing ? send_close(wsi, c) : -1;
-	return 0;
-}
-
-static int on_ws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
-{
-	struct conn *c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
-	const unsigned char *code = in;
-	(void)user;
-	if (reason == LWS_CALLBACK_FILTER_PROTOCOL_CONNECTION)
-		return c && c->ops ? 0 : -1;
-	if (!c || !c->ops)
-		return 0;
-	switch (reason) {
-	case LWS_CALLBACK_ESTABLISHED:
-		c->open = true;
-		c->ops->on_open(c);
-		return 0;
-	case LWS_CALLBACK_RECEIVE:
-		return ws_receive(wsi, c, in, len);
-	case LWS_CALLBACK_SERVER_WRITEABLE:
-		return ws_writable(wsi, c);
-	case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-		c->peer_code = len >= 2 ? (unsigned)(code[0] << 8 | code[1]) : 1005;
-		return 0;
-	default:
-		return 0;
-	}
+	c->via->kill(c);
 }
 
 /* ---- time ---- */
 
 static void tick_one(struct conn *c, int64_t now)
 {
-	struct lws *wsi = wsi_of(c);
 	if (c->http) {
 		/* Before the handshake's end, and after an upgrade that never finished, there is nobody to answer. */
-		SSL *ssl = lws_get_ssl(wsi);
-		if (http_on_tick(c, now, ssl && SSL_is_init_finished(ssl)) == CONN_CLOSE)
+		if (http_on_tick(c, now, c->via->secured(c)) == CONN_CLOSE)
 			conn_kill(c);
 		return;
 	}
@@ -408,8 +173,11 @@ static void tick_one(struct conn *c, int64_t now)
 	}
 	if (!c->open)
 		return;
-	if (c->paused) /* while it is not read, its pongs are not seen */
-		count_as_alive(c, now);
+	/* While it is not read, its pongs are not seen. */
+	if (c->paused && now - c->valid_ms >= CONN_VALID_MS)
+		c->via->alive(c, now);
+	if (c->via->tick)
+		c->via->tick(c, now);
 	c->ops->on_tick(c, now);
 }
 
@@ -419,100 +187,6 @@ void conn_tick(struct reactor *r, int64_t now)
 		LIST_EACH_SAFE(node, after, &r->conns[i])
 	tick_one(LIST_ENTRY(node, struct conn, node), now);
 	conn_poke(r);
-}
-
-/* ---- contexts ---- */
-
-static const struct lws_protocols protocols[] = {
-	{ "http", on_http, 0, 4096, 0, NULL, 2 * CONN_CHUNK },
-	{ "tunnel.control.v1", on_ws, 0, 4096, 0, NULL, 2 * CONN_CHUNK },
-	{ "tunnel.leg.v1", on_ws, 0, CONN_CHUNK + 512, 0, NULL, 2 * CONN_CHUNK },
-	{ NULL, NULL, 0, 0, 0, NULL, 0 },
-};
-
-static const lws_retry_bo_t validity = { .secs_since_valid_ping = PING_S, .secs_since_valid_hangup = DEAD_S };
-
-static void ignore_signal(void *handle, int signum)
-{
-	(void)handle, (void)signum; /* signals are the main thread's */
-}
-
-static void emit_log(int level, const char *line)
-{
-	char text[200];
-	snprintf(text, sizeof text, "%.*s", (int)strcspn(line, "\n"), line);
-	log_with(LOG_LEVEL_DEBUG, FIELDS({ "level", level & LLL_ERR ? "error" : "warn" }), "lws: %s", text);
-}
-
-int conn_context_new(struct reactor *r, const char *certificate, const char *key, struct err *e)
-{
-	void *loops[1] = { &r->loop };
-	/* lws makes one for clients in any case, with the system's CAs; nobody uses it, so it gets an empty one. */
-	r->client_ctx = SSL_CTX_new(TLS_client_method());
-	if (!r->client_ctx)
-		return err_set_openssl(e, ERR_INTERNAL, "TLS");
-	lws_set_log_level(LLL_ERR | LLL_WARN, emit_log);
-	struct lws_context_creation_info info = {
-		.port = CONTEXT_PORT_NO_LISTEN_SERVER,
-		.protocols = protocols,
-		.extensions = NULL,
-		.foreign_loops = loops,
-		.pcontext = &r->context,
-		.signal_cb = ignore_signal,
-		.options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
-		.ssl_cert_filepath = certificate,
-		.ssl_private_key_filepath = key,
-		.ssl_options_set = SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1 | SSL_OP_NO_RENEGOTIATION,
-		.alpn = "http/1.1",
-		.provided_client_ssl_ctx = r->client_ctx,
-		.vhost_name = "default",
-		.max_http_header_data = CONN_HEAD_SPACE,
-		.pt_serv_buf_size = 2 * CONN_CHUNK,
-		.retry_and_idle_policy = &validity,
-		/* Backstops behind our own deadlines, which can answer. */
-		.timeout_secs = 20,
-		.timeout_secs_ah_idle = 15,
-		.keepalive_timeout = 120,
-		.server_string = "tunnel",
-	};
-	r->context = lws_create_context(&info);
-	if (!r->context)
-		conn_context_free(r);
-	if (!r->context)
-		return err_set(e, ERR_INTERNAL,
-			       "the WebSocket library could not start (is libwebsockets-evlib-uv installed?)");
-	r->vhost = lws_get_vhost_by_name(r->context, "default");
-	if (!r->vhost) {
-		conn_context_free(r);
-		return err_set(e, ERR_INTERNAL, "the WebSocket library did not take certificate %s", certificate);
-	}
-	return 0;
-}
-
-void conn_context_free(struct reactor *r)
-{
-	if (r->context)
-		lws_context_destroy(r->context);
-	if (!r->context) {
-		SSL_CTX_free(r->client_ctx);
-		r->client_ctx = NULL;
-	}
-}
-
-void conn_adopt(struct reactor *r, int fd, const char *remote, enum listener from)
-{
-	lws_sockfd_type socket = fd;
-	r->adopting = remote;
-	r->adopting_from = from;
-	/* On failure lws has closed the socket. */
-	if (!lws_adopt_socket_vhost(r->vhost, socket))
-		log_debug("a connection from %s was not adopted", remote);
-	r->adopting = NULL;
-}
-
-void conn_reload_tls(struct reactor *r, const char *certificate, const char *key)
-{
-	lws_tls_cert_updated(r->context, certificate, key, NULL, 0, NULL, 0);
 }
 
 /* ---- queues ---- */

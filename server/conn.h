@@ -1,6 +1,7 @@
 /* One connection of the server, as everything above the transport sees it. A connection lives on one reactor for life,
- * and all of this is for that reactor's thread alone; other threads know it by its id. conn.c is the transport (lws);
- * http.c, agentconn.c and leg.c are what may run on top of it. */
+ * and all of this is for that reactor's thread alone; other threads know it by its id. below are two transports,
+ * conn_lws.c for everything and direct.c for what our own agent and CLI open; http.c, agentconn.c and leg.c are what
+ * may run on top. */
 #ifndef SERVER_CONN_H
 #define SERVER_CONN_H
 
@@ -15,6 +16,10 @@
 struct server;
 struct reactor;
 struct conn;
+
+#define CONN_PING_MS 5000  /* of silence: the peer is asked whether it is there */
+#define CONN_DEAD_MS 15000 /* and is not, if it says nothing for so long */
+#define CONN_VALID_MS 1000 /* how often it is noted that it is alive */
 
 #define CONN_HEADROOM 32u       /* bytes that the transport may write before a message */
 #define CONN_CHUNK (16u * 1024) /* bytes written at once: one TLS record */
@@ -51,12 +56,30 @@ struct conn_queue {
 	size_t bytes; /* with the blocks' own size, so that many small messages count for what they cost */
 };
 
+/* Who carries the bytes of a connection. All of it is called by conn.c alone, whose functions of these names say what
+ * they mean. */
+struct conn_transport {
+	void (*want_write)(struct conn *c);
+	void (*pause)(struct conn *c);  /* c->paused is set */
+	void (*resume)(struct conn *c); /* and is no longer */
+	int (*write)(struct conn *c, bool binary, uint8_t *data, size_t len);
+	int (*write_http)(struct conn *c, const uint8_t *data, size_t len, bool final);
+	bool (*can_write)(struct conn *c);
+	enum conn_result (*next_request)(struct conn *c);
+	int (*socket)(struct conn *c);
+	bool (*secured)(struct conn *c);                    /* the TLS handshake is done */
+	void (*alive)(struct conn *c, int64_t now_mono_ms); /* the peer is not to be taken for dead: it is not read */
+	void (*tick)(struct conn *c, int64_t now_mono_ms);  /* of an open WebSocket; may be NULL */
+	void (*kill)(struct conn *c);
+};
+
 struct conn {
 	wsconn_id id;
 	struct server *server;
 	struct reactor *on;
 	int reactor;
-	void *transport; /* struct lws */
+	const struct conn_transport *via;
+	void *transport; /* of via */
 	struct list node;
 	char remote[64];
 	enum listener from;
@@ -66,7 +89,7 @@ struct conn {
 	bool open;                  /* upgraded */
 	bool paused;                /* on_data is not called */
 	bool stopped;               /* nothing is read from the socket */
-	struct conn_queue held;     /* what came after the pause, at most a TLS record */
+	struct conn_queue held;     /* what came after the pause, at most a TLS record; stopped and held are lws' */
 	bool closing;               /* close_code goes out with the next write */
 	bool close_sent;
 	unsigned close_code;

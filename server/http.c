@@ -51,23 +51,6 @@ struct job {
 	char remote[64];
 };
 
-void http_head_free(struct http_head *head)
-{
-	if (head->block) {
-		secret_wipe(head->block, head->block_size);
-		free(head->block);
-	}
-	memset(head, 0, sizeof *head);
-}
-
-const char *http_head_get(const struct http_head *head, const char *lower_case_name)
-{
-	for (size_t i = 0; i < head->header_count; i++)
-		if (strcmp(head->headers[i].name, lower_case_name) == 0)
-			return head->headers[i].value;
-	return NULL;
-}
-
 struct http *http_new(struct conn *c)
 {
 	struct http *h = calloc(1, sizeof *h);
@@ -398,6 +381,18 @@ enum conn_result http_on_tick(struct conn *c, int64_t now_mono_ms, bool can_writ
 	return CONN_CLOSE;
 }
 
+char *http_refuse_upgrade(struct conn *c, int status, const char *code, const char *text, size_t *out_len)
+{
+	struct api_response r = { .status = 0 };
+	char id[24];
+	new_request_id(id);
+	api_problem(&r, id, status, code, "%s", text);
+	char *answer = render(&r, true, false, out_len);
+	api_response_free(&r);
+	metrics_add(c->server->metrics, METRIC_HTTP_REQUESTS, 1);
+	return answer;
+}
+
 enum conn_result http_judge_upgrade(struct conn *c, const struct http_head *head, char **out_answer, size_t *out_len)
 {
 	struct upgrade_refusal no = { 0 };
@@ -407,12 +402,6 @@ enum conn_result http_judge_upgrade(struct conn *c, const struct http_head *head
 		http_free(&c->http);
 		return CONN_OK;
 	}
-	struct api_response r = { .status = 0 };
-	char id[24];
-	new_request_id(id);
-	api_problem(&r, id, no.status, no.code, "%s", no.text);
-	*out_answer = render(&r, true, false, out_len);
-	api_response_free(&r);
-	metrics_add(c->server->metrics, METRIC_HTTP_REQUESTS, 1);
+	*out_answer = http_refuse_upgrade(c, no.status, no.code, no.text, out_len);
 	return CONN_CLOSE;
 }

@@ -41,6 +41,9 @@ enum conn_result http_on_tick(struct conn *c, int64_t now_mono_ms, bool can_writ
  * is a whole HTTP answer to be sent (malloc'd), and then the connection closes. */
 enum conn_result http_judge_upgrade(struct conn *c, const struct http_head *head, char **out_answer, size_t *out_len);
 
+/* The answer to an upgrade request that is not even one: malloc'd; NULL when out of memory. */
+char *http_refuse_upgrade(struct conn *c, int status, const char *code, const char *text, size_t *out_len);
+
 /* Milliseconds; set before the reactors start. Tests make them short. */
 struct http_times {
 	int64_t header_ms, body_ms, keep_alive_ms;

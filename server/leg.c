@@ -33,8 +33,7 @@ struct legconn {
 	int64_t judged_by_ms;  /* monotonic */
 	struct leg *leg;       /* once it is in */
 	struct conn_queue out; /* of a leg that was refused */
-	char text[LIMIT_LEG_TEXT];
-	size_t text_len;
+	struct buf text;       /* a message of which more is to come; they are rare, so its memory goes with it */
 };
 
 static void claim_free(struct claim *k)
@@ -70,6 +69,7 @@ void *legconn_new(struct conn *c, const struct http_head *head, const char *sess
 		return NULL;
 	}
 	l->claim = k;
+	buf_init(&l->text, LIMIT_LEG_TEXT);
 	return l;
 }
 
@@ -207,15 +207,13 @@ static enum conn_result on_data(struct conn *c, bool binary, const uint8_t *data
 			leg_on_bytes(l->leg, data, len);
 		return CONN_OK;
 	}
-	if (len > sizeof l->text - l->text_len) {
+	if (buf_add(&l->text, data, len) != 0) {
 		leg_on_text(l->leg, "", 0); /* too long is malformed too */
 		return CONN_OK;
 	}
-	memcpy(l->text + l->text_len, data, len);
-	l->text_len += len;
 	if (last) {
-		leg_on_text(l->leg, l->text, l->text_len);
-		l->text_len = 0;
+		leg_on_text(l->leg, (const char *)buf_data(&l->text), l->text.len);
+		buf_free(&l->text);
 	}
 	return CONN_OK;
 }
@@ -235,7 +233,7 @@ static enum conn_result on_writable(struct conn *c)
 {
 	struct legconn *l = c->state;
 	struct conn_msg *m = conn_queue_take(&l->out);
-	bool more = l->out.first || c->closing;
+	bool more = l->out.first;
 	if (!m && l->leg) {
 		unsigned code = 0;
 		const char *reason = "";
@@ -244,7 +242,7 @@ static enum conn_result on_writable(struct conn *c)
 			conn_close(c, code, reason);
 	}
 	if (m)
-		return write_one(c, m, more);
+		return write_one(c, m, more || c->closing);
 	return c->closing ? CONN_CLOSE : CONN_OK;
 }
 
@@ -264,6 +262,7 @@ static void on_closed(struct conn *c, unsigned code, const char *why)
 		leg_detach(&l->leg, code, why);
 	claim_free(l->claim);
 	conn_queue_clear(&l->out, false);
+	buf_free(&l->text);
 	free(l);
 	c->state = NULL;
 }

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/direct.h"
 #include "server/reactor_internal.h"
 #include "server/server.h"
 #include "server/tls_check.h"
@@ -41,8 +42,9 @@ static void on_wake(uv_async_t *handle)
 	run_posts(r);
 	if (r->quit)
 		uv_stop(&r->loop);
-	else
+	else if (r->lws_touched) /* a poke costs two system calls, and most posts are for legs that lws does not have */
 		conn_poke(r);
+	r->lws_touched = false;
 }
 
 static void on_tick(uv_timer_t *handle)
@@ -90,19 +92,21 @@ static void run_down(uv_loop_t *loop)
 /* On the reactor's thread, or on the creator's while it never ran. */
 static void loop_end(struct reactor *r)
 {
-	conn_context_free(r);
+	direct_stop(r);
+	conn_lws_free(r);
 	uv_close((uv_handle_t *)&r->wake, NULL);
 	uv_close((uv_handle_t *)&r->tick, NULL);
 	/* lws closes its connections and handles over a few turns of the loop, and with some versions it must be asked
 	 * a second time to free what is left. */
 	run_down(&r->loop);
-	conn_context_free(r);
+	conn_lws_free(r);
 	run_down(&r->loop);
 	if (uv_loop_close(&r->loop) != 0) {
 		uv_walk(&r->loop, close_handle, NULL);
 		uv_run(&r->loop, UV_RUN_DEFAULT);
 		uv_loop_close(&r->loop);
 	}
+	direct_free(r);
 }
 
 static void *reactor_main(void *arg)
@@ -118,7 +122,8 @@ static void *reactor_main(void *arg)
 	return NULL;
 }
 
-static int reactor_init(struct reactor *r, struct reactors *all, int index, struct err *e)
+/* direct: NULL when libwebsockets is to carry everything. */
+static int reactor_init(struct reactor *r, struct reactors *all, int index, struct direct_tls *direct, struct err *e)
 {
 	const struct settings *s = all->server->settings;
 	r->server = all->server;
@@ -133,7 +138,9 @@ static int reactor_init(struct reactor *r, struct reactors *all, int index, stru
 	uv_timer_init(&r->loop, &r->tick);
 	r->wake.data = r->tick.data = r;
 	uv_timer_start(&r->tick, on_tick, REACTOR_TICK_MS, REACTOR_TICK_MS);
-	int rc = conn_context_new(r, s->tls_certificate, s->tls_key, e);
+	int rc = conn_lws_new(r, s->tls_certificate, s->tls_key, e);
+	if (rc == 0 && direct)
+		rc = direct_new(r, direct, e);
 	if (rc != 0) {
 		loop_end(r);
 		pthread_mutex_destroy(&r->lock);
@@ -151,6 +158,11 @@ static int listen_everywhere(struct reactors *all, struct err *e)
 	return rc;
 }
 
+static int direct_settings(const struct settings *s, struct direct_tls **out_tls, struct err *e)
+{
+	return s->direct_transport ? direct_tls_new(s->tls_certificate, s->tls_key, out_tls, e) : 0;
+}
+
 int reactors_new(struct server *server, size_t count, struct reactors **out_reactors, struct err *e)
 {
 	if (count == 0) {
@@ -163,12 +175,16 @@ int reactors_new(struct server *server, size_t count, struct reactors **out_reac
 	if (!all)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	all->server = server;
+	struct direct_tls *direct = NULL;
 	int rc = tls_check_files(server->settings->tls_certificate, server->settings->tls_key, e);
+	if (rc == 0)
+		rc = direct_settings(server->settings, &direct, e);
 	for (size_t i = 0; i < count && rc == 0; i++) {
-		rc = reactor_init(&all->at[i], all, (int)i, e);
+		rc = reactor_init(&all->at[i], all, (int)i, direct, e);
 		if (rc == 0)
 			all->count++;
 	}
+	direct_tls_unref_anythread(&direct);
 	if (rc == 0)
 		rc = acceptor_new(all, &all->acceptor, e);
 	if (rc == 0)
@@ -214,67 +230,86 @@ size_t reactors_connections_anythread(const struct reactors *r)
 
 struct adoption {
 	struct reactor *reactor;
-	int fd;
-	enum listener from;
-	char remote[64];
+	struct accepted socket;
 };
 
 static void adopt_posted(void *arg)
 {
 	struct adoption *a = arg;
 	if (a->reactor->quit || a->reactor->closed)
-		close(a->fd);
+		close(a->socket.fd);
+	else if (a->reactor->direct)
+		direct_adopt(a->reactor, &a->socket);
 	else
-		conn_adopt(a->reactor, a->fd, a->remote, a->from);
+		conn_lws_adopt(a->reactor, &a->socket);
 	free(a);
 }
 
-void reactor_adopt_anythread(struct reactors *all, size_t reactor, int fd, const char *remote, enum listener from)
+void reactor_adopt_anythread(struct reactors *all, size_t reactor, const struct accepted *socket)
 {
 	struct adoption *a = calloc(1, sizeof *a);
 	if (a) {
 		a->reactor = &all->at[reactor];
-		a->fd = fd;
-		a->from = from;
-		snprintf(a->remote, sizeof a->remote, "%s", remote);
+		a->socket = *socket;
 		if (reactors_post_anythread(all, (int)reactor, adopt_posted, a) == 0)
 			return;
 	}
 	free(a);
-	close(fd);
+	close(socket->fd);
 }
 
 struct reload {
 	struct reactor *reactor;
 	char *certificate, *key;
+	struct direct_tls *direct; /* may be NULL */
 };
 
-static void reload_posted(void *arg)
+static void reload_free(struct reload *l)
 {
-	struct reload *l = arg;
-	if (!l->reactor->quit && !l->reactor->closed)
-		conn_reload_tls(l->reactor, l->certificate, l->key);
+	if (!l)
+		return;
+	direct_tls_unref_anythread(&l->direct);
 	free(l->certificate);
 	free(l->key);
 	free(l);
 }
 
+static void reload_posted(void *arg)
+{
+	struct reload *l = arg;
+	if (!l->reactor->quit && !l->reactor->closed) {
+		conn_lws_reload(l->reactor, l->certificate, l->key);
+		if (l->direct)
+			direct_reload(l->reactor, l->direct);
+		l->direct = NULL;
+	}
+	reload_free(l);
+}
+
+static bool post_reload(struct reactor *r, const struct settings *s, struct direct_tls *direct)
+{
+	struct reload *l = calloc(1, sizeof *l);
+	if (!l)
+		return false;
+	*l = (struct reload){ r, strdup(s->tls_certificate), strdup(s->tls_key),
+			      direct ? direct_tls_ref_anythread(direct) : NULL };
+	if (l->certificate && l->key && reactors_post_anythread(r->all, r->index, reload_posted, l) == 0)
+		return true;
+	reload_free(l);
+	return false;
+}
+
 int reactors_reload_tls(struct reactors *all, struct err *e)
 {
 	const struct settings *s = all->server->settings;
+	struct direct_tls *direct = NULL;
 	int rc = tls_check_files(s->tls_certificate, s->tls_key, e);
-	for (size_t i = 0; i < all->count && rc == 0; i++) {
-		struct reload *l = calloc(1, sizeof *l);
-		if (l) {
-			*l = (struct reload){ &all->at[i], strdup(s->tls_certificate), strdup(s->tls_key) };
-			if (l->certificate && l->key && reactors_post_anythread(all, (int)i, reload_posted, l) == 0)
-				continue;
-			free(l->certificate);
-			free(l->key);
-			free(l);
-		}
-		rc = err_set(e, ERR_UNAVAILABLE, "reactor %zu did not take the new certificate", i);
-	}
+	if (rc == 0)
+		rc = direct_settings(s, &direct, e);
+	for (size_t i = 0; i < all->count && rc == 0; i++)
+		if (!post_reload(&all->at[i], s, direct))
+			rc = err_set(e, ERR_UNAVAILABLE, "reactor %zu did not take the new certificate", i);
+	direct_tls_unref_anythread(&direct);
 	return rc;
 }
 

@@ -1,4 +1,4 @@
-/* What reactor.c, accept.c and conn.c share. */
+/* What reactor.c, accept.c, conn.c and the two transports share. */
 #ifndef SERVER_REACTOR_INTERNAL_H
 #define SERVER_REACTOR_INTERNAL_H
 
@@ -18,6 +18,15 @@
 struct lws_context;
 struct lws_vhost;
 struct acceptor;
+struct direct_loop;
+
+/* A socket as the accept loop gives it on. */
+struct accepted {
+	int fd;
+	enum listener from;
+	int64_t by_ms; /* monotonic: until when its first request must be there; 0: from now on as long as ever */
+	char remote[64];
+};
 
 struct post {
 	struct post *next;
@@ -36,7 +45,9 @@ struct reactor {
 	uv_timer_t tick;
 	struct lws_context *context;
 	struct lws_vhost *vhost;
+	bool lws_touched; /* by a post: it may have timers to look at */
 	struct ssl_ctx_st *client_ctx;
+	struct direct_loop *direct; /* NULL: turned off */
 	/* posts */
 	pthread_mutex_t lock;
 	struct post *first, *last;
@@ -45,8 +56,7 @@ struct reactor {
 	/* connections; reactor's thread */
 	struct list conns[REACTOR_BUCKETS];
 	uint64_t next_serial;
-	const char *adopting; /* remote address of the socket being adopted */
-	enum listener adopting_from;
+	const struct accepted *adopting; /* the socket that lws adopts */
 };
 
 struct reactors {
@@ -59,12 +69,18 @@ struct reactors {
 	struct reactor at[];
 };
 
-/* conn.c */
-int conn_context_new(struct reactor *r, const char *certificate, const char *key, struct err *e);
-void conn_context_free(struct reactor *r); /* context is NULL once it is all gone; else once more, later */
-void conn_adopt(struct reactor *r, int fd, const char *remote, enum listener from); /* takes fd */
+/* conn.c, for the transports. Such a connection waits for an HTTP head, with the deadline of one. NULL: out of memory.
+ */
+struct conn *conn_new(struct reactor *r, const struct conn_transport *via, void *transport, const struct accepted *a);
+void conn_leave(struct conn *c); /* the layer above is told of the end, if it was not */
+void conn_free(struct conn *c);
 void conn_tick(struct reactor *r, int64_t now_mono_ms);
-void conn_reload_tls(struct reactor *r, const char *certificate, const char *key);
+
+/* conn_lws.c */
+int conn_lws_new(struct reactor *r, const char *certificate, const char *key, struct err *e);
+void conn_lws_free(struct reactor *r); /* context is NULL once it is all gone; else once more, later */
+void conn_lws_adopt(struct reactor *r, const struct accepted *a); /* takes its fd */
+void conn_lws_reload(struct reactor *r, const char *certificate, const char *key);
 /* Makes the transport look at timers that were set outside its callbacks. */
 void conn_poke(struct reactor *r);
 
@@ -77,7 +93,7 @@ int acceptor_listen(struct acceptor *a, const char *setting, const char *text, e
 int acceptor_start(struct acceptor *a, struct err *e);
 void acceptor_stop(struct acceptor **acceptor);
 /* Gives an accepted socket to that reactor. */
-void reactor_adopt_anythread(struct reactors *all, size_t reactor, int fd, const char *remote, enum listener from);
+void reactor_adopt_anythread(struct reactors *all, size_t reactor, const struct accepted *socket);
 
 /* The reactor whose thread this is; NULL elsewhere. */
 struct reactor *reactor_current(void);

@@ -34,6 +34,9 @@ const struct conf_row settings_rows[] = {
 	  "threads that move bytes; 0: one a core" },
 	{ "workers", CONF_INT, AT(workers), 0, "4", 1, LIMIT_WORKERS, NULL,
 	  "threads for what may block; so many each for API calls, for attaches, and for what legs and agents say" },
+	{ "direct_transport", CONF_BOOL, AT(direct_transport), 0, "true", 0, 0, NULL,
+	  "connections of tunnel-agent and tunnel-cli are carried by the server's own code; false: by libwebsockets, "
+	  "like all others" },
 	{ "tls.certificate", CONF_PATH, AT(tls_certificate), CONF_REQUIRED | CONF_RELOAD, NULL, 0, 4000, NULL,
 	  "PEM file: the server's certificate, then its chain; read again on SIGHUP" },
 	{ "tls.key", CONF_PATH, AT(tls_key), CONF_REQUIRED | CONF_RELOAD, NULL, 0, 4000, NULL,

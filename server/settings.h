@@ -17,6 +17,7 @@ struct settings {
 	char *ready_file; /* written with the URL once everything serves; "" none */
 	int64_t reactors; /* 0: one a core */
 	int64_t workers;
+	bool direct_transport; /* own clients are carried by direct.c; false: by libwebsockets, too */
 	char *tls_certificate, *tls_key;
 	char *ssh_ca_key;     /* created when missing */
 	char *ssh_ca_trusted; /* public keys, one a line; "" none */

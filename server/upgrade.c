@@ -65,6 +65,9 @@ enum conn_result upgrade_judge(struct conn *c, const struct http_head *head, str
 		return no(out_no, 400, "invalid-request", "a WebSocket upgrade is a GET");
 	if (head->chunked || head->content_length > 0 || head->content_length == HTTP_BODY_INVALID)
 		return no(out_no, 400, "invalid-request", "an upgrade request has no body");
+	const char *upgrade = http_head_get(head, "upgrade");
+	if (!upgrade || strcasecmp(upgrade, "websocket") != 0)
+		return no(out_no, 400, "invalid-request", "this is a WebSocket endpoint; send Upgrade: websocket");
 	const char *version = http_head_get(head, "sec-websocket-version");
 	const char *key = http_head_get(head, "sec-websocket-key");
 	if (!has_word(http_head_get(head, "connection"), "upgrade") || !version || strcmp(version, "13") != 0 || !key ||

@@ -302,7 +302,7 @@ void conn_read(struct conn *c, bool on)
 		update_events(c);
 }
 
-bool conn_close(struct conn *c, uv_close_cb closed_cb)
+bool conn_drop(struct conn *c, uv_close_cb closed_cb)
 {
 	if (c->fd < 0)
 		return false;

@@ -46,6 +46,6 @@ void conn_drain(struct conn *c);
 int conn_flush(struct conn *c, struct err *e);
 size_t conn_unsent(const struct conn *c);
 /* closed_cb runs in a later turn, when c's memory may go. Returns false (no callback) when it was not open. */
-bool conn_close(struct conn *c, uv_close_cb closed_cb);
+bool conn_drop(struct conn *c, uv_close_cb closed_cb);
 
 #endif

@@ -4,6 +4,7 @@
 #include "net/tls.h"
 
 #include "base/text.h"
+#include "net/tls_ciphers.h"
 
 #include <arpa/inet.h>
 #include <openssl/x509v3.h>
@@ -111,7 +112,8 @@ static int load_trust(struct net_tls *tls, const char *ca_file, struct err *e)
 
 static int set_up(struct net_tls *tls, const char *ca_file, struct err *e)
 {
-	static const unsigned char alpn[] = "\x08http/1.1";
+	/* The second for servers and proxies that do not know the first: what is spoken is the same. */
+	static const unsigned char alpn[] = "\x0ctunnel-leg/1\x08http/1.1";
 	tls->ctx = SSL_CTX_new(TLS_client_method());
 	if (!tls->ctx || SSL_CTX_set_min_proto_version(tls->ctx, TLS1_2_VERSION) != 1 ||
 	    SSL_CTX_set_ex_data(tls->ctx, tls_index, tls) != 1 ||
@@ -121,6 +123,7 @@ static int set_up(struct net_tls *tls, const char *ca_file, struct err *e)
 	SSL_CTX_set_mode(tls->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 					   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_options(tls->ctx, SSL_OP_NO_RENEGOTIATION);
+	net_tls_prefer_fast_ciphers(tls->ctx);
 	SSL_CTX_set_session_cache_mode(tls->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(tls->ctx, on_new_session);
 	return load_trust(tls, ca_file, e);

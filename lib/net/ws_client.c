@@ -43,7 +43,7 @@ static void on_handle_closed(uv_handle_t *h)
 static void drop_connection(struct ws_client *ws)
 {
 	dial_cancel(&ws->dial);
-	conn_close(&ws->conn, on_handle_closed);
+	conn_drop(&ws->conn, on_handle_closed);
 	buf_wipe_free(&ws->request);
 }
 

@@ -1,6 +1,6 @@
 /* RFC 6455 frames. The decoder is a machine over (head, payload): it takes any cut of the input. Binary payload leaves
- * as it comes, unmasked where it lies; text and control frames are gathered, because only whole ones mean something.
- * It is strict: what section 5 calls a MUST ends the connection. */
+ * as it comes, unmasked where it lies; text (unless it is wanted in pieces, too) and control frames are gathered,
+ * because only whole ones mean something. It is strict: what section 5 calls a MUST ends the connection. */
 #include "net/ws_codec.h"
 
 #include "base/secret.h"
@@ -33,18 +33,24 @@ static void mask_copy(uint8_t *dst, const uint8_t *src, size_t len, const uint8_
 		dst[i] = src[i] ^ turned[i & 7];
 }
 
+size_t ws_frame_head(enum ws_opcode op, bool fin, bool mask, size_t len, uint8_t out[WS_HEAD_MAX])
+{
+	size_t n = 0;
+	out[n++] = (uint8_t)((fin ? 0x80 : 0) | op);
+	unsigned length_bytes = len < 126 ? 0 : len < 65536 ? 2 : 8;
+	uint8_t mask_bit = mask ? 0x80 : 0;
+	out[n++] = (uint8_t)(mask_bit | (length_bytes == 0 ? len : length_bytes == 2 ? 126 : 127));
+	for (unsigned i = length_bytes; i-- > 0;)
+		out[n++] = (uint8_t)((uint64_t)len >> (8 * i));
+	return n;
+}
+
 int ws_encode(struct buf *out, enum ws_opcode op, bool fin, bool mask, const void *payload, size_t len)
 {
 	if (is_control(op) && (len > CONTROL_MAX || !fin))
 		return ERR_LIMIT;
-	uint8_t head[14];
-	size_t n = 0;
-	head[n++] = (uint8_t)((fin ? 0x80 : 0) | op);
-	unsigned length_bytes = len < 126 ? 0 : len < 65536 ? 2 : 8;
-	uint8_t mask_bit = mask ? 0x80 : 0;
-	head[n++] = (uint8_t)(mask_bit | (length_bytes == 0 ? len : length_bytes == 2 ? 126 : 127));
-	for (unsigned i = length_bytes; i-- > 0;)
-		head[n++] = (uint8_t)((uint64_t)len >> (8 * i));
+	uint8_t head[WS_HEAD_MAX + 4];
+	size_t n = ws_frame_head(op, fin, mask, len, head);
 	if (mask) {
 		secret_random(head + n, 4);
 		n += 4;
@@ -130,7 +136,7 @@ static int begin_frame(struct ws_decoder *d, struct err *e)
 			d->in_message = true;
 			d->message_is_text = d->op == WS_TEXT;
 		}
-		if (d->message_is_text && len > d->max_text - d->text.len)
+		if (d->message_is_text && !d->pieces && len > d->max_text - d->text.len)
 			return err_set(e, ERR_LIMIT, "WebSocket: a text message is longer than %llu bytes",
 				       (unsigned long long)d->max_text);
 	}
@@ -219,7 +225,7 @@ static int take_gathered(struct ws_decoder *d, uint8_t *data, size_t n, struct w
 	return d->left == n ? end_gathered(d, b, out, e) : 0;
 }
 
-static int take_binary(struct ws_decoder *d, uint8_t *data, size_t n, struct ws_piece *out)
+static int take_pieces(struct ws_decoder *d, uint8_t *data, size_t n, struct ws_piece *out)
 {
 	bool frame_ends = d->left == n, end = frame_ends && d->fin;
 	if (d->expect_mask)
@@ -228,7 +234,7 @@ static int take_binary(struct ws_decoder *d, uint8_t *data, size_t n, struct ws_
 		d->in_payload = false;
 	if (end)
 		d->in_message = false;
-	*out = (struct ws_piece){ .op = WS_BINARY, .data = data, .len = n, .end = end };
+	*out = (struct ws_piece){ .op = d->message_is_text ? WS_TEXT : WS_BINARY, .data = data, .len = n, .end = end };
 	return n || end ? 1 : 0;
 }
 
@@ -244,8 +250,8 @@ int ws_decode(struct ws_decoder *d, uint8_t **in, size_t *in_len, struct ws_piec
 		size_t n = *in_len < d->left ? *in_len : (size_t)d->left;
 		if (n == 0 && d->left)
 			return 0;
-		bool gathered = is_control(d->op) || d->message_is_text;
-		int rc = gathered ? take_gathered(d, data, n, out, e) : take_binary(d, data, n, out);
+		bool gathered = is_control(d->op) || (d->message_is_text && !d->pieces);
+		int rc = gathered ? take_gathered(d, data, n, out, e) : take_pieces(d, data, n, out);
 		if (rc < 0)
 			return rc;
 		*in += n;

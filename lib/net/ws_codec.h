@@ -1,4 +1,5 @@
-/* RFC 6455 framing, sans-I/O. Used by our client; strict about what a peer may send. */
+/* RFC 6455 framing, sans-I/O. Used by our client and by the server's own transport; strict about what a peer may send.
+ */
 #ifndef NET_WS_CODEC_H
 #define NET_WS_CODEC_H
 
@@ -14,8 +15,14 @@ enum ws_opcode { WS_CONT = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING 
 /* Appends one frame. mask: client side (fresh random key a frame). 0, ERR_LIMIT, ERR_NOMEM. */
 int ws_encode(struct buf *out, enum ws_opcode op, bool fin, bool mask, const void *payload, size_t len);
 
+#define WS_HEAD_MAX 10 /* bytes before a frame's payload, without a mask */
+
+/* The head of a frame whose payload is written by somebody else; its size. mask: only the bit for it. */
+size_t ws_frame_head(enum ws_opcode op, bool fin, bool mask, size_t len, uint8_t out[WS_HEAD_MAX]);
+
 struct ws_decoder {
 	bool expect_mask;  /* server side: frames must be masked; client side: must not be */
+	bool pieces;       /* set after init: text comes in pieces like binary, of any length, not checked for UTF-8 */
 	uint64_t max_text; /* bytes of a text message */
 	/* private */
 	uint8_t head[14];
@@ -29,7 +36,7 @@ struct ws_decoder {
 };
 
 /* What was decoded. Binary payload comes in pieces as it arrives (data points into the input, unmasked in place); text
- * and control frames come whole. */
+ * (but for the decoder's `pieces`) and control frames come whole. */
 struct ws_piece {
 	enum ws_opcode op; /* WS_TEXT, WS_BINARY, WS_CLOSE, WS_PING, WS_PONG */
 	const uint8_t *data;

@@ -64,14 +64,23 @@ int ws_upgrade_request(const struct url *url, const char *subprotocol, const str
 	return rc;
 }
 
-int ws_upgrade_check(const struct http1_head *head, const char *key, const char *subprotocol, struct err *e)
+int ws_upgrade_accept(const char *key, char out_accept[WS_UPGRADE_ACCEPT], struct err *e)
 {
-	char joined[WS_UPGRADE_KEY + sizeof ACCEPT_GUID], expected[TEXT_B64_SIZE(20)], accept[64], chosen[128];
+	char joined[WS_UPGRADE_KEY + sizeof ACCEPT_GUID];
 	unsigned char digest[20];
 	snprintf(joined, sizeof joined, "%s%s", key, ACCEPT_GUID);
 	if (EVP_Digest(joined, strlen(joined), digest, NULL, EVP_sha1(), NULL) != 1)
 		return err_set_openssl(e, ERR_INTERNAL, "SHA-1");
-	text_b64(digest, sizeof digest, expected, sizeof expected);
+	text_b64(digest, sizeof digest, out_accept, WS_UPGRADE_ACCEPT);
+	return 0;
+}
+
+int ws_upgrade_check(const struct http1_head *head, const char *key, const char *subprotocol, struct err *e)
+{
+	char expected[WS_UPGRADE_ACCEPT], accept[64], chosen[128];
+	int rc = ws_upgrade_accept(key, expected, e);
+	if (rc != 0)
+		return rc;
 	if (!http1_header_has(head, "Upgrade", "websocket") || !http1_header_has(head, "Connection", "upgrade"))
 		return err_set(e, ERR_PROTOCOL, "the upgrade's answer is not for a WebSocket");
 	if (!http1_header(head, "Sec-WebSocket-Accept", accept, sizeof accept) || strcmp(accept, expected) != 0)

@@ -92,6 +92,32 @@ static bool same(const struct seen *a, const struct seen *b)
 	       memcmp(buf_data(&a->line), buf_data(&b->line), a->line.len) == 0;
 }
 
+/* Text in pieces: nothing that is legal is refused, and no byte of it is lost. */
+static void check_pieces(bool masked, const uint8_t *bytes, size_t len, const struct seen *whole)
+{
+	struct ws_decoder d;
+	struct ws_piece p;
+	struct err e;
+	size_t text = 0, messages = 0, whole_messages = 0;
+	uint8_t *copy = malloc(len ? len : 1), *in = copy;
+	memcpy(copy, bytes, len);
+	ws_decoder_init(&d, masked, 0);
+	d.pieces = true;
+	int rc;
+	while ((rc = ws_decode(&d, &in, &len, &p, &e)) == 1) {
+		FUZZ_CHECK(p.len > 0 || p.end || p.op >= WS_CLOSE);
+		text += p.op == WS_TEXT ? p.len : 0;
+		messages += p.op == WS_TEXT && p.end;
+	}
+	for (size_t i = 0; i + 1 < whole->line.len; i++)
+		whole_messages += memcmp(buf_data(&whole->line) + i, "\nT", 2) == 0;
+	FUZZ_CHECK(d.text.cap == 0 && (whole->rc < 0 || rc == 0));
+	FUZZ_CHECK(whole->rc < 0 || whole_messages >= messages);
+	FUZZ_CHECK(text == 0 || text <= (size_t)(in - copy));
+	ws_decoder_free(&d);
+	free(copy);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = { data, size };
@@ -104,6 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		seen_free(&cut);
 	}
 	decode(&again, masked, buf_data(&whole.again), whole.again.len, 1000);
+	check_pieces(masked, in.at, in.left, &whole);
 	again.rc = whole.rc; /* what ended the input is not written again */
 	FUZZ_CHECK(same(&whole, &again));
 	seen_free(&again);

@@ -32,7 +32,7 @@ OURS = LIB | {"tunnel", "server", "agent", "cli", "plugins"}
 
 # Library header -> where it may be used.
 ONLY = {
-    "libwebsockets.h": r"server/conn(_head)?\.c",
+    "libwebsockets.h": r"server/conn_(lws|head)\.c",
     "dlfcn.h": r"server/plugin_[a-z]+\.c",
     "sqlite3.h": r"plugins/store-sqlite/.*",
     "hiredis/": r"plugins/store-redis/.*",

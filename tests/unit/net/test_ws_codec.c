@@ -228,6 +228,41 @@ static void test_control_frames_are_not_too_long(void **state)
 	buf_free(&small);
 }
 
+/* Text of any length comes as it arrives, and a control frame inside it does not wait. */
+static void test_text_in_pieces(void **state)
+{
+	struct buf wire = BUF_INIT(1 << 20);
+	static char big[3 * MAX_TEXT];
+	struct ws_decoder d;
+	struct ws_piece p;
+	struct err e;
+	(void)state;
+	memset(big, 'x', sizeof big);
+	assert_int_equal(ws_encode(&wire, WS_TEXT, false, true, big, sizeof big), 0);
+	assert_int_equal(ws_encode(&wire, WS_PING, true, true, "p", 1), 0);
+	assert_int_equal(ws_encode(&wire, WS_CONT, true, true, "end", 3), 0);
+	assert_int_equal(ws_encode(&wire, WS_TEXT, true, true, "", 0), 0);
+	ws_decoder_init(&d, true, MAX_TEXT);
+	d.pieces = true;
+	size_t text = 0, pings = 0, ends = 0;
+	for (uint8_t *at = wire.bytes + wire.head, *end = at + wire.len; at < end;) {
+		size_t n = end - at < 1000 ? (size_t)(end - at) : 1000;
+		int rc;
+		while ((rc = ws_decode(&d, &at, &n, &p, &e)) == 1) {
+			pings += p.op == WS_PING;
+			ends += p.op == WS_TEXT && p.end;
+			text += p.op == WS_TEXT ? p.len : 0;
+			assert_true(p.op == WS_PING || p.op == WS_TEXT);
+			assert_true(pings == (text >= sizeof big && (p.op == WS_PING || text > sizeof big || ends)));
+		}
+		assert_int_equal(rc, 0);
+	}
+	assert_int_equal(text, sizeof big + 3);
+	assert_true(pings == 1 && ends == 2);
+	ws_decoder_free(&d);
+	buf_free(&wire);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -239,6 +274,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_client_frames_must_be_masked),
 		cmocka_unit_test(test_large_text_up_to_the_limit),
 		cmocka_unit_test(test_control_frames_are_not_too_long),
+		cmocka_unit_test(test_text_in_pieces),
 	};
 	return RUN_CASES(tests);
 }

@@ -16,6 +16,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.legacy.client import connect  # in every release; what `websockets.connect` is differs between them
 
 LIMIT = 60
+# "tunnel-leg/1": legs and agents are carried by the server's own transport; unset: by libwebsockets, as for strangers.
+ALPN = os.environ.get("TUNNEL_TEST_ALPN", "")
 CASE_LIMIT = 240  # below the TIMEOUT of ctest, which kills without a word
 
 
@@ -114,12 +116,18 @@ class Server:
     # No pings of our own: on a busy machine they would end connections that are only slow.
     patience = {"compression": None, "close_timeout": 1, "open_timeout": LIMIT, "ping_interval": None}
 
-    def context(self):
-        return ssl.create_default_context(cafile=self.ca)
+    def context(self, alpn=ALPN):
+        """One that a server of another mind about the protocol would refuse, so that no test takes the other way unseen."""
+        context = ssl.create_default_context(cafile=self.ca)
+        if alpn:
+            context.set_alpn_protocols([alpn])
+        return context
 
-    def raw(self, port=None):
+    def raw(self, port=None, alpn=ALPN):
         s = socket.create_connection(("localhost", port or self.port), timeout=LIMIT)
-        return self.context().wrap_socket(s, server_hostname="localhost")
+        s = self.context(alpn).wrap_socket(s, server_hostname="localhost")
+        assert s.selected_alpn_protocol() == (alpn or None), s.selected_alpn_protocol()
+        return s
 
     def curl(self, *args, check=True):
         r = subprocess.run(
@@ -166,6 +174,7 @@ async def take(ws, n):
 
 
 async def attached(ws):
+    assert ws.transport.get_extra_info("ssl_object").selected_alpn_protocol() == (ALPN or None)
     assert await text(ws) == {"type": "attached", "node": "io"}
     return ws
 

@@ -83,6 +83,7 @@ int main(int argc, char **argv)
 	struct settings settings = {
 		.listen = listen, .admin_listen = listen, .tls_certificate = certificate, .tls_key = key
 	};
+	settings.direct_transport = option(argc, argv, "direct", 1) != 0;
 	struct server server = { .settings = &settings, .node = "io", .metrics = metrics_new() };
 	signal(SIGPIPE, SIG_IGN);
 	log_init("io_server", LOG_LEVEL_DEBUG, LOG_FORMAT_LOGFMT);

@@ -421,4 +421,26 @@ def test_many_come_and_go():
         run(case_many_come_and_go(s))
 
 
+async def case_small_messages(s):
+    """Small messages of bytes and large ones arrive whole and in order, whatever frames they share."""
+    c, t = await pair(s)
+    pieces = [bytes([i & 255]) * (i % 97 if i % 50 else 40000) for i in range(3000)]
+    want = b"".join(pieces)
+
+    async def send():
+        for piece in pieces:
+            await c.send(piece)
+
+    task = asyncio.create_task(send())
+    assert await take(t, len(want)) == want
+    await task
+    await c.close()
+    await closed(t)
+
+
+def test_small_messages_keep_their_order():
+    with Server(reactors=2) as s:
+        run(case_small_messages(s))
+
+
 main(globals())
