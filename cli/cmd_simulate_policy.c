@@ -78,6 +78,7 @@ static int simulate_one(struct client *c, const struct simulate_options *o, cons
 	}
 	json_decref(answer);
 	json_decref(body);
+	json_decref(resource);
 	return code;
 }
 
