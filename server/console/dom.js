@@ -74,7 +74,7 @@ export function ask({title, text, fields = [], action, danger = false, run}) {
   return new Promise((resolve) => {
     let result;
     const heading = h("h2", {id: newId()}, title), wrong = h("div"), doIt = h("button", {class: danger ? "danger" : "main"}, action);
-    const cancel = button("Cancel", () => dialog.close(), {autofocus: fields.length === 0});
+    const cancel = button("Cancel", () => dialog.close()); // first, so it has the focus
     const form = h("form", {submit: async (event) => {
       event.preventDefault();
       doIt.disabled = true;
