@@ -50,7 +50,7 @@ static int credential_get(const struct client *c, struct credential *out, struct
 		return profile_hmac(p, &out->userpwd, e);
 	}
 	char *token = NULL;
-	int rc = profile_token(p, c->background, &token, e);
+	int rc = profile_token(p, c->background, c->outlast_ms, &token, e);
 	if (rc != 0)
 		return rc;
 	size_t size = strlen(token) + 32;
@@ -169,7 +169,7 @@ static int ask_servers(struct client *c, const char *method, const char *path, c
 	struct credential cred;
 	if (credential_get(c, &cred, &e) != 0) {
 		snprintf(why, CLIENT_WHY, "%s", e.text);
-		return EXIT_CODE_CONFIG;
+		return exit_for_err(&e) == EXIT_CODE_UNREACHABLE ? EXIT_CODE_UNREACHABLE : EXIT_CODE_CONFIG;
 	}
 	char *text = body ? json_text(body) : NULL;
 	int rc = ERR_UNAVAILABLE;

@@ -57,8 +57,9 @@ extern const struct command command_start_session, command_resume_session, comma
 	command_describe_target, command_deregister_target, command_create_enrollment, command_put_policy,
 	command_get_policy, command_delete_policy, command_list_policies, command_simulate_policy, command_who_can,
 	command_audit, command_verify_audit, command_revoke, command_list_revocations, command_lift_revocation,
-	command_whoami, command_completion, command_status, command_doctor, command_complete, command_ssh_config,
-	command_ssh_prepare, command_ssh_proxy, command_pass_fd, command_exec_ignoring;
+	command_login, command_logout, command_whoami, command_completion, command_status, command_doctor,
+	command_complete, command_ssh_config, command_ssh_prepare, command_ssh_proxy, command_pass_fd,
+	command_exec_ignoring;
 
 /* main.c: all of them; ends with NULL. */
 extern const struct command *const commands[];

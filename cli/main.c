@@ -1,4 +1,5 @@
 #include "cli/command.h"
+#include "cli/profile.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -31,6 +32,8 @@ const struct command *const commands[] = {
 	&command_list_nodes,
 	&command_audit,
 	&command_verify_audit,
+	&command_login,
+	&command_logout,
 	&command_whoami,
 	&command_doctor,
 	&command_completion,
@@ -53,8 +56,9 @@ static void help(FILE *to)
 	fprintf(to, "\nOptions of every command:\n");
 	args_help(to, common_rows);
 	fprintf(to, "\nExample:\n  tunnel-cli start-session --target web-1 --login root\n"
-		    "\n\"tunnel-cli COMMAND --help\" tells more. Exit codes: 0 done, 1 failed, 2 wrong usage, 230 "
-		    "local config or\n"
+		    "\n\"tunnel-cli COMMAND --help\" tells more, \"tunnel-cli --describe-config\" what a profile can "
+		    "have.\n"
+		    "Exit codes: 0 done, 1 failed, 2 wrong usage, 230 local config or\n"
 		    "credentials, 231 unauthenticated, 232 forbidden, 233 not found, 234 target offline, 235 server "
 		    "unreachable,\n"
 		    "236 session ended from elsewhere, 237 refused by the target, 238 session expired, 239 idle, 240 "
@@ -118,6 +122,10 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(name, "--version") == 0) {
 		printf("tunnel-cli %s\n", TUNNEL_VERSION);
+		return EXIT_CODE_OK;
+	}
+	if (strcmp(name, "--describe-config") == 0) {
+		conf_describe(stdout, profile_rows);
 		return EXIT_CODE_OK;
 	}
 	const struct command *c = command_find(name);

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/secret.h"
+#include "cli/signin.h"
 #include "net/url.h"
 
 #include <limits.h>
@@ -12,15 +13,30 @@
 #include <unistd.h>
 
 #define AT(member) offsetof(struct profile, member)
-static const struct conf_row rows[] = {
+const struct conf_row profile_rows[] = {
 	{ "server", CONF_STRINGS, AT(servers), CONF_REQUIRED, NULL, 0, 0, NULL,
 	  "URL of tunnel-server, or several: \"https://tunnel.example.com\"" },
 	{ "ca_file", CONF_PATH, AT(ca_file), 0, NULL, 0, 0, NULL, "PEM file of CAs to trust instead of the system's" },
 	{ "proxy", CONF_STRING, AT(proxy), 0, NULL, 0, 0, NULL, "HTTP proxy; default: https_proxy of the environment" },
-	{ "auth", CONF_ENUM, AT(auth), 0, "jwt", 0, 0, "jwt|hmac", "kind of credential" },
+	{ "auth", CONF_ENUM, AT(auth), 0, "jwt", 0, 0, "jwt|hmac|oidc", "kind of credential" },
 	{ "token_file", CONF_PATH, AT(token_file), 0, NULL, 0, 0, NULL, "jwt: file that holds the token" },
 	{ "token_command", CONF_STRING, AT(token_command), 0, NULL, 0, 0, NULL,
 	  "jwt: shell command that prints the token" },
+	{ "issuer", CONF_STRING, AT(oidc.issuer), 0, NULL, 1, 1024, NULL,
+	  "oidc: the issuer's URL, as its tokens have it; tunnel-cli login signs in there" },
+	{ "client_id", CONF_STRING, AT(oidc.client_id), 0, NULL, 1, 256, NULL, "oidc: this client's name there" },
+	{ "client_secret_file", CONF_PATH, AT(oidc.client_secret_file), 0, NULL, 0, 0, NULL,
+	  "oidc: file (mode 0600) with the client's secret, if it has one" },
+	{ "scopes", CONF_STRING, AT(oidc.scopes), 0, "openid offline_access", 1, 1024, NULL,
+	  "oidc: what is asked for; offline_access is what most issuers give a refresh token for" },
+	{ "audience", CONF_STRING, AT(oidc.audience), 0, NULL, 1, 1024, NULL,
+	  "oidc: parameter audience, for issuers that want it" },
+	{ "resource", CONF_STRING, AT(oidc.resource), 0, NULL, 1, 1024, NULL,
+	  "oidc: parameter resource (RFC 8707), for issuers that want it" },
+	{ "token", CONF_ENUM, AT(oidc.token), 0, "id_token", 0, 0, "id_token|access_token",
+	  "oidc: which of the issuer's tokens goes to the server" },
+	{ "issuer_ca_file", CONF_PATH, AT(oidc.ca_file), 0, NULL, 0, 0, NULL,
+	  "oidc: PEM file of CAs to trust for the issuer instead of the system's" },
 	{ "credentials", CONF_PATH, AT(credentials), 0, NULL, 0, 0, NULL,
 	  "hmac: file (mode 0600) with key_id and secret" },
 	{ "region", CONF_STRING, AT(region), 0, "default", 1, 64, NULL, "hmac: region of the signature" },
@@ -59,6 +75,20 @@ static int check_servers(const struct profile *p, const char *path, struct err *
 	return 0;
 }
 
+static int check_issuer(const struct profile *p, const char *path, struct err *e)
+{
+	struct url url;
+	if (p->auth != PROFILE_OIDC)
+		return 0;
+	if (!p->oidc.issuer || !p->oidc.client_id)
+		return err_set(e, ERR_INVALID, "%s: auth = \"oidc\" needs issuer and client_id", path);
+	if (url_parse_secure(p->oidc.issuer, &url, e) != 0)
+		return err_wrap(e, "%s: issuer", path);
+	if (strpbrk(p->oidc.issuer, "?#"))
+		return err_set(e, ERR_INVALID, "%s: issuer: an issuer's URL has no query and no fragment", path);
+	return 0;
+}
+
 int profile_load(const struct common_options *common, struct profile *out, struct err *e)
 {
 	char path[PATH_MAX];
@@ -66,15 +96,20 @@ int profile_load(const struct common_options *common, struct profile *out, struc
 	memset(out, 0, sizeof *out);
 	int rc = config_path(common, path, sizeof path, e);
 	if (rc == 0)
-		rc = conf_load_group(path, name && *name ? name : "default", rows, out, e);
-	if (rc == 0 && (rc = check_servers(out, path, e)) != 0)
+		rc = conf_load_group(path, name && *name ? name : "default", profile_rows, out, e);
+	if (rc != 0)
+		return rc;
+	snprintf(out->name, sizeof out->name, "%s", name && *name ? name : "default");
+	if ((rc = check_servers(out, path, e)) == 0)
+		rc = check_issuer(out, path, e);
+	if (rc != 0)
 		profile_free(out);
 	return rc;
 }
 
 void profile_free(struct profile *p)
 {
-	conf_free(rows, p);
+	conf_free(profile_rows, p);
 }
 
 static FILE *start_command(const char *command, bool background)
@@ -115,32 +150,17 @@ static int run_command(const char *command, bool background, char **out, struct 
 	return rc;
 }
 
-static int read_secret_text(const char *path, char **out, struct err *e)
-{
-	struct buf b;
-	int rc = secret_read_file(path, &b, e);
-	if (rc != 0)
-		return rc;
-	*out = buf_take_text(&b);
-	return *out ? 0 : err_set(e, ERR_NOMEM, "out of memory");
-}
-
-static void trim(char *s)
-{
-	size_t n = strlen(s);
-	while (n && (s[n - 1] == '\n' || s[n - 1] == '\r' || s[n - 1] == ' '))
-		s[--n] = '\0';
-}
-
-int profile_token(const struct profile *p, bool background, char **out_token, struct err *e)
+int profile_token(const struct profile *p, bool background, int64_t outlast_ms, char **out_token, struct err *e)
 {
 	const char *env = getenv("TUNNEL_TOKEN");
 	int rc = 0;
 	char *token = NULL;
 	if (env && *env)
 		token = strdup(env);
+	else if (p->auth == PROFILE_OIDC)
+		rc = signin_token_blocking(p, outlast_ms, &token, e);
 	else if (p->token_file)
-		rc = read_secret_text(p->token_file, &token, e);
+		rc = secret_read_text(p->token_file, &token, e);
 	else if (p->token_command)
 		rc = run_command(p->token_command, background, &token, e);
 	else
@@ -148,7 +168,7 @@ int profile_token(const struct profile *p, bool background, char **out_token, st
 			     "no token: set token_file or token_command in the profile, or TUNNEL_TOKEN");
 	if (rc != 0)
 		return rc;
-	trim(token);
+	secret_trim(token);
 	if (!*token || strlen(token) > LIMIT_TOKEN || strpbrk(token, "\r\n ")) {
 		secret_free_text(&token);
 		return err_set(e, ERR_INVALID, "the token is empty, has blanks in it, or is longer than %u bytes",

@@ -90,6 +90,7 @@ static void ask(struct session *s)
 	call->session = s;
 	call->client = *s->client;
 	call->client.background = true;
+	call->client.outlast_ms = s->renewal.end_ms;
 	snprintf(call->path, sizeof call->path, "/v1/sessions/%s/renew", s->id);
 	if (uv_queue_work(&s->loop, &call->work, ask_blocking, on_asked) == 0)
 		s->renew_call = call;

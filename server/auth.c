@@ -168,17 +168,21 @@ static int take_identity(const struct provider *p, const struct tunnel_identity 
 	return 0;
 }
 
-static int nobody(const struct auth_chain *chain, const struct api_request *request, struct err *e)
+/* said: why each provider passed it on, as far as they told. */
+static int nobody(const struct auth_chain *chain, const struct api_request *request, struct buf *said, struct err *e)
 {
 	struct buf names = BUF_INIT(160);
 	for (size_t i = 0; i < chain->n; i++)
 		buf_printf(&names, "%s%s", i ? ", " : "", chain->at[i].name);
-	char *list = buf_take_text(&names);
+	char *list = buf_take_text(&names), *why = buf_take_text(said);
 	bool carries = api_header(request, "authorization") != NULL;
-	err_set(e, ERR_DENIED, "%s; this server accepts: %s",
-		carries ? "no provider recognises this credential" : "the request carries no credential",
-		list ? list : "");
+	if (!carries)
+		err_set(e, ERR_DENIED, "the request carries no credential; this server accepts: %s", list ? list : "");
+	else
+		err_set(e, ERR_DENIED, "no provider recognises this credential; this server accepts: %s%s%s",
+			list ? list : "", why && *why ? "; " : "", why ? why : "");
 	free(list);
+	free(why);
 	return ERR_DENIED;
 }
 
@@ -197,6 +201,7 @@ int auth_verify_blocking(struct auth_chain *chain, const struct api_request *req
 						   .body_len = request->body_len,
 						   .body_sha256 = hash,
 						   .remote_address = request->remote_address };
+	struct buf said = BUF_INIT(256);
 	for (size_t i = 0; i < chain->n; i++) {
 		const struct provider *p = &chain->at[i];
 		char words[200] = "";
@@ -207,8 +212,11 @@ int auth_verify_blocking(struct auth_chain *chain, const struct api_request *req
 						  .err = words,
 						  .err_len = sizeof words };
 		int result = plugin_auth_verify_blocking(p->plugin, &call, &asked, &raw);
-		if (result == TUNNEL_NOT_MINE)
+		if (result == TUNNEL_NOT_MINE) {
+			if (*words)
+				buf_printf(&said, "%s%s: %s", said.len ? ", " : "", p->name, words);
 			continue;
+		}
 		int rc;
 		if (result == TUNNEL_OK)
 			rc = take_identity(p, &raw, out, e);
@@ -217,9 +225,10 @@ int auth_verify_blocking(struct auth_chain *chain, const struct api_request *req
 		else
 			rc = err_set(e, ERR_UNAVAILABLE, "%s: %s", p->name, *words ? words : "it could not answer");
 		secret_wipe(&raw, sizeof raw);
+		buf_free(&said);
 		return rc;
 	}
-	return nobody(chain, request, e);
+	return nobody(chain, request, &said, e);
 }
 
 static struct plugin *provider_plugin(const struct auth_chain *chain, const char *name)

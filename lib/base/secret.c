@@ -82,6 +82,27 @@ int secret_read_file(const char *path, struct buf *out, struct err *e)
 	return rc;
 }
 
+void secret_trim(char *text)
+{
+	size_t n = strlen(text);
+	while (n && (text[n - 1] == '\n' || text[n - 1] == '\r' || text[n - 1] == ' '))
+		text[--n] = '\0';
+}
+
+int secret_read_text(const char *path, char **out, struct err *e)
+{
+	struct buf b;
+	int rc = secret_read_file(path, &b, e);
+	if (rc != 0)
+		return rc;
+	char *text = buf_take_text(&b);
+	if (!text)
+		return err_set(e, ERR_NOMEM, "out of memory");
+	secret_trim(text);
+	*out = text;
+	return 0;
+}
+
 int secret_write_file(const char *path, const void *data, size_t len, struct err *e)
 {
 	return file_write(path, data, len, 0600, e);

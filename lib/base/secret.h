@@ -22,6 +22,10 @@ void secret_sha256(const void *data, size_t len, unsigned char out[32]);
 /* Reads a file whose mode grants nothing to group and others and whose owner is root or this user; else ERR_DENIED with
  * a text that names the file, its mode and "chmod 600". At most LIMIT_SECRET_FILE bytes. out is initialised here. */
 int secret_read_file(const char *path, struct buf *out, struct err *e);
+/* The same as text, without line breaks and blanks at its end; free with secret_free_text. */
+int secret_read_text(const char *path, char **out, struct err *e);
+/* Cuts blanks and line breaks off the end. */
+void secret_trim(char *text);
 /* Creates or replaces (write to a temporary, fsync, rename) with mode 0600. */
 int secret_write_file(const char *path, const void *data, size_t len, struct err *e);
 

@@ -43,12 +43,12 @@ static void make_nonce(char out[NONCE_SIZE])
 static int build_headers(const struct http_request *r, struct curl_slist **out, struct err *e)
 {
 	/* No "Expect:" to suppress that header: SigV4 of libcurl would sign it, and not send it. */
-	char nonce[NONCE_SIZE];
-	const char *own[] = { "Accept: application/json", r->body ? "Content-Type: application/json" : NULL,
-			      r->sigv4 ? nonce : NULL };
+	char nonce[NONCE_SIZE], type[128];
+	const char *own[] = { "Accept: application/json", r->body ? type : NULL, r->sigv4 ? nonce : NULL };
 	struct curl_slist *list = NULL;
 	bool ok = true;
 	make_nonce(nonce);
+	snprintf(type, sizeof type, "Content-Type: %s", r->content_type ? r->content_type : "application/json");
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		if (own[i]) {
 			struct curl_slist *more = curl_slist_append(list, own[i]);
@@ -185,14 +185,15 @@ static int perform(CURL *curl, const struct http_request *r, const struct url *u
 {
 	char words[CURL_ERROR_SIZE] = "";
 	struct curl_slist *headers = NULL;
-	struct buf body = BUF_INIT(LIMIT_HTTP_RESPONSE);
+	size_t max = r->max_response ? r->max_response : LIMIT_HTTP_RESPONSE;
+	struct buf body = BUF_INIT(max);
 	int rc = build_headers(r, &headers, e);
 	if (rc == 0) {
 		configure(curl, r, headers, &body, words);
 		CURLcode done = curl_easy_perform(curl);
 		if (done == CURLE_WRITE_ERROR)
-			rc = err_set(e, ERR_LIMIT, "%s %s: the answer is longer than %u bytes", r->method, url->host,
-				     LIMIT_HTTP_RESPONSE);
+			rc = err_set(e, ERR_LIMIT, "%s %s: the answer is longer than %zu bytes", r->method, url->host,
+				     max);
 		else if (done != CURLE_OK)
 			rc = err_set(e, error_code(done), "%s:%u: %s%s", url->host, url->port,
 				     words[0] ? words : curl_easy_strerror(done),
@@ -200,7 +201,7 @@ static int perform(CURL *curl, const struct http_request *r, const struct url *u
 		else
 			rc = read_response(curl, &body, out, e);
 	}
-	buf_free(&body);
+	buf_wipe_free(&body);
 	curl_slist_free_all(headers);
 	return rc;
 }
@@ -233,7 +234,7 @@ void http_response_free(struct http_response *r)
 {
 	if (!r)
 		return;
-	free(r->body);
+	secret_free_text(&r->body);
 	json_decref(r->json);
 	memset(r, 0, sizeof *r);
 }

@@ -10,18 +10,20 @@
 struct http_request {
 	const char *method, *url;
 	const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
-	const char *body;           /* JSON text or NULL */
+	const char *body;           /* text or NULL */
+	const char *content_type;   /* of the body; NULL: application/json */
 	const char *ca_file;        /* NULL: the system's */
 	const char *proxy;          /* as struct ws_options.proxy */
 	/* AWS SigV4: "provider1[:provider2]:region:service" and "key:secret"; NULL: none (CURLOPT_AWS_SIGV4). No two
 	 * calls have the same signature. */
 	const char *sigv4, *userpwd;
-	int64_t timeout_ms; /* 0: 15 s */
+	int64_t timeout_ms;  /* 0: 15 s */
+	size_t max_response; /* bytes of the answer, at most LIMIT_HTTP_RESPONSE; 0: that */
 };
 
 struct http_response {
 	int status;
-	char *body; /* NUL-terminated; at most LIMIT_HTTP_RESPONSE */
+	char *body; /* NUL-terminated; wiped when freed */
 	size_t body_len;
 	json_t *json;           /* parsed when the content type is JSON and it parses; else NULL */
 	char code[64];          /* problem+json "code"; "" if none */

@@ -109,8 +109,15 @@ static int take_subject(const struct claim_rules *rules, const json_t *claims, s
 		return say(TUNNEL_DENIED, err, err_len,
 			   "claim %s is missing or not a text of 1 to %d bytes without control characters",
 			   shown(rules->subject_claim, a), TUNNEL_SUBJECT_MAX - 1);
-	v->subject = strdup(subject);
-	return v->subject ? 0 : say(TUNNEL_INTERNAL, err, err_len, "out of memory");
+	if (asprintf(&v->subject, "%s%s", rules->prefix ? rules->prefix : "", subject) < 0) {
+		v->subject = NULL;
+		return say(TUNNEL_INTERNAL, err, err_len, "out of memory");
+	}
+	if (!text_is_name(v->subject, TUNNEL_SUBJECT_MAX))
+		return say(TUNNEL_DENIED, err, err_len,
+			   "claim %s is longer than %zu bytes, which is what fits behind the prefix",
+			   shown(rules->subject_claim, a), (size_t)TUNNEL_SUBJECT_MAX - 1 - strlen(rules->prefix));
+	return 0;
 }
 
 /* Compact JSON that fits size bytes with NUL. */
@@ -129,21 +136,37 @@ static int take_json(const json_t *json, const char *what, size_t size, char **o
 	return 0;
 }
 
+/* A new array; NULL: out of memory, or a member is no text. */
+static json_t *prefixed(const json_t *groups, const char *prefix)
+{
+	size_t i;
+	const json_t *one;
+	json_t *out = json_array();
+	json_array_foreach(groups, i, one)
+	{
+		json_t *text = json_is_string(one) ? json_sprintf("%s%s", prefix, json_string_value(one)) : NULL;
+		if (json_array_append_new(out, text) != 0) {
+			json_decref(out);
+			return NULL;
+		}
+	}
+	return out;
+}
+
 static int take_groups(const struct claim_rules *rules, json_t *claims, struct verdict *v, char *err, size_t err_len)
 {
 	char a[SHOWN_MAX];
-	size_t i;
-	json_t *one, *given = json_object_get(claims, rules->groups_claim);
+	json_t *given = json_object_get(claims, rules->groups_claim);
 	if (!given || json_is_null(given)) {
 		v->groups = strdup("");
 		return v->groups ? 0 : say(TUNNEL_INTERNAL, err, err_len, "out of memory");
 	}
-	json_t *groups = json_is_string(given) ? json_pack("[O]", given) : json_incref(given);
-	int ok = json_is_array(groups);
-	json_array_foreach(groups, i, one) ok = ok && json_is_string(one);
-	int rc = ok ? take_json(groups, "groups", TUNNEL_GROUPS_MAX, &v->groups, err, err_len)
-		    : say(TUNNEL_DENIED, err, err_len, "claim %s is not an array of texts",
-			  shown(rules->groups_claim, a));
+	json_t *list = json_is_string(given) ? json_pack("[O]", given) : json_incref(given);
+	json_t *groups = json_is_array(list) ? prefixed(list, rules->prefix ? rules->prefix : "") : NULL;
+	json_decref(list);
+	int rc = groups ? take_json(groups, "groups", TUNNEL_GROUPS_MAX, &v->groups, err, err_len)
+			: say(TUNNEL_DENIED, err, err_len, "claim %s is not an array of texts",
+			      shown(rules->groups_claim, a));
 	json_decref(groups);
 	return rc;
 }

@@ -10,6 +10,7 @@
 
 struct claim_rules {
 	char *issuer, *audience, *groups_claim, *subject_claim;
+	char *prefix; /* before the subject and each group; NULL: none */
 	int64_t leeway_ms;
 	int require_nbf; /* a token without nbf is refused */
 };

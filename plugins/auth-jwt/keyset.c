@@ -1,7 +1,8 @@
 /* Keys are read into a set that never changes; verifications hold a reference to the one that was current when they
  * began. Whoever asks for it and finds the last look at the files older than a second looks again (others go on with
  * the set there is): a print over name, inode, size and times of every file says whether anything changed. A set that
- * cannot be read is logged once per change, and the old one stays. */
+ * cannot be read is logged once per change, and the old one stays. What an issuer publishes (follow.h) is one more
+ * source, put in place whenever it changes. */
 #include "keyset.h"
 
 #include "text.h"
@@ -16,13 +17,20 @@
 
 #include <openssl/evp.h>
 
+/* A JWKS that came from elsewhere. */
+struct published {
+	char *text, *where; /* NULL: none yet */
+	size_t len;
+};
+
 struct keystore {
 	const struct tunnel_host *host;
 	struct key_source *sources;
 	size_t n;
 	char *jwks;
-	pthread_mutex_t lock; /* current, next_check_ms, checking */
-	pthread_mutex_t load; /* one loader at a time; print, generation */
+	struct published published; /* under load */
+	pthread_mutex_t lock;       /* current, next_check_ms, checking */
+	pthread_mutex_t load;       /* one loader at a time; print, generation */
 	struct keyset *current;
 	int64_t next_check_ms;
 	int checking;
@@ -168,58 +176,61 @@ static int keyset_add(struct keyset *set, struct key *key, char *err, size_t err
 	return 0;
 }
 
-static int load_jwks_file(const struct keystore *s, const char *path, struct keyset *set, char *err, size_t err_len)
+/* One member of "keys". why has room for a sentence. */
+static int add_jwk(const struct keystore *s, const json_t *jwk, size_t i, const char *where, struct keyset *set,
+		   char *err, size_t err_len)
 {
-	unsigned char *text = NULL;
-	size_t len = 0, i;
+	struct key key;
+	char why[256], line[512], a[SHOWN_MAX];
+	int rc = key_from_jwk(jwk, where, &key, why, sizeof why);
+	if (rc == 0)
+		return keyset_add(set, &key, err, err_len);
+	if (rc < 0)
+		return say(-1, err, err_len, "%s: keys[%zu] %s", where, i, why);
+	const char *kid = json_string_value(json_object_get(jwk, "kid"));
+	snprintf(line, sizeof line, "%s: keys[%zu] (kid \"%s\") is passed over: it %s", where, i,
+		 shown(kid ? kid : "", a), why);
+	s->host->log(s->host->ctx, TUNNEL_LOG_WARN, line);
+	return 0;
+}
+
+static int add_jwks(const struct keystore *s, const char *text, size_t len, const char *where, struct keyset *set,
+		    char *err, size_t err_len)
+{
+	size_t i;
 	json_error_t bad;
 	json_t *jwk;
-	char why[256], a[SHOWN_MAX];
+	char a[SHOWN_MAX];
 	int rc = 0;
-	if (key_read_file(path, 0, &text, &len, err, err_len) != 0)
-		return -1;
-	json_t *root = json_loadb((const char *)text, len, JSON_REJECT_DUPLICATES, &bad);
-	secret_free(text, len);
+	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &bad);
 	json_t *keys = json_object_get(root, "keys");
 	if (!root)
-		rc = say(-1, err, err_len, "%s:%d: not JSON: %s", path, bad.line, shown(bad.text, a));
+		rc = say(-1, err, err_len, "%s:%d: not JSON: %s", where, bad.line, shown(bad.text, a));
 	else if (!json_is_array(keys))
-		rc = say(-1, err, err_len, "%s: not a JWKS; expected {\"keys\": [ … ]}", path);
-	json_array_foreach(keys, i, jwk)
-	{
-		struct key key;
-		char line[512];
-		int one = rc == 0 ? key_from_jwk(jwk, path, &key, why, sizeof why) : -2;
-		if (one == 0) {
-			rc = keyset_add(set, &key, err, err_len);
-		} else if (one == 1) {
-			const char *kid = json_string_value(json_object_get(jwk, "kid"));
-			snprintf(line, sizeof line, "%s: keys[%zu] (kid \"%s\") is passed over: it %s", path, i,
-				 shown(kid ? kid : "", a), why);
-			s->host->log(s->host->ctx, TUNNEL_LOG_WARN, line);
-		} else if (one == -1) {
-			rc = say(-1, err, err_len, "%s: keys[%zu] %s", path, i, why);
-		}
-	}
+		rc = say(-1, err, err_len, "%s: not a JWKS; expected {\"keys\": [ … ]}", where);
+	json_array_foreach(keys, i, jwk) if (rc == 0) rc = add_jwk(s, jwk, i, where, set, err, err_len);
 	json_decref(root);
 	return rc;
 }
 
-static int load_all(const struct keystore *s, struct keyset *set, char *err, size_t err_len)
+static int load_jwks_file(const struct keystore *s, const char *path, struct keyset *set, char *err, size_t err_len)
+{
+	unsigned char *text = NULL;
+	size_t len = 0;
+	if (key_read_file(path, 0, &text, &len, err, err_len) != 0)
+		return -1;
+	int rc = add_jwks(s, (const char *)text, len, path, set, err, err_len);
+	secret_free(text, len);
+	return rc;
+}
+
+static int load_jwks(const struct keystore *s, struct keyset *set, char *err, size_t err_len)
 {
 	struct names names = { .n = 0 };
 	char why[512];
-	for (size_t i = 0; i < s->n; i++) {
-		const struct key_source *from = &s->sources[i];
-		struct key key;
-		if (key_from_file(from->alg, from->kid, from->path, from->where, &key, why, sizeof why) != 0)
-			return say(-1, err, err_len, "%s: key: %s", from->where, why);
-		if (keyset_add(set, &key, err, err_len) != 0)
-			return -1;
-	}
+	size_t before = set->n;
 	if (!s->jwks)
 		return 0;
-	size_t before = set->n;
 	if (list_jwks(s->jwks, &names, why, sizeof why) != 0)
 		return say(-1, err, err_len, "jwks: %s", why);
 	int rc = 0;
@@ -230,6 +241,32 @@ static int load_all(const struct keystore *s, struct keyset *set, char *err, siz
 	if (rc == 0 && set->n == before)
 		rc = say(-1, err, err_len, "jwks: %s: no usable key in it", s->jwks);
 	return rc;
+}
+
+static int load_published(const struct keystore *s, struct keyset *set, char *err, size_t err_len)
+{
+	size_t before = set->n;
+	if (!s->published.text)
+		return 0;
+	int rc = add_jwks(s, s->published.text, s->published.len, s->published.where, set, err, err_len);
+	if (rc == 0 && set->n == before)
+		rc = say(-1, err, err_len, "%s: no usable key in it", s->published.where);
+	return rc;
+}
+
+static int load_all(const struct keystore *s, struct keyset *set, char *err, size_t err_len)
+{
+	char why[512];
+	for (size_t i = 0; i < s->n; i++) {
+		const struct key_source *from = &s->sources[i];
+		struct key key;
+		if (key_from_file(from->alg, from->kid, from->path, from->where, &key, why, sizeof why) != 0)
+			return say(-1, err, err_len, "%s: key: %s", from->where, why);
+		if (keyset_add(set, &key, err, err_len) != 0)
+			return -1;
+	}
+	int rc = load_jwks(s, set, err, err_len);
+	return rc == 0 ? load_published(s, set, err, err_len) : rc;
 }
 
 /* With s->load held. */
@@ -301,6 +338,36 @@ int keystore_reload(struct keystore *s, char *err, size_t err_len)
 	return rc;
 }
 
+static void published_clear(struct published *p)
+{
+	free(p->text);
+	free(p->where);
+	memset(p, 0, sizeof *p);
+}
+
+int keystore_put_published(struct keystore *s, const char *where, const char *text, size_t len, char *err,
+			   size_t err_len)
+{
+	struct published given = { .text = malloc(len + 1), .where = strdup(where), .len = len };
+	if (!given.text || !given.where) {
+		published_clear(&given);
+		return say(TUNNEL_INTERNAL, err, err_len, "out of memory");
+	}
+	memcpy(given.text, text, len);
+	given.text[len] = '\0';
+	pthread_mutex_lock(&s->load);
+	struct published before = s->published;
+	s->published = given;
+	int rc = load_and_swap(s, err, err_len);
+	if (rc != 0) {
+		s->published = before;
+		before = given;
+	}
+	pthread_mutex_unlock(&s->load);
+	published_clear(&before);
+	return rc;
+}
+
 int keystore_open(const struct tunnel_host *host, struct key_source *sources, size_t n, char *jwks,
 		  struct keystore **out, char *err, size_t err_len)
 {
@@ -336,6 +403,7 @@ void keystore_close(struct keystore **store)
 		key_source_clear(&s->sources[i]);
 	free(s->sources);
 	free(s->jwks);
+	published_clear(&s->published);
 	pthread_mutex_destroy(&s->load);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -388,6 +456,14 @@ int key_source_parse(const char *text, const char *where, struct key_source *out
 		return say(-1, err, err_len, "out of memory");
 	}
 	*out = s;
+	return 0;
+}
+
+int keyset_has(const struct keyset *set, const char *kid)
+{
+	for (size_t i = 0; i < set->n; i++)
+		if (!kid || (set->keys[i].kid && strcmp(set->keys[i].kid, kid) == 0))
+			return 1;
 	return 0;
 }
 

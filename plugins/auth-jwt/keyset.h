@@ -39,12 +39,18 @@ void keystore_close(struct keystore **store);
 struct keyset *keystore_get(struct keystore *store);
 /* Reads everything again now. On failure the old keys stay. 0 or an enum tunnel_result. */
 int keystore_reload(struct keystore *store, char *err, size_t err_len);
+/* A JWKS that where (for messages) has published takes the place of the one before. On failure everything stays. 0 or
+ * an enum tunnel_result. Any thread. */
+int keystore_put_published(struct keystore *store, const char *where, const char *text, size_t len, char *err,
+			   size_t err_len);
 void keyset_unref(struct keyset *set);
 
 /* "ES256:/path" or "ES256:kid=ID:/path". */
 int key_source_parse(const char *text, const char *where, struct key_source *out, char *err, size_t err_len);
 void key_source_clear(struct key_source *source);
 
+/* Is there a key with that kid; NULL: is there any? */
+int keyset_has(const struct keyset *set, const char *kid);
 #define KEYSET_CANDIDATES_MAX 8u /* keys that one token is tried with */
 /* Which keys may verify a token of that kid (NULL: it names none) and algorithm name? A key with that kid alone, if
  * there is one. Else those that carry no kid; for a token without kid all. Only keys whose own algorithm is the named

@@ -1,7 +1,10 @@
 /* auth-jwt: bearer tokens in JWT form (RFC 7519), verified with libjwt. The steps of one verification:
- * form → remembered? → header → keys (keyset.h) → signature (token.h) → claims (claims.h) → remember (cache.h). */
+ * form → remembered? → header → of our issuer? → keys (keyset.h, follow.h) → signature (token.h) → claims (claims.h) →
+ * remember (cache.h). */
 #include "cache.h"
 #include "claims.h"
+#include "fetch.h"
+#include "follow.h"
 #include "keyset.h"
 #include "text.h"
 #include "token.h"
@@ -18,6 +21,7 @@ struct auth_jwt {
 	const struct tunnel_host *host;
 	struct claim_rules rules;
 	struct keystore *keys;
+	struct follow *follow; /* NULL: nothing is fetched */
 	struct cache *cache;
 };
 
@@ -38,6 +42,19 @@ static const struct tunnel_option_spec options[] = {
 	       "HS384, HS512. The key verifies that algorithm alone"),
 	OPTION("jwks", TUNNEL_OPTION_PATH, 0, NULL, 0, 0,
 	       "a JWKS file, or a folder of them (*.json, *.jwks); read again within a second of a change"),
+	OPTION("jwks_url", TUNNEL_OPTION_STRING, 0, NULL, 9, FETCH_URL_MAX,
+	       "https URL of a JWKS that the issuer publishes: fetched, kept fresh, and looked at again for an unknown "
+	       "kid; "
+	       "what was fetched last stays in force while the issuer is away"),
+	OPTION("follow_issuer", TUNNEL_OPTION_BOOL, 0, "false", 0, 0,
+	       "find that URL, too: in the issuer's /.well-known/openid-configuration"),
+	OPTION("ca_file", TUNNEL_OPTION_PATH, 0, NULL, 0, 0,
+	       "PEM file of CAs to trust for fetching instead of the system's"),
+	OPTION("refresh", TUNNEL_OPTION_DURATION, 0, "10m", 1000, 86400000, "how often the published keys are fetched"),
+	OPTION("jwks_cache", TUNNEL_OPTION_PATH, 0, NULL, 0, 0,
+	       "file (mode 0600) that keeps the published keys, for a start while the issuer is away"),
+	OPTION("prefix", TUNNEL_OPTION_STRING, 0, NULL, 1, 64,
+	       "put before the subject and each group, so that two issuers cannot name the same person or group"),
 	OPTION("leeway", TUNNEL_OPTION_DURATION, 0, "30s", 0, 300000,
 	       "how far the clocks may differ, for exp, and for nbf and iat where a token has them"),
 	OPTION("require_nbf", TUNNEL_OPTION_BOOL, 0, "false", 0, 0,
@@ -55,11 +72,13 @@ static void auth_jwt_close(void *instance)
 	if (!a)
 		return;
 	cache_free(&a->cache);
+	follow_close(&a->follow); /* before what it puts keys into */
 	keystore_close(&a->keys);
 	free(a->rules.issuer);
 	free(a->rules.audience);
 	free(a->rules.groups_claim);
 	free(a->rules.subject_claim);
+	free(a->rules.prefix);
 	free(a);
 }
 
@@ -67,6 +86,8 @@ struct settings {
 	struct key_source *sources;
 	size_t n;
 	char *jwks;
+	struct follow_settings follow;
+	int follow_issuer;
 };
 
 static void settings_clear(struct settings *s)
@@ -75,6 +96,7 @@ static void settings_clear(struct settings *s)
 		key_source_clear(&s->sources[i]);
 	free(s->sources);
 	free(s->jwks);
+	follow_settings_clear(&s->follow);
 	memset(s, 0, sizeof *s);
 }
 
@@ -92,20 +114,42 @@ static int add_source(struct settings *s, const struct tunnel_option *o, char *e
 	return 0;
 }
 
+/* Where a text goes; NULL: it is none. */
+static char **text_option(struct auth_jwt *a, struct settings *s, const char *key)
+{
+	const struct {
+		const char *key;
+		char **to;
+	} texts[] = {
+		{ "issuer", &a->rules.issuer },
+		{ "audience", &a->rules.audience },
+		{ "subject_claim", &a->rules.subject_claim },
+		{ "groups_claim", &a->rules.groups_claim },
+		{ "prefix", &a->rules.prefix },
+		{ "jwks", &s->jwks },
+		{ "jwks_url", &s->follow.jwks_url },
+		{ "ca_file", &s->follow.ca_file },
+		{ "jwks_cache", &s->follow.cache_path },
+	};
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+		if (strcmp(key, texts[i].key) == 0)
+			return texts[i].to;
+	return NULL;
+}
+
 static int take_option(struct auth_jwt *a, struct settings *s, const struct tunnel_option *o, char *err, size_t err_len)
 {
-	char **to = strcmp(o->key, "issuer") == 0          ? &a->rules.issuer
-		    : strcmp(o->key, "audience") == 0      ? &a->rules.audience
-		    : strcmp(o->key, "subject_claim") == 0 ? &a->rules.subject_claim
-		    : strcmp(o->key, "groups_claim") == 0  ? &a->rules.groups_claim
-		    : strcmp(o->key, "jwks") == 0          ? &s->jwks
-							   : NULL;
+	char **to = text_option(a, s, o->key);
 	if (strcmp(o->key, "key") == 0)
 		return add_source(s, o, err, err_len);
 	if (strcmp(o->key, "leeway") == 0)
 		a->rules.leeway_ms = strtoll(o->value, NULL, 10);
+	if (strcmp(o->key, "refresh") == 0)
+		s->follow.refresh_ms = strtoll(o->value, NULL, 10);
 	if (strcmp(o->key, "require_nbf") == 0)
 		a->rules.require_nbf = strcmp(o->value, "true") == 0;
+	if (strcmp(o->key, "follow_issuer") == 0)
+		s->follow_issuer = strcmp(o->value, "true") == 0;
 	if (!to)
 		return 0;
 	free(*to);
@@ -113,19 +157,53 @@ static int take_option(struct auth_jwt *a, struct settings *s, const struct tunn
 	return *to ? 0 : say(TUNNEL_INTERNAL, err, err_len, "out of memory");
 }
 
-static int open_instance(struct auth_jwt *a, struct settings *s, char *err, size_t err_len)
+/* Do the options go together? */
+static int check_settings(const struct auth_jwt *a, const struct settings *s, char *err, size_t err_len)
 {
+	const struct follow_settings *f = &s->follow;
+	int follows = f->jwks_url || s->follow_issuer;
 	if (!a->rules.issuer || !a->rules.audience || !a->rules.subject_claim || !a->rules.groups_claim)
 		return say(TUNNEL_CONFIG, err, err_len, "issuer or audience is missing");
-	if (s->n == 0 && !s->jwks)
-		return say(TUNNEL_CONFIG, err, err_len, "no key: give key, jwks or both");
+	if (s->n == 0 && !s->jwks && !follows)
+		return say(TUNNEL_CONFIG, err, err_len, "no key: give key, jwks, jwks_url or follow_issuer");
+	if (f->jwks_url && s->follow_issuer)
+		return say(TUNNEL_CONFIG, err, err_len, "jwks_url and follow_issuer: give one of them");
+	if (f->jwks_url && !fetch_url_is_fit(f->jwks_url))
+		return say(TUNNEL_CONFIG, err, err_len, "jwks_url: not a URL that begins with https://");
+	if (s->follow_issuer && !fetch_url_is_fit(a->rules.issuer))
+		return say(TUNNEL_CONFIG, err, err_len,
+			   "follow_issuer: the issuer is not a URL that begins with https://");
+	if (!follows && (f->ca_file || f->cache_path))
+		return say(TUNNEL_CONFIG, err, err_len, "%s is for jwks_url and follow_issuer; none of them is given",
+			   f->ca_file ? "ca_file" : "jwks_cache");
+	return 0;
+}
+
+static int start_following(struct auth_jwt *a, struct settings *s, char *err, size_t err_len)
+{
+	if (!s->follow.jwks_url && !s->follow_issuer)
+		return 0;
+	s->follow.issuer = strdup(a->rules.issuer);
+	if (!s->follow.issuer)
+		return say(TUNNEL_INTERNAL, err, err_len, "out of memory");
+	return follow_open(a->host, &s->follow, a->keys, &a->follow, err, err_len);
+}
+
+static int open_instance(struct auth_jwt *a, struct settings *s, char *err, size_t err_len)
+{
+	int rc = check_settings(a, s, err, err_len);
+	if (rc != 0)
+		return rc;
 	a->cache = cache_new();
 	if (!a->cache)
 		return say(TUNNEL_INTERNAL, err, err_len, "out of memory");
-	int rc = keystore_open(a->host, s->sources, s->n, s->jwks, &a->keys, err, err_len);
-	if (rc == 0)
-		memset(s, 0, sizeof *s); /* the store's now */
-	return rc;
+	rc = keystore_open(a->host, s->sources, s->n, s->jwks, &a->keys, err, err_len);
+	if (rc != 0)
+		return rc;
+	s->sources = NULL; /* the store's now */
+	s->n = 0;
+	s->jwks = NULL;
+	return start_following(a, s, err, err_len);
 }
 
 static int auth_jwt_open(const struct tunnel_host *host, const struct tunnel_option *given, size_t n,
@@ -201,19 +279,62 @@ static int give(void *arg, const struct verdict *v)
 	return 0;
 }
 
-static int verify_signature(const struct keyset *set, struct token *token, const struct tunnel_call *call)
+#define LOOK_WAIT_MS 4000  /* for the issuer's keys at most */
+#define LOOK_MARGIN_MS 500 /* before the caller's deadline */
+
+/* The keys for a token that names this kid; the issuer is asked when they have none. *set is replaced. */
+static void look_for_key(const struct answer *to, const char *kid, struct keyset **set)
 {
-	const struct key *keys[KEYSET_CANDIDATES_MAX];
-	size_t n = keyset_select(set, token->kid, token->alg, keys, call->err, call->err_len);
-	if (n == 0)
+	const struct tunnel_host *host = to->a->host;
+	int64_t wait_ms = LOOK_WAIT_MS, left_ms;
+	if (!to->a->follow || keyset_has(*set, kid))
+		return;
+	if (to->call->deadline_ms) {
+		left_ms = to->call->deadline_ms - host->mono_ms(host->ctx) - LOOK_MARGIN_MS;
+		wait_ms = left_ms < wait_ms ? left_ms : wait_ms;
+	}
+	if (wait_ms <= 0 || !follow_look(to->a->follow, wait_ms))
+		return;
+	keyset_unref(*set);
+	*set = keystore_get(to->a->keys);
+}
+
+/* There is none. That is a no, unless the issuer that may have one could not be asked. */
+static int refuse_unknown(const struct answer *to, const struct keyset *set, const char *kid)
+{
+	char why[256];
+	const struct tunnel_call *call = to->call;
+	if (!to->a->follow || keyset_has(set, kid) || !follow_failed(to->a->follow, why, sizeof why))
 		return TUNNEL_DENIED;
+	return say(TUNNEL_UNAVAILABLE, call->err, call->err_len, "the issuer's keys are not to be had: %s", why);
+}
+
+static int verify_signature(const struct answer *to, struct token *token, struct keyset **set)
+{
+	const struct tunnel_call *call = to->call;
+	const struct key *keys[KEYSET_CANDIDATES_MAX];
+	look_for_key(to, token->kid, set);
+	size_t n = keyset_select(*set, token->kid, token->alg, keys, call->err, call->err_len);
+	if (n == 0)
+		return refuse_unknown(to, *set, token->kid);
 	for (size_t i = 0; i < n; i++)
 		if (token_verify(token, keys[i]) == 0)
 			return 0;
 	return say(TUNNEL_DENIED, call->err, call->err_len, "the token's signature is wrong");
 }
 
-static int verify_fresh(struct answer *to, const struct keyset *set, const char *text, const struct cache_key *key)
+/* A token that says it is another issuer's is for another provider to judge. */
+static int is_ours(const struct answer *to, const struct token *token)
+{
+	char a[SHOWN_MAX], b[SHOWN_MAX];
+	const char *issuer = token_claimed_issuer(token);
+	if (!issuer || strcmp(issuer, to->a->rules.issuer) == 0)
+		return 1;
+	return say(0, to->call->err, to->call->err_len, "issuer is \"%s\", expected \"%s\"", shown(issuer, a),
+		   shown(to->a->rules.issuer, b));
+}
+
+static int verify_fresh(struct answer *to, struct keyset **set, const char *text, struct cache_key *key)
 {
 	const struct tunnel_call *call = to->call;
 	const struct auth_jwt *a = to->a;
@@ -221,11 +342,12 @@ static int verify_fresh(struct answer *to, const struct keyset *set, const char 
 	struct verdict verdict = { 0 };
 	if (token_read(text, &token, call->err, call->err_len) != 0)
 		return TUNNEL_DENIED;
-	int rc = verify_signature(set, &token, call);
+	int rc = is_ours(to, &token) ? verify_signature(to, &token, set) : TUNNEL_NOT_MINE;
 	if (rc == 0)
 		rc = claims_judge(&a->rules, &token, to->now_ms, &verdict, call->err, call->err_len);
 	if (rc == 0)
 		rc = give(to, &verdict);
+	key->generation = (*set)->generation;
 	if (rc == 0)
 		cache_put(a->cache, key, &verdict);
 	verdict_clear(&verdict);
@@ -258,9 +380,10 @@ static int auth_jwt_verify(void *instance, const struct tunnel_call *call, const
 	if (rc >= 0)
 		a->host->count(a->host->ctx, "cache_hits", 1);
 	else
-		rc = verify_fresh(&to, set, text, &key);
+		rc = verify_fresh(&to, &set, text, &key);
 	keyset_unref(set);
-	a->host->count(a->host->ctx, rc == 0 ? "verified" : "refused", 1);
+	if (rc != TUNNEL_NOT_MINE)
+		a->host->count(a->host->ctx, rc == 0 ? "verified" : "refused", 1);
 	return rc;
 }
 

@@ -135,6 +135,11 @@ int token_verify(struct token *token, const struct key *key)
 	return token->verified ? 0 : -1;
 }
 
+const char *token_claimed_issuer(const struct token *token)
+{
+	return json_string_value(json_object_get(token->claims, "iss"));
+}
+
 json_t *token_claims(const struct token *token)
 {
 	return token->verified ? token->claims : NULL;

@@ -27,6 +27,8 @@ int token_has_form(const char *text);
 int token_read(const char *text, struct token *out, char *err, size_t err_len);
 /* 0: signed by that key, with that key's algorithm. */
 int token_verify(struct token *token, const struct key *key);
+/* Of which issuer it says it is; NULL: of none. Nobody has verified that: it is good for asking somebody else. */
+const char *token_claimed_issuer(const struct token *token);
 /* The claims, borrowed; NULL before token_verify said 0. */
 json_t *token_claims(const struct token *token);
 void token_clear(struct token *token);

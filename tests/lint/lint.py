@@ -37,7 +37,7 @@ ONLY = {
     "sqlite3.h": r"plugins/store-sqlite/.*",
     "hiredis/": r"plugins/store-redis/.*",
     "jwt.h": r"plugins/auth-jwt/.*",
-    "curl/": r"lib/net/http\.c",
+    "curl/": r"lib/net/http\.c|plugins/auth-jwt/(fetch|follow)\.c",
     "libconfig.h": r"(lib/base/conf\.c|plugins/auth-hmac/.*)",
 }
 MAX_LINES = 800

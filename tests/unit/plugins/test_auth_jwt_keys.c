@@ -125,7 +125,7 @@ static void test_unfit_keys_are_refused(void **state)
 	}
 	const char *none[] = { "issuer", ISS, "audience", AUD, NULL };
 	assert_int_equal(fake_plugin_open(&f.p, none), TUNNEL_CONFIG);
-	assert_string_equal(f.p.err, "no key: give key, jwks or both");
+	assert_string_equal(f.p.err, "no key: give key, jwks, jwks_url or follow_issuer");
 	EVP_PKEY_free(rsa);
 	EVP_PKEY_free(weak);
 	EVP_PKEY_free(ed);
