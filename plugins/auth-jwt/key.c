@@ -1,7 +1,5 @@
-/* libjwt 1.10.2 looks at the key's text only when it verifies, and then not closely: it takes an RSA public key as an
- * HMAC secret and a P-384 key for ES256. So type, curve and size are judged here, once, when a key is loaded, and
- * every public key is written out again as one clean SubjectPublicKeyInfo PEM: what libjwt gets later holds that key
- * and nothing else. */
+/* Type, curve and size of a key are judged here, once, when it is loaded, and every public key is written out again as
+ * one clean SubjectPublicKeyInfo PEM: what verifies later (signature.h) holds that key and nothing else. */
 #include "key.h"
 
 #include "text.h"
@@ -43,51 +41,17 @@ static const struct key_alg algs[] = {
 };
 #define ALGS (sizeof algs / sizeof *algs)
 
-/* libjwt 1.17 on OpenSSL knows the names PS256… and then verifies nothing of that kind. So it is asked to verify a
- * token of {"alg":"PS256","typ":"JWT"} and {}, made with a key that is used for nothing else. */
-static int pss_verifies(void)
-{
-	static const char pem[] = "-----BEGIN PUBLIC KEY-----\n"
-				  "MIIBIDALBgkqhkiG9w0BAQoDggEPADCCAQoCggEBANxCmRZS0vtBgTXiQePnVl29\n"
-				  "CN18YiItGBjenKXHXjAHW6w5Vm/GDwcLwBVr9f39bCLEFz6pOyNxbiByGN8XzJbT\n"
-				  "T/o5BkfXHGiuF5Edomh+OvlCs5Yu9zJXaY/J5wSk47K025Uz1NgDQA23M/wqU2+I\n"
-				  "ne73ilyOtCqSAiQPNug6mHregbLpSyluMsS9xn8NsdCzcQQd4Gu3777pG7jQTpQc\n"
-				  "ogubTfL3OmhpgDm6h6RdSVgikm9foYXPB60yOwMlDrBNTIQkPyJQHSOb5GzKHX8a\n"
-				  "8ONtUXrYEiMKonI2x72UXwruVStEgNijIMXgTJH+ykCukTFAX5IfUA1fIhw+CokC\n"
-				  "AwEAAQ==\n"
-				  "-----END PUBLIC KEY-----\n";
-	static const char token[] =
-		"eyJhbGciOiJQUzI1NiIsInR5cCI6IkpXVCJ9.e30.0i1e6T4EVR0bVvxAaUYUmMSEvV8BpHfI9E5LPFIA0bsVPP22NXsHkJtYBFk7"
-		"ILUEO90UvzKB9OuaJXs2lPJDp-"
-		"booeYVpvP12IxH7OYCl6Ddv1WT6JbhOcdIBLhc9QJFRM3JvKvsdsPQjOHCTe2xGV1pYjA3XdFPI1Nh"
-		"lsRz5YvFnuoVCmltT0igjmfDsWwOgLpml4BwTmPFnhoIuIwnFiq867_cjUBBzbIgwtW1vz-"
-		"2YZVrLDpDRAOp0MZeHP9Y9xiN0kKVjrDX"
-		"q06qM8buzEUDFIebA-oSqONntF1wu95SJ8KWroQu9MhHA902ZgOq5DKkfr4fGp4W8yo6vX7fbA";
-	jwt_t *jwt = NULL;
-	int ok = jwt_decode(&jwt, token, (const unsigned char *)pem, (int)sizeof pem - 1) == 0;
-	jwt_free(jwt);
-	ERR_clear_error();
-	return ok;
-}
-
-static int alg_is_installed(const struct key_alg *alg)
-{
-	return jwt_str_alg(alg->name) != JWT_ALG_INVAL && (!alg->pss || pss_verifies());
-}
-
 const struct key_alg *key_alg_find(const char *name, size_t n, char *err, size_t err_len)
 {
 	char allowed[128] = "", given[SHOWN_MAX], copy[SHOWN_MAX];
 	for (size_t i = 0; i < ALGS; i++) {
-		if (!alg_is_installed(&algs[i]))
-			continue;
 		if (strlen(algs[i].name) == n && memcmp(algs[i].name, name, n) == 0)
 			return &algs[i];
 		size_t used = strlen(allowed);
 		snprintf(allowed + used, sizeof allowed - used, "%s%s", used ? ", " : "", algs[i].name);
 	}
 	snprintf(copy, sizeof copy, "%.*s", (int)(n < sizeof copy ? n : sizeof copy - 1), name);
-	say(0, err, err_len, "unsupported algorithm \"%s\"; the installed libjwt allows: %s", shown(copy, given),
+	say(0, err, err_len, "unsupported algorithm \"%s\"; allowed: %s", shown(copy, given),
 	    allowed);
 	return NULL;
 }
@@ -212,31 +176,15 @@ static EVP_PKEY *pkey_from_params(const char *type, OSSL_PARAM_BLD *build)
 	return pkey;
 }
 
-/* type: "RSA" or "RSA-PSS" */
-static EVP_PKEY *pkey_from_rsa(const char *type, const BIGNUM *n, const BIGNUM *e)
+static EVP_PKEY *pkey_from_rsa(const BIGNUM *n, const BIGNUM *e)
 {
 	EVP_PKEY *pkey = NULL;
 	OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
 	if (n && e && build && OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, n) &&
 	    OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, e))
-		pkey = pkey_from_params(type, build);
+		pkey = pkey_from_params("RSA", build);
 	OSSL_PARAM_BLD_free(build);
 	return pkey;
-}
-
-/* libjwt takes PS256 only with a key whose type says PSS; issuers publish plain RSA keys for it. NULL: failed. */
-static EVP_PKEY *as_pss(EVP_PKEY *pkey)
-{
-	BIGNUM *n = NULL, *e = NULL;
-	EVP_PKEY *pss = NULL;
-	if (EVP_PKEY_get_base_id(pkey) == EVP_PKEY_RSA_PSS)
-		return EVP_PKEY_up_ref(pkey) ? pkey : NULL;
-	if (EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_N, &n) &&
-	    EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_E, &e))
-		pss = pkey_from_rsa("RSA-PSS", n, e);
-	BN_free(n);
-	BN_free(e);
-	return pss;
 }
 
 static int take_public(const struct key_alg *alg, EVP_PKEY *pkey, struct key *key, char *err, size_t err_len)
@@ -245,9 +193,8 @@ static int take_public(const struct key_alg *alg, EVP_PKEY *pkey, struct key *ke
 	if (rc != 0)
 		return rc;
 	char *text = NULL;
-	EVP_PKEY *written = alg->pss ? as_pss(pkey) : pkey;
 	BIO *bio = BIO_new(BIO_s_mem());
-	long n = written && bio && PEM_write_bio_PUBKEY(bio, written) == 1 ? BIO_get_mem_data(bio, &text) : 0;
+	long n = bio && PEM_write_bio_PUBKEY(bio, pkey) == 1 ? BIO_get_mem_data(bio, &text) : 0;
 	key->material = n > 0 ? malloc((size_t)n + 1) : NULL;
 	if (key->material) {
 		memcpy(key->material, text, (size_t)n);
@@ -255,10 +202,7 @@ static int take_public(const struct key_alg *alg, EVP_PKEY *pkey, struct key *ke
 		key->len = (size_t)n;
 	}
 	BIO_free(bio);
-	if (alg->pss)
-		EVP_PKEY_free(written);
 	key->alg = alg;
-	key->jwt_alg = jwt_str_alg(alg->name);
 	return key->material ? 0 : say(-1, err, err_len, "out of memory");
 }
 
@@ -318,7 +262,6 @@ static int take_secret(const struct key_alg *alg, const char *path, const unsign
 	memcpy(key->material, data, len);
 	key->len = len;
 	key->alg = alg;
-	key->jwt_alg = jwt_str_alg(alg->name);
 	return 0;
 }
 
@@ -365,7 +308,7 @@ static EVP_PKEY *pkey_from_rsa_jwk(const json_t *jwk)
 	if (member_bytes(jwk, "n", n, sizeof n, &n_len) != 0 || member_bytes(jwk, "e", e, sizeof e, &e_len) != 0)
 		return NULL;
 	BIGNUM *bn_n = BN_bin2bn(n, (int)n_len, NULL), *bn_e = BN_bin2bn(e, (int)e_len, NULL);
-	EVP_PKEY *pkey = pkey_from_rsa("RSA", bn_n, bn_e);
+	EVP_PKEY *pkey = pkey_from_rsa(bn_n, bn_e);
 	BN_free(bn_n);
 	BN_free(bn_e);
 	return pkey;

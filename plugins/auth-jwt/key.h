@@ -3,7 +3,6 @@
 #define AUTH_JWT_KEY_H
 
 #include <jansson.h>
-#include <jwt.h>
 #include <stddef.h>
 
 #define KEY_FILE_MAX (256u * 1024) /* bytes of a PEM, secret or JWKS file */
@@ -23,14 +22,13 @@ struct key_alg {
 
 struct key {
 	const struct key_alg *alg;
-	jwt_alg_t jwt_alg;
 	char *kid;               /* NULL: has none */
 	char *where;             /* for messages: "server.conf:42", "/etc/…/jwks.json" */
-	unsigned char *material; /* what libjwt takes: PEM of the public key, or the secret */
+	unsigned char *material; /* PEM of the public key, or the secret */
 	size_t len;
 };
 
-/* The algorithm of that name, if the installed libjwt has it; else NULL and a sentence. */
+/* The algorithm of that name; else NULL and a sentence. */
 const struct key_alg *key_alg_find(const char *name, size_t n, char *err, size_t err_len);
 
 /* All fill *out and return 0, or return -1 with a sentence. out->kid and out->where are copies. */

@@ -1,4 +1,4 @@
-/* auth-jwt: bearer tokens in JWT form (RFC 7519), verified with libjwt. The steps of one verification:
+/* auth-jwt: bearer tokens in JWT form (RFC 7519), verified with OpenSSL. The steps of one verification:
  * form → remembered? → header → of our issuer? → keys (keyset.h, follow.h) → signature (token.h) → claims (claims.h) →
  * remember (cache.h). */
 #include "cache.h"
@@ -38,7 +38,7 @@ static const struct tunnel_option_spec options[] = {
 	       "what the claim aud must be or hold, to the letter"),
 	OPTION("key", TUNNEL_OPTION_STRING, TUNNEL_OPTION_LIST, NULL, 1, 4096,
 	       "a key: \"ALG:/path\" or \"ALG:kid=ID:/path\". A PEM public key or certificate for RS256, RS384, RS512, "
-	       "ES256, ES384, ES512 (PS256, PS384, PS512 if libjwt has them); a secret file of mode 0600 for HS256, "
+	       "PS256, PS384, PS512, ES256, ES384, ES512; a secret file of mode 0600 for HS256, "
 	       "HS384, HS512. The key verifies that algorithm alone"),
 	OPTION("jwks", TUNNEL_OPTION_PATH, 0, NULL, 0, 0,
 	       "a JWKS file, or a folder of them (*.json, *.jwks); read again within a second of a change"),

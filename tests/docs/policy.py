@@ -57,11 +57,14 @@ def with_condition(operator, key, value):
 
 def check_examples(folder):
     blocks = [json.loads(block) for block in re.findall(r"(?ms)^```json\n(.*?)^```", PAGE)]
-    assert len(blocks) >= 6, len(blocks)
+    assert len(blocks) == 11, len(blocks)  # the one that is explained, and ten
     for n, block in enumerate(blocks):
         said = server(folder, {f"example-{n}": block})
         assert said == "", f"example {n}: {said}"
     assert server(folder, {f"example-{n}": block for n, block in enumerate(blocks)}) == "", "they do not go together"
+    blocks = [json.loads(block) for block in re.findall(r"(?ms)^```json\n(.*?)^```", (SOURCE / "docs/migrating.md").read_text())]
+    said = server(folder, {f"migrated-{n}": block for n, block in enumerate(blocks)})
+    assert len(blocks) >= 2 and said == "", f"docs/migrating.md: {said}"
     broken = json.loads(json.dumps(blocks[0]).replace("StringEquals", "StringEquls"))
     assert "did you mean" in server(folder, {"broken": broken}), "the check does look at them"
 

@@ -1,4 +1,4 @@
-"""The six policies of docs/policy.md decide as the page says."""
+"""The ten policies of docs/policy.md decide as the page says."""
 
 import re
 from pathlib import Path
@@ -37,6 +37,34 @@ QUESTIONS = {
         (REFUSED, "--principal provisioning --resource target/web-7 --action EnrollTarget --tag role=db"),
         (REFUSED, "--principal provisioning --group everything --resource target/web-7 --action StartSession"),
     ],
+    "A job that deploys": [
+        (ALLOWED, "--principal ci-deploy --resource target/x --action OpenSsh --login deploy --tag env=staging --source-ip 203.0.113.5"),
+        (ALLOWED, "--principal ci-deploy --resource target/x --action StartSession --tag env=staging --source-ip 203.0.113.5"),
+        (REFUSED, "--principal ci-deploy --resource target/x --action OpenSsh --login deploy --tag env=staging --source-ip 203.0.113.16"),
+        (REFUSED, "--principal ci-deploy --resource target/x --action OpenSsh --login deploy --tag env=production --source-ip 203.0.113.5"),
+        (REFUSED, "--principal ci-deploy --group everything --resource target/x --action OpenSsh --login root --source-ip 203.0.113.5"),
+    ],
+    "A freeze": [
+        (ALLOWED, "--group everything --resource target/x --action StartSession --tag env=production --time 2026-12-19T16:59:59Z"),
+        (REFUSED, "--group everything --resource target/x --action StartSession --tag env=production --time 2026-12-19T17:00:00Z"),
+        (REFUSED, "--group everything --resource target/x --action OpenSsh --login ann --tag env=production --time 2027-01-04T07:59:59Z"),
+        (ALLOWED, "--group everything --resource target/x --action StartSession --tag env=staging --time 2026-12-24T00:00:00Z"),
+        (ALLOWED, "--group everything --group on-call --resource target/x --action StartSession --tag env=production --time 2026-12-24T00:00:00Z"),
+        (ALLOWED, "--group everything --resource target/x --action StartSession --tag env=production --time 2027-01-04T08:00:00Z"),
+    ],
+    "An auditor": [
+        (ALLOWED, "--group auditors --resource audit --action ReadAudit"),
+        (ALLOWED, "--group auditors --resource session/s-1 --action DescribeSessions"),
+        (REFUSED, "--group auditors --group everything --resource session/s-1 --action TerminateSession"),
+        (REFUSED, "--group auditors --group everything --resource target/x --action StartSession"),
+    ],
+    "People of another issuer": [
+        (ALLOWED, "--group partner:engineers --provider auth-jwt#2 --resource target/x --action OpenSsh --login partner --tag shared-with=partner"),
+        (REFUSED, "--group partner:engineers --provider auth-jwt#2 --resource target/x --action OpenSsh --login root --tag shared-with=partner"),
+        (REFUSED, "--group everything --provider auth-jwt#2 --resource target/x --action StartSession --tag shared-with=us"),
+        (REFUSED, "--group everything --provider auth-jwt#2 --resource target/x --action StartSession"),
+        (ALLOWED, "--group everything --provider auth-jwt --resource target/x --action StartSession"),
+    ],
 }
 EVERYTHING = """{"Version": "2026-01-01", "Statement": {"Effect": "Allow", "Principal": {"Group": "everything"}, "Action": "*", "Resource": "*"}}"""
 
@@ -44,8 +72,8 @@ EVERYTHING = """{"Version": "2026-01-01", "Statement": {"Effect": "Allow", "Prin
 def test_they_decide_as_the_page_says(bare):
     bare.start_server()
     bare.cli("put-policy", "everything", "-", input=EVERYTHING)
-    examples = re.findall(r"(?ms)^\*\*([^*]+)\*\*.*?```json\n(.*?)^```", PAGE.read_text().partition("\n## Six policies\n")[2])
-    assert len(examples) == 6, [title for title, _ in examples]
+    examples = re.findall(r"(?ms)^\*\*([^*]+)\*\*.*?```json\n(.*?)^```", PAGE.read_text().partition("\n## Ten policies\n")[2])
+    assert len(examples) == 10, [title for title, _ in examples]
     asked = 0
     for title, document in examples:
         bare.cli("put-policy", "example", "-", input=document)
