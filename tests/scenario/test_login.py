@@ -255,6 +255,7 @@ def test_somebody_else_in_its_place_ends_nothing(sso):
     other.close()
     refused(until_refused(sso, "the token to end"), 235, "certificate")
     profile(sso, sso.issuer)
+    sso.issuer.life = 600
     assert json.loads(whoami(sso).stdout)["subject"] == "dev"
 
 
@@ -263,7 +264,7 @@ def test_somebody_else_in_its_place_ends_nothing(sso):
 
 def test_refreshed_before_it_ends(sso):
     signed_in(sso)
-    sso.issuer.life = 4
+    sso.issuer.life = 10
     login(sso)
     first = json.loads(kept(sso).read_text())
     wait_for(lambda: json.loads(whoami(sso).stdout) and sso.issuer.refreshed >= 2, "two refreshes", every=0.2)
@@ -279,6 +280,7 @@ def test_the_issuer_ends_it(sso):
     sso.issuer.live.clear()
     refused(until_refused(sso, "the end"), 230, "the sign-in is over", "run: tunnel-cli login --profile sso")
     refused(whoami(sso, check=False), 230, "not signed in", "run: tunnel-cli login --profile sso")
+    sso.issuer.life = 600
     login(sso)
     assert json.loads(whoami(sso).stdout)["subject"] == "dev"
 
@@ -356,6 +358,7 @@ def test_one_who_is_killed_leaves_no_lock(sso):
     sso.issuer.replies = [(500, {})]  # what the killed one gets
     stuck.set()
     wait_for(lambda: not sso.issuer.replies, "the killed one's call to be over")
+    sso.issuer.life = 600
     assert json.loads(whoami(sso).stdout)["subject"] == "dev"
 
 
