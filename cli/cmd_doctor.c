@@ -75,8 +75,8 @@ static void check_credentials(struct doctor *d, struct doctor_found *f)
 	else
 		doctor_say(f, DOCTOR_FAILED, "%s", why);
 	doctor_advise(f, code == EXIT_CODE_CONFIG
-				 ? "the profile says where the credential is: token_file, token_command or "
-				   "credentials (mode 0600)"
+				 ? "the profile says where the credential is: token_file, token_command, "
+				   "credentials (mode 0600), or what tunnel-cli login keeps"
 				 : "get a fresh credential, or ask who runs the server whether it is known "
 				   "there and not revoked");
 	json_decref(answer);

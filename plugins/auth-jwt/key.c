@@ -51,8 +51,7 @@ const struct key_alg *key_alg_find(const char *name, size_t n, char *err, size_t
 		snprintf(allowed + used, sizeof allowed - used, "%s%s", used ? ", " : "", algs[i].name);
 	}
 	snprintf(copy, sizeof copy, "%.*s", (int)(n < sizeof copy ? n : sizeof copy - 1), name);
-	say(0, err, err_len, "unsupported algorithm \"%s\"; allowed: %s", shown(copy, given),
-	    allowed);
+	say(0, err, err_len, "unsupported algorithm \"%s\"; allowed: %s", shown(copy, given), allowed);
 	return NULL;
 }
 
