@@ -204,4 +204,5 @@ const struct command command_logout = {
 	.summary = "Forget the sign-in of the profile, here and at the issuer",
 	.options_size = sizeof(struct common_options),
 	.run = logout,
+	.details = "Example:\n  tunnel-cli logout --profile sso\n",
 };

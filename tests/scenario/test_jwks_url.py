@@ -1,6 +1,7 @@
 """A server that follows an issuer's keys."""
 
 import json
+import time
 
 import pytest
 
@@ -77,13 +78,14 @@ def test_invented_kids_do_not_make_it_ask_without_end(one):
     one.start()
     assert one.who(one.issuer.mint()) == "dev"
     published, before, real = one.issuer.keys, fetches(one.issuer), one.issuer.kid
+    began = time.monotonic()
     for n in range(12):
         one.issuer.keys, one.issuer.kid = {**published, f"made-up-{n}": one.issuer.keys[real]}, f"made-up-{n}"
         token = one.issuer.mint()
         one.issuer.keys, one.issuer.kid = published, real
         code, said = one.ask(token)
         assert code == 231 and "no key with kid" in said, said
-    assert fetches(one.issuer) - before <= 6
+    assert fetches(one.issuer) - before <= 5 + (time.monotonic() - began) / 15
     assert one.who(one.issuer.mint()) == "dev"
 
 

@@ -72,9 +72,11 @@ def refused(r, code, *words):
     assert r.stdout == ""
 
 
-def until_refused(stack, what):
-    """By tunnel-cli itself: the server may be the first to find that a token ended on its way."""
-    return wait_for(lambda: (r := whoami(stack, check=False)).returncode not in (0, 231) and r, what, every=0.2)
+def leave(stack, seconds):
+    """What is kept says that the token ends then; the server knows better."""
+    text = json.loads(kept(stack).read_text())
+    now = int(time.time() * 1000)
+    write_secret(kept(stack), json.dumps(text | {"obtained_at_ms": now - 3600000, "expires_at_ms": now + seconds * 1000}))
 
 
 def forms(issuer, path):
@@ -247,15 +249,14 @@ def test_an_issuer_of_another_ca_or_away(sso):
 
 def test_somebody_else_in_its_place_ends_nothing(sso):
     """A network that answers for the issuer, as hotels' do, is not the issuer saying no."""
-    sso.issuer.life = 2
     signed_in(sso)
+    leave(sso, -1)
     other = Issuer(sso.folder / "other")
     text = (sso.folder / "cli.conf").read_text()
     (sso.folder / "cli.conf").write_text(text.replace(f'issuer_ca_file = "{sso.issuer.ca}"', f'issuer_ca_file = "{other.ca}"'))
     other.close()
-    refused(until_refused(sso, "the token to end"), 235, "certificate")
+    refused(whoami(sso, check=False), 235, "certificate")
     profile(sso, sso.issuer)
-    sso.issuer.life = 600
     assert json.loads(whoami(sso).stdout)["subject"] == "dev"
 
 
@@ -264,10 +265,11 @@ def test_somebody_else_in_its_place_ends_nothing(sso):
 
 def test_refreshed_before_it_ends(sso):
     signed_in(sso)
-    sso.issuer.life = 10
-    login(sso)
     first = json.loads(kept(sso).read_text())
-    wait_for(lambda: json.loads(whoami(sso).stdout) and sso.issuer.refreshed >= 2, "two refreshes", every=0.2)
+    for n in (1, 2):
+        leave(sso, 30)
+        assert json.loads(whoami(sso).stdout)["subject"] == "dev" and sso.issuer.refreshed == n
+    assert json.loads(whoami(sso).stdout)["subject"] == "dev" and sso.issuer.refreshed == 2
     assert sso.issuer.reused == 0
     now = json.loads(kept(sso).read_text())
     assert now["refresh_token"] != first["refresh_token"] and now["token"] != first["token"]
@@ -275,53 +277,53 @@ def test_refreshed_before_it_ends(sso):
 
 
 def test_the_issuer_ends_it(sso):
-    sso.issuer.life = 2
     signed_in(sso)
     sso.issuer.live.clear()
-    refused(until_refused(sso, "the end"), 230, "the sign-in is over", "run: tunnel-cli login --profile sso")
+    leave(sso, 30)
+    refused(whoami(sso, check=False), 230, "the sign-in is over", "run: tunnel-cli login --profile sso")
     refused(whoami(sso, check=False), 230, "not signed in", "run: tunnel-cli login --profile sso")
-    sso.issuer.life = 600
     login(sso)
     assert json.loads(whoami(sso).stdout)["subject"] == "dev"
 
 
 def test_an_issuer_that_is_away_ends_nothing(sso):
     """While the token lasts it is used; then the exit code says who is away; and then it goes on."""
-    sso.issuer.life = 20
     signed_in(sso)
     sso.issuer.away = True
+    leave(sso, 30)
     n = len(sso.issuer.asked)
-    wait_for(lambda: whoami(sso, check=False).returncode == 0 and len(sso.issuer.asked) > n, "a refresh to be tried while the token lasts", every=0.1)
-    refused(until_refused(sso, "the token to end"), 235, "localhost")
+    assert json.loads(whoami(sso).stdout)["subject"] == "dev" and len(sso.issuer.asked) > n
+    leave(sso, -1)
+    refused(whoami(sso, check=False), 235, "localhost")
     sso.issuer.away = False
-    assert json.loads(whoami(sso).stdout)["subject"] == "dev"
-    sso.issuer.replies = [(503, {}), (400, {"error": "invalid_client"})]
-    wait_for(lambda: whoami(sso, check=False) and not sso.issuer.replies, "both answers", every=0.2)
+    assert json.loads(whoami(sso).stdout)["subject"] == "dev" and sso.issuer.refreshed == 1
+    for answer in ((503, {}), (400, {"error": "invalid_client"})):
+        leave(sso, -1)
+        sso.issuer.replies = [answer]
+        assert whoami(sso, check=False).returncode in (230, 235)
     assert json.loads(whoami(sso).stdout)["subject"] == "dev", "neither ended the sign-in"
 
 
 def test_another_person_cannot_come_with_a_refresh(sso):
-    sso.issuer.life = 2
     signed_in(sso)
+    leave(sso, 30)
     for grant in sso.issuer.live.values():
         grant["sub"] = "mallory"
-    refused(until_refused(sso, "the refresh"), 230, "another subject", "tunnel-cli login")
+    refused(whoami(sso, check=False), 230, "another subject", "tunnel-cli login")
 
 
 def test_a_refresh_without_an_id_token(sso):
-    sso.issuer.life, sso.issuer.refreshes_with_id_token = 8, False
+    sso.issuer.refreshes_with_id_token = False
     signed_in(sso)
-    refused(until_refused(sso, "the refresh"), 230, "gave no id_token", 'token = "access_token"')
+    leave(sso, 30)
+    refused(whoami(sso, check=False), 230, "gave no id_token", 'token = "access_token"')
 
 
 def test_many_at_once_refresh_once(sso):
     """Each refresh token is good once; whoever comes second with one ends the sign-in for all."""
-    sso.issuer.life = 600
     signed_in(sso)
     file = kept(sso)
-    text = json.loads(file.read_text())
-    text["expires_at_ms"] = int(time.time() * 1000) - 1000
-    write_secret(file, json.dumps(text))
+    leave(sso, -1)
     together = threading.Event()
     sso.issuer.before_refresh = lambda: together.wait(LIMIT)
     processes = [sso.cli_popen("whoami", "--profile", "sso") for _ in range(6)]
@@ -344,21 +346,17 @@ def has_open(pid, inode):
 
 
 def test_one_who_is_killed_leaves_no_lock(sso):
-    sso.issuer.life = 2
     signed_in(sso)
+    leave(sso, -1)
     stuck = threading.Event()
     sso.issuer.before_refresh = lambda: stuck.wait(LIMIT)
-    p = None
-    while not any(f["grant_type"] == "refresh_token" for f in forms(sso.issuer, "/token")):
-        if p is None or p.poll() is not None:
-            p = sso.cli_popen("whoami", "--profile", "sso")
-        time.sleep(0.05)
+    p = sso.cli_popen("whoami", "--profile", "sso")
+    wait_for(lambda: forms(sso.issuer, "/token")[-1]["grant_type"] == "refresh_token", "the refresh")
     p.kill()
     p.wait()
     sso.issuer.replies = [(500, {})]  # what the killed one gets
     stuck.set()
     wait_for(lambda: not sso.issuer.replies, "the killed one's call to be over")
-    sso.issuer.life = 600
     assert json.loads(whoami(sso).stdout)["subject"] == "dev"
 
 
@@ -406,13 +404,14 @@ def test_a_bound_session_goes_on_under_refreshed_tokens(unstarted):
     s.conf = "session: { bind_to_identity = true; };"
     s.start_server()
     s.start_agent()
-    s.issuer.life = 30
+    s.issuer.life = 40
     signed_in(s)
     echo = TcpServer(echo_until_eof)
     p = s.cli_popen("start-session", "--profile", "sso", "--target", "web-1", "--port-forward", f"0:127.0.0.1:{echo.port}")
     p.lines = LineReader(p.stderr)
     port = int(p.lines.wait("listening on").split(" for ")[0].rsplit(":", 1)[1])
     second = s.cli_popen("start-session", "--profile", "sso", "--target", "web-1", "--login", USER, "--", "cat", stdin=subprocess.PIPE)
+    second.lines = LineReader(second.stderr)
     c = socket.create_connection(("127.0.0.1", port))
     c.sendall(b"before")
     assert c.recv(64) == b"before"
@@ -432,7 +431,7 @@ def test_a_bound_session_goes_on_under_refreshed_tokens(unstarted):
     assert c.recv(64) == b"after"
     second.stdin.write(b"still here\n")
     second.stdin.flush()
-    assert second.stdout.readline() == b"still here\n"
+    assert second.stdout.readline() == b"still here\n", second.lines.lines
     s.cli("logout", "--profile", "sso")
     assert p.wait(90) == 238, "without a sign-in nothing fresh is to be had"
     wait_for(lambda: p.lines.eof, "the last line")
