@@ -3,6 +3,7 @@
  * a name that resolves to another place at the second look gains nothing. */
 #include "agent/allow.h"
 
+#include "base/limits.h"
 #include "base/text.h"
 
 #include <arpa/inet.h>
@@ -13,8 +14,8 @@
 #include <string.h>
 
 struct rule {
-	enum { RULE_SSH, RULE_ANY, RULE_NAME, RULE_ADDRESS } kind;
-	char name[254];          /* RULE_NAME: lower case, no dot at its end */
+	enum { RULE_SSH, RULE_ANY, RULE_NAME, RULE_ADDRESS, RULE_SOCKET, RULE_FOLDER } kind;
+	char name[254];          /* RULE_NAME: lower case, no dot at its end; a path of RULE_SOCKET, RULE_FOLDER */
 	unsigned char bytes[16]; /* RULE_ADDRESS, IPv4 in its first four */
 	int family, bits;
 	uint16_t first_port, last_port;
@@ -135,6 +136,23 @@ static bool is_name_pattern(const char *s)
 	return true;
 }
 
+static int parse_socket(const char *entry, struct rule *r, struct err *e)
+{
+	const char *path = entry + strlen("unix:");
+	size_t len = strlen(path);
+	bool folder = len > 2 && strcmp(path + len - 2, "/*") == 0;
+	len -= folder ? 2 : 0;
+	if (len <= LIMIT_SOCKET_PATH)
+		snprintf(r->name, sizeof r->name, "%.*s", (int)len, path);
+	if (!text_is_socket_path(r->name) || strchr(r->name, '*'))
+		return err_set(e, ERR_INVALID,
+			       "allow: \"%s\": expected an absolute path of at most %u bytes without \".\", \"..\" and "
+			       "\"//\", or /FOLDER/*",
+			       entry, LIMIT_SOCKET_PATH);
+	r->kind = folder ? RULE_FOLDER : RULE_SOCKET;
+	return 0;
+}
+
 static int parse_rule(const char *entry, struct rule *r, struct err *e)
 {
 	char host[300];
@@ -142,9 +160,12 @@ static int parse_rule(const char *entry, struct rule *r, struct err *e)
 		r->kind = RULE_SSH;
 		return 0;
 	}
+	if (text_starts(entry, "unix:/"))
+		return parse_socket(entry, r, e);
 	const char *at = entry + 4, *colon = strrchr(entry, ':');
 	if (!text_starts(entry, "tcp:") || !colon || colon < at)
-		return err_set(e, ERR_INVALID, "allow: \"%s\": expected \"ssh\" or \"tcp:HOST:PORT\"", entry);
+		return err_set(e, ERR_INVALID, "allow: \"%s\": expected \"ssh\", \"tcp:HOST:PORT\" or \"unix:/PATH\"",
+			       entry);
 	size_t len = (size_t)(colon - at);
 	if (len == 0 || len >= sizeof host)
 		return err_set(e, ERR_INVALID, "allow: \"%s\": expected a host of 1 to 253 characters", entry);
@@ -205,17 +226,38 @@ bool allow_ssh(const struct allow *allow)
 	return false;
 }
 
+static bool is_tcp(const struct rule *r)
+{
+	return r->kind == RULE_ANY || r->kind == RULE_NAME || r->kind == RULE_ADDRESS;
+}
+
 bool allow_tcp(const struct allow *allow)
 {
 	for (size_t i = 0; i < allow->n; i++)
-		if (allow->rules[i].kind != RULE_SSH)
+		if (is_tcp(&allow->rules[i]))
+			return true;
+	return false;
+}
+
+static bool holds_socket(const struct rule *r, const char *path)
+{
+	size_t len = strlen(r->name);
+	if (r->kind == RULE_FOLDER)
+		return strncmp(path, r->name, len) == 0 && path[len] == '/' && !strchr(path + len + 1, '/');
+	return r->kind == RULE_SOCKET && strcmp(path, r->name) == 0;
+}
+
+bool allow_socket(const struct allow *allow, const char *path)
+{
+	for (size_t i = 0; i < allow->n; i++)
+		if (holds_socket(&allow->rules[i], path))
 			return true;
 	return false;
 }
 
 static bool port_fits(const struct rule *r, uint16_t port)
 {
-	return r->kind != RULE_SSH && port >= r->first_port && port <= r->last_port;
+	return is_tcp(r) && port >= r->first_port && port <= r->last_port;
 }
 
 static bool bytes_allowed(const struct allow *allow, int family, unsigned char bytes[16], uint16_t port)

@@ -1,7 +1,9 @@
 /* The agent's own list of what may be opened from here. The server's grant cannot widen it. Entries:
  *   ssh                        SSH sessions
  *   tcp:HOST:PORT              HOST: name, *.suffix, address, network (10.0.0.0/8, [fd00::]/8) or *; PORT: 22, 1-1023
- * or * Networks are judged by the address a name resolves to; the connection then goes to that very address. */
+ * or *
+ *   unix:/PATH                 a unix socket, or with /DIR/ and a star each that is directly in a folder
+ * Networks are judged by the address a name resolves to; the connection then goes to that very address. */
 #ifndef AGENT_ALLOW_H
 #define AGENT_ALLOW_H
 
@@ -19,6 +21,8 @@ void allow_free(struct allow **allow);
 
 bool allow_ssh(const struct allow *allow);
 bool allow_tcp(const struct allow *allow); /* some endpoint, whichever */
+
+bool allow_socket(const struct allow *allow, const char *path);
 
 enum allow_answer {
 	ALLOW_NO,

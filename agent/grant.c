@@ -33,16 +33,28 @@ static int parse_tcp(const json_t *list, struct grant *g, struct err *e)
 	return 0;
 }
 
+static int parse_sockets(const json_t *list, struct grant *g, struct err *e)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *path = json_string_value(json_array_get(list, i));
+		if (!text_is_socket_path(path))
+			return err_set(e, ERR_INVALID, "grant.unix[%zu]: expected a socket's path", i);
+		strcpy(g->sockets[g->socket_count++], path);
+	}
+	return 0;
+}
+
 int grant_parse(const json_t *json, struct grant *out, struct err *e)
 {
 	struct grant g = { .max_streams = LIMIT_LINK_STREAMS, .ssh_forwarding = true };
-	json_t *logins = NULL, *tcp = NULL;
+	json_t *logins = NULL, *tcp = NULL, *sockets = NULL;
 	int64_t streams = LIMIT_LINK_STREAMS;
 	const struct json_field fields[] = {
 		{ "ssh", JSON_FIELD_BOOL, false, 0, 0, &g.ssh },
 		{ "logins", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&logins },
 		{ "ssh_forwarding", JSON_FIELD_BOOL, false, 0, 0, &g.ssh_forwarding },
 		{ "tcp", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&tcp },
+		{ "unix", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&sockets },
 		{ "max_streams", JSON_FIELD_INT, false, 0, INT32_MAX, &streams },
 		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &g.expires_at_ms },
 		{ "bound", JSON_FIELD_BOOL, false, 0, 0, &g.bound },
@@ -53,6 +65,8 @@ int grant_parse(const json_t *json, struct grant *out, struct err *e)
 		rc = parse_logins(logins, &g, e);
 	if (!rc)
 		rc = parse_tcp(tcp, &g, e);
+	if (!rc)
+		rc = parse_sockets(sockets, &g, e);
 	if (rc)
 		return rc;
 	if (streams < LIMIT_LINK_STREAMS)
@@ -71,6 +85,30 @@ static bool same_host(const char *a, const char *b)
 	a_len -= a_len > 1 && a[a_len - 1] == '.';
 	b_len -= b_len > 1 && b[b_len - 1] == '.';
 	return a_len == b_len && strncasecmp(a, b, a_len) == 0;
+}
+
+void grant_first(const struct grant *grant, char *out, size_t size)
+{
+	char endpoint[sizeof grant->tcp[0].host + 8];
+	out[0] = '\0';
+	if (grant->ssh) {
+		text_print(out, size, "ssh");
+	} else if (grant->tcp_count) {
+		text_host_port(grant->tcp[0].host, grant->tcp[0].port, endpoint, sizeof endpoint);
+		text_print(out, size, "tcp:%s", endpoint);
+	} else if (grant->tcp_any) {
+		text_print(out, size, "tcp:*:*");
+	} else if (grant->socket_count) {
+		text_print(out, size, "unix:%s", grant->sockets[0]);
+	}
+}
+
+bool grant_allows_socket(const struct grant *grant, const char *path)
+{
+	for (size_t i = 0; i < grant->socket_count; i++)
+		if (strcmp(grant->sockets[i], path) == 0)
+			return true;
+	return false;
 }
 
 bool grant_allows_tcp(const struct grant *grant, const char *host, uint16_t port)

@@ -528,6 +528,19 @@ void sessions_free(struct sessions **sessions)
 	free(s);
 }
 
+static bool serves_some(const struct allow *allow, const struct grant *grant)
+{
+	if (grant->tcp_any && allow_tcp(allow))
+		return true;
+	for (size_t i = 0; i < grant->tcp_count; i++)
+		if (allow_host(allow, grant->tcp[i].host, grant->tcp[i].port) != ALLOW_NO)
+			return true;
+	for (size_t i = 0; i < grant->socket_count; i++)
+		if (allow_socket(allow, grant->sockets[i]))
+			return true;
+	return false;
+}
+
 /* Early words for what the worker would refuse stream by stream. 0, or ERR_DENIED. */
 static int judge(const struct sessions *s, const struct offer *offer, struct err *e)
 {
@@ -540,17 +553,15 @@ static int judge(const struct sessions *s, const struct offer *offer, struct err
 					   : err_set(e, ERR_DENIED,
 						     "not-allowed: the target's allow list (allow in its agent.conf) "
 						     "has no \"ssh\"");
-	if (grant.tcp_any && allow_tcp(s->allow))
+	if (serves_some(s->allow, &grant))
 		return 0;
-	for (size_t i = 0; i < grant.tcp_count; i++)
-		if (allow_host(s->allow, grant.tcp[i].host, grant.tcp[i].port) != ALLOW_NO)
-			return 0;
-	char first[sizeof grant.tcp[0].host + 8] = "*";
-	if (grant.tcp_count)
-		text_host_port(grant.tcp[0].host, grant.tcp[0].port, first, sizeof first);
-	return err_set(e, ERR_DENIED,
-		       "not-allowed: the target's allow list (allow in its agent.conf) has none of: tcp:%s%s", first,
-		       grant.tcp_count > 1 ? ", …" : "");
+	char first[300] = "";
+	grant_first(&grant, first, sizeof first);
+	return err_set(
+		e, ERR_DENIED,
+		"not-allowed: the target's allow list (allow in its agent.conf) holds nothing that the session is "
+		"for, such as %s",
+		first);
 }
 
 static int start(struct sessions *s, const struct offer *offer, json_t *server_urls, struct err *e)

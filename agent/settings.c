@@ -45,7 +45,8 @@ const struct conf_row settings_rows[] = {
 	  .flags = CONF_RELOAD,
 	  .offset = AT(allow),
 	  .def = "ssh",
-	  .help = "what may be opened from here: \"ssh\", \"tcp:HOST:PORT\" (name, *.name, address, network, *)" },
+	  .help = "what may be opened from here: \"ssh\", \"tcp:HOST:PORT\" (name, *.name, address, network, *), "
+		  "\"unix:/PATH\", \"unix:/FOLDER/*\"" },
 	{ .key = "ssh",
 	  .type = CONF_STRING,
 	  .flags = CONF_RELOAD,

@@ -1,4 +1,5 @@
-/* A stream's way: judged by name → (TCP) looked up and judged by address, or (SSH) an sshd started → handed to the
+/* A stream's way: judged by name → (TCP) looked up and judged by address, (SSH) an sshd started, or (unix) connected →
+ * handed to the
  * endpoint and reported as opened → reported as closed. Only streams that were opened are reported; refusals are told
  * to the client and logged. */
 #include "agent/streams.h"
@@ -6,6 +7,7 @@
 #include "agent/hangup.h"
 #include "agent/reach.h"
 #include "agent/sshd.h"
+#include "agent/unix_socket.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -42,6 +44,15 @@ struct child {
 	int64_t started_ms;
 	struct hangup commands;
 };
+
+/* What is done with streams of one kind. */
+struct kind {
+	const char *name;
+	void (*open)(struct stream *one);
+	bool (*granted)(const struct streams *s, const struct stream *one); /* still */
+	bool (*listed)(const struct streams *s, const struct stream *one);  /* still */
+};
+static const struct kind *kind_of(const struct stream *one);
 
 struct streams {
 	struct streams_config config;
@@ -128,8 +139,8 @@ static void attach(struct stream *one, int fd)
 	reports_add(s->config.reports,
 		    json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:I}", "type", "stream-opened", "session",
 			      s->config.session, "generation", (json_int_t)s->config.generation, "stream",
-			      (json_int_t)one->id, "kind", one->dest.kind == LINK_KIND_SSH ? "ssh" : "tcp", "endpoint",
-			      one->endpoint, "at_ms", (json_int_t)clock_wall_ms()));
+			      (json_int_t)one->id, "kind", kind_of(one)->name, "endpoint", one->endpoint, "at_ms",
+			      (json_int_t)clock_wall_ms()));
 	log_stream(one, LOG_LEVEL_DEBUG, "stream opened", "");
 }
 
@@ -187,6 +198,19 @@ static void open_tcp(struct stream *one)
 	} else {
 		connect_to(one, dest->host, dest->port, answer == ALLOW_YES ? NULL : s->config.allow);
 	}
+}
+
+static bool tcp_granted(const struct streams *s, const struct stream *one)
+{
+	return grant_allows_tcp(&s->grant, one->dest.host, one->dest.port);
+}
+
+static bool tcp_listed(const struct streams *s, const struct stream *one)
+{
+	enum allow_answer answer = allow_host(s->config.allow, one->dest.host, one->dest.port);
+	if (answer == ALLOW_BY_ADDRESS && one->open)
+		return allow_address(s->config.allow, (const struct sockaddr *)&one->peer, one->dest.port);
+	return answer != ALLOW_NO;
 }
 
 /* --- SSH */
@@ -286,32 +310,103 @@ static void open_ssh(struct stream *one)
 		attach(one, fd);
 }
 
+static bool ssh_granted(const struct streams *s, const struct stream *one)
+{
+	(void)one;
+	return s->grant.ssh && s->grant.login_count > 0;
+}
+
+static bool ssh_listed(const struct streams *s, const struct stream *one)
+{
+	(void)one;
+	return allow_ssh(s->config.allow);
+}
+
+/* --- unix sockets */
+
+static bool socket_granted(const struct streams *s, const struct stream *one)
+{
+	return grant_allows_socket(&s->grant, one->dest.host);
+}
+
+static bool socket_listed(const struct streams *s, const struct stream *one)
+{
+	return allow_socket(s->config.allow, one->dest.host);
+}
+
+static void open_socket(struct stream *one)
+{
+	struct streams *s = one->owner;
+	char text[200];
+	unsigned code;
+	if (!socket_granted(s, one)) {
+		text_print(text, sizeof text, "the session does not include %s", one->endpoint);
+		refuse(one, LINK_NOT_ALLOWED, text);
+		return;
+	}
+	if (!socket_listed(s, one)) {
+		text_print(text, sizeof text, "the agent's allow list does not hold %s", one->endpoint);
+		refuse(one, LINK_NOT_ALLOWED, text);
+		return;
+	}
+	int fd = unix_socket_connect(one->dest.host, &code, text, sizeof text);
+	if (fd < 0)
+		refuse(one, code, text);
+	else
+		attach(one, fd);
+}
+
+/* --- the kinds */
+
+static const struct kind kinds[] = {
+	[LINK_KIND_SSH] = { "ssh", open_ssh, ssh_granted, ssh_listed },
+	[LINK_KIND_TCP] = { "tcp", open_tcp, tcp_granted, tcp_listed },
+	[LINK_KIND_UNIX] = { "unix", open_socket, socket_granted, socket_listed },
+};
+
+static const struct kind *kind_of(const struct stream *one)
+{
+	return &kinds[one->dest.kind];
+}
+
+static bool is_known(const struct link_dest *dest)
+{
+	return (size_t)dest->kind < sizeof kinds / sizeof *kinds && kinds[dest->kind].open;
+}
+
 /* --- the endpoint's callbacks */
+
+static void name_endpoint(struct stream *one)
+{
+	if (one->dest.kind == LINK_KIND_SSH)
+		strcpy(one->endpoint, "ssh");
+	else if (one->dest.kind == LINK_KIND_UNIX)
+		text_print(one->endpoint, sizeof one->endpoint, "unix:%s", one->dest.host);
+	else
+		text_host_port(one->dest.host, one->dest.port, one->endpoint, sizeof one->endpoint);
+}
 
 void streams_open(struct streams *s, uint32_t id, const struct link_dest *dest)
 {
+	if (!is_known(dest)) {
+		endpoint_refuse(s->ep, id, LINK_NOT_ALLOWED, "unknown kind of stream");
+		return;
+	}
 	struct stream *one = find(s, id) ? NULL : calloc(1, sizeof *one);
 	if (!one) {
 		endpoint_refuse(s->ep, id, LINK_INTERNAL, "out of memory");
 		return;
 	}
 	one->owner = s, one->id = id, one->dest = *dest;
-	if (dest->kind == LINK_KIND_SSH)
-		strcpy(one->endpoint, "ssh");
-	else
-		text_host_port(dest->host, dest->port, one->endpoint, sizeof one->endpoint);
+	name_endpoint(one);
 	list_append(&s->all, &one->node);
 	s->count++;
 	if (s->count > s->grant.max_streams)
 		refuse(one, LINK_LIMIT, "the session has as many streams as it may have");
 	else if (s->grant.expires_at_ms <= clock_wall_ms())
 		refuse(one, LINK_EXPIRED, "the session's time is over");
-	else if (dest->kind == LINK_KIND_SSH)
-		open_ssh(one);
-	else if (dest->kind == LINK_KIND_TCP)
-		open_tcp(one);
 	else
-		refuse(one, LINK_NOT_ALLOWED, "unknown kind of stream");
+		kind_of(one)->open(one);
 }
 
 void streams_closed(struct streams *s, uint32_t id, unsigned code, const char *text, uint64_t bytes_in,
@@ -325,12 +420,6 @@ void streams_closed(struct streams *s, uint32_t id, unsigned code, const char *t
 	if (one->open)
 		report_closed(one, reason, bytes_in, bytes_out);
 	drop(one);
-}
-
-static bool still_granted(const struct streams *s, const struct stream *one)
-{
-	return one->dest.kind == LINK_KIND_SSH ? s->grant.ssh && s->grant.login_count > 0
-					       : grant_allows_tcp(&s->grant, one->dest.host, one->dest.port);
 }
 
 /* Was something taken away that a running sshd may have let in? Then no SSH stream of the session is safe. */
@@ -365,20 +454,10 @@ void streams_set_grant(struct streams *s, const struct grant *grant)
 	LIST_EACH_SAFE(node, after, &s->all)
 	{
 		struct stream *one = LIST_ENTRY(node, struct stream, node);
-		if (still_granted(s, one) && !(drop_ssh && one->dest.kind == LINK_KIND_SSH))
+		if (kind_of(one)->granted(s, one) && !(drop_ssh && one->dest.kind == LINK_KIND_SSH))
 			continue;
 		take_away(one, "policy no longer allows it");
 	}
-}
-
-static bool still_listed(const struct streams *s, const struct stream *one)
-{
-	if (one->dest.kind == LINK_KIND_SSH)
-		return allow_ssh(s->config.allow);
-	enum allow_answer answer = allow_host(s->config.allow, one->dest.host, one->dest.port);
-	if (answer == ALLOW_BY_ADDRESS && one->open)
-		return allow_address(s->config.allow, (const struct sockaddr *)&one->peer, one->dest.port);
-	return answer != ALLOW_NO;
 }
 
 void streams_set_allow(struct streams *s, const struct allow *allow)
@@ -391,7 +470,7 @@ void streams_set_allow(struct streams *s, const struct allow *allow)
 		bool dialling = one->dial && one->dest.kind == LINK_KIND_TCP;
 		if (dialling)
 			reach_cancel(&one->dial); /* it holds the old list */
-		if (!still_listed(s, one))
+		if (!kind_of(one)->listed(s, one))
 			take_away(one, "the agent's allow list no longer holds it");
 		else if (dialling)
 			open_tcp(one); /* anew: its addresses are judged by the new list */

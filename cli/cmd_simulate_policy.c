@@ -39,6 +39,8 @@ static json_t *simulated_actions(const struct simulate_options *o)
 		json_array_append_new(actions, json_string("tunnel:OpenSsh"));
 	if (a->host || a->port)
 		json_array_append_new(actions, json_string("tunnel:OpenTcp"));
+	if (a->path)
+		json_array_append_new(actions, json_string("tunnel:OpenUnix"));
 	return actions;
 }
 
@@ -46,17 +48,20 @@ static json_t *simulated_actions(const struct simulate_options *o)
 static json_t *context_for(const json_t *context, const json_t *action, const struct policy_about *a)
 {
 	json_t *own = json_copy((json_t *)(size_t)context);
-	bool ssh = is_action(action, "tunnel:OpenSsh"), tcp = is_action(action, "tunnel:OpenTcp");
-	if (!ssh && !tcp && !is_action(action, "tunnel:StartSession"))
+	bool ssh = is_action(action, "tunnel:OpenSsh"), tcp = is_action(action, "tunnel:OpenTcp"),
+	     socket = is_action(action, "tunnel:OpenUnix");
+	if (!ssh && !tcp && !socket && !is_action(action, "tunnel:StartSession"))
 		return own;
-	tcp = tcp || (!ssh && !a->login && (a->host || a->port));
-	json_object_set_new(own, "tunnel:Kind", json_string(tcp ? "tcp" : "ssh"));
-	if (tcp)
+	bool raw = tcp || socket || (!ssh && !a->login && (a->host || a->port || a->path));
+	json_object_set_new(own, "tunnel:Kind", json_string(raw ? "tcp" : "ssh"));
+	if (raw)
 		json_object_del(own, "tunnel:Login");
-	if (!is_action(action, "tunnel:OpenTcp")) {
+	if (!tcp) {
 		json_object_del(own, "tunnel:Host");
 		json_object_del(own, "tunnel:Port");
 	}
+	if (!socket)
+		json_object_del(own, "tunnel:Path");
 	return own;
 }
 
@@ -159,9 +164,9 @@ const struct command command_simulate_policy = {
 	.options_size = sizeof(struct simulate_options),
 	.run = simulate_policy,
 	.details =
-		"Without --action: what starting a session takes, StartSession and, with --login, OpenSsh, or with "
-		"--host "
-		"and\n--port, OpenTcp. What is not given is missing from the request. A target that exists has its own "
+		"Without --action: what starting a session takes, StartSession and, with --login, OpenSsh, with --host "
+		"and\n--port, OpenTcp, or with --path, OpenUnix. What is not given is missing from the request. A "
+		"target that exists has its own "
 		"tags\nunless --tag is given. Exit code: 0 all is allowed, 245 not all is.\n\n"
 		"Examples:\n  tunnel-cli simulate-policy --principal ann --group operators --target web-1 --login "
 		"deploy\n"

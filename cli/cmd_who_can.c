@@ -189,7 +189,8 @@ const struct command command_who_can = {
 	.options_size = sizeof(struct who_options),
 	.run = who_can,
 	.details =
-		"Without --action: StartSession, OpenSsh and OpenTcp; a session needs the first and one of the others. "
+		"Without --action: StartSession, OpenSsh, OpenTcp and OpenUnix; a session needs the first and one of "
+		"the others. "
 		"Users, groups\nand patterns are listed as the policies have them: who is in a group, only the "
 		"identity "
 		"provider knows. What\nthe options do not say is open, and shown as a condition (\"if\") or as a Deny "

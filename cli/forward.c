@@ -8,7 +8,8 @@
 static const struct {
 	const char *option, *expected;
 } ways[FORWARD_WAYS] = {
-	[FORWARD_LOCAL] = { "--port-forward", "[BIND:]PORT:HOST:PORT, such as 5432:127.0.0.1:5432" },
+	[FORWARD_LOCAL] = { "--port-forward", "[BIND:]PORT:HOST:PORT, such as 5432:127.0.0.1:5432, or /PATH of a "
+					      "unix socket for either side" },
 	[FORWARD_SOCKS] = { "--socks", "[BIND:]PORT, such as 1080" },
 };
 
@@ -65,15 +66,33 @@ static const char *take_from(const char *text, struct forward_place *out)
 	return rest && take_port(part, &out->port) ? rest : NULL;
 }
 
+/* The whole text, or up to a colon. NULL when it is no path; else what comes behind the colon, "" at the end. */
+static const char *take_path(const char *text, bool whole, char out[LIMIT_SOCKET_PATH + 1])
+{
+	size_t n = whole ? strlen(text) : strcspn(text, ":");
+	if (n > LIMIT_SOCKET_PATH)
+		return NULL;
+	snprintf(out, LIMIT_SOCKET_PATH + 1, "%.*s", (int)n, text);
+	return text_is_socket_path(out) ? text + n + (text[n] == ':') : NULL;
+}
+
+static bool take_to(const char *text, struct forward_place *out)
+{
+	if (*text == '/')
+		return take_path(text, true, out->path) != NULL;
+	return text_parse_host_port(text, out->host, sizeof out->host, &out->port) == 0;
+}
+
 int forward_parse(enum forward_way way, const char *text, struct forward_spec *out, struct err *e)
 {
 	struct forward_spec spec = { .way = way };
-	const char *rest = take_from(text, &spec.from);
+	bool path = way == FORWARD_LOCAL && *text == '/';
+	const char *rest = path ? take_path(text, false, spec.from.path) : take_from(text, &spec.from);
 	bool good = rest != NULL;
 	if (good && way == FORWARD_SOCKS)
 		good = *rest == '\0';
 	else if (good)
-		good = text_parse_host_port(rest, spec.to.host, sizeof spec.to.host, &spec.to.port) == 0;
+		good = take_to(rest, &spec.to);
 	if (!good)
 		return err_set(e, ERR_INVALID, "%s %.120s: expected %s; IPv6 addresses in brackets", ways[way].option,
 			       text, ways[way].expected);
@@ -83,7 +102,10 @@ int forward_parse(enum forward_way way, const char *text, struct forward_spec *o
 
 void forward_place_text(const struct forward_place *place, char out[FORWARD_ENTRY])
 {
-	text_host_port(place->host, place->port, out, FORWARD_ENTRY);
+	if (place->path[0])
+		snprintf(out, FORWARD_ENTRY, "%s", place->path);
+	else
+		text_host_port(place->host, place->port, out, FORWARD_ENTRY);
 }
 
 void forward_text(const struct forward_spec *spec, char out[FORWARD_TEXT])
@@ -101,6 +123,8 @@ void forward_allow(const struct forward_spec *spec, char out[FORWARD_ENTRY])
 {
 	if (spec->way == FORWARD_SOCKS)
 		strcpy(out, "*");
+	else if (spec->to.path[0])
+		snprintf(out, FORWARD_ENTRY, "unix:%s", spec->to.path);
 	else
 		forward_place_text(&spec->to, out);
 }

@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 enum forward_way {
-	FORWARD_LOCAL, /* [BIND:]PORT:HOST:PORT: connections of a local port go to one endpoint of the target's */
+	FORWARD_LOCAL, /* [BIND:]PORT:HOST:PORT: connections of a local port go to one endpoint of the target's; /PATH
+			* of a unix socket may stand on either side */
 	FORWARD_SOCKS, /* [BIND:]PORT: each to where it asks for */
 };
 #define FORWARD_WAYS 2
@@ -21,7 +22,8 @@ struct forward_texts {
 size_t forward_count(const struct forward_texts *texts);
 
 struct forward_place {
-	char host[LIMIT_LINK_HOST + 1]; /* without brackets */
+	char path[LIMIT_SOCKET_PATH + 1]; /* of a unix socket; "": host and port */
+	char host[LIMIT_LINK_HOST + 1];   /* without brackets */
 	uint16_t port;
 };
 

@@ -18,13 +18,13 @@ struct forward {
 	struct socks_server socks;
 	struct listener *listener; /* its own, but that of socks with FORWARD_SOCKS */
 	struct listener own;
-	int fd; /* -1: the listener's */
+	struct local_socket socket; /* its fd is the listener's from begin on */
 	char shown[FORWARD_ENTRY], text[FORWARD_TEXT];
 };
 
 static int listen_here(struct forward *f, int64_t until_ms, struct err *e)
 {
-	while (local_socket_listen(&f->spec.from, &f->fd, e) != 0) {
+	while (local_socket_listen(&f->spec.from, &f->socket, e) != 0) {
 		/* Whom we take the session from may hold the port a moment longer. */
 		if (e->code != ERR_CONFLICT || clock_mono_ms() > until_ms || session_interrupted())
 			return e->code;
@@ -44,6 +44,15 @@ static void label(struct forward *f)
 	snprintf(f->listener->label, sizeof f->listener->label, "%s", socks ? "SOCKS" : to);
 }
 
+static void aim(struct forward *f)
+{
+	const struct forward_place *to = &f->spec.to;
+	struct link_dest *dest = &f->own.dest;
+	dest->kind = to->path[0] ? LINK_KIND_UNIX : LINK_KIND_TCP;
+	dest->port = to->port;
+	snprintf(dest->host, sizeof dest->host, "%s", to->path[0] ? to->path : to->host);
+}
+
 static int listen_one(struct forward *f, enum forward_way way, const char *text, int64_t until_ms)
 {
 	struct err e = { 0 };
@@ -56,10 +65,8 @@ static int listen_one(struct forward *f, enum forward_way way, const char *text,
 		return EXIT_CODE_CONFIG;
 	}
 	label(f);
-	f->own.dest.kind = LINK_KIND_TCP;
-	f->own.dest.port = f->spec.to.port;
-	snprintf(f->own.dest.host, sizeof f->own.dest.host, "%s", f->spec.to.host);
-	if (!local_socket_is_private(f->fd))
+	aim(f);
+	if (!local_socket_is_private(&f->socket))
 		complain("warning: whoever reaches %s from another machine uses this session", f->shown);
 	return EXIT_CODE_OK;
 }
@@ -129,8 +136,8 @@ static void on_escape(void *user, enum escape escape)
 
 static int begin_one(struct forward *f, struct session *s, struct err *e)
 {
-	int fd = f->fd;
-	f->fd = -1;
+	int fd = f->socket.fd;
+	f->socket.fd = -1;
 	return f->spec.way == FORWARD_SOCKS ? socks_server_start(&f->socks, s, fd, e)
 					    : listener_start(&f->own, s, fd, e);
 }
@@ -216,8 +223,7 @@ void mode_forward_init(struct mode_forward *m)
 void mode_forward_free(struct mode_forward *m)
 {
 	for (size_t i = 0; i < m->count; i++)
-		if (m->forwards[i].fd >= 0)
-			close(m->forwards[i].fd);
+		local_socket_remove(&m->forwards[i].socket, &m->forwards[i].spec.from);
 	free(m->forwards);
 	m->forwards = NULL;
 	m->count = 0;

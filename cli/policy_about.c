@@ -40,11 +40,9 @@ int policy_about_context(const struct policy_about *a, json_t **out_context)
 {
 	const struct {
 		const char *key, *value;
-	} texts[] = { { "tunnel:Login", a->login },
-		      { "tunnel:Host", a->host },
-		      { "tunnel:SourceIp", a->source_ip },
-		      { "tunnel:CurrentTime", a->time },
-		      { "tunnel:Provider", a->provider } };
+	} texts[] = { { "tunnel:Login", a->login },      { "tunnel:Host", a->host },
+		      { "tunnel:Path", a->path },        { "tunnel:SourceIp", a->source_ip },
+		      { "tunnel:CurrentTime", a->time }, { "tunnel:Provider", a->provider } };
 	int64_t port;
 	if (a->port && text_parse_int(a->port, 1, 65535, &port) != 0) {
 		complain("--port %s: expected a number from 1 to 65535", a->port);

@@ -8,7 +8,7 @@
 #include <jansson.h>
 
 struct policy_about {
-	const char *login, *host, *port, *source_ip, *time, *provider;
+	const char *login, *host, *port, *path, *source_ip, *time, *provider;
 	struct arg_list claims, tags, actions;
 };
 
@@ -17,6 +17,7 @@ struct policy_about {
 		{ "login", 'l', ARG_TEXT, offsetof(struct type, about.login), "LOGIN", "login on the target" },       \
 		{ "host", 0, ARG_TEXT, offsetof(struct type, about.host), "HOST", "of an endpoint, for OpenTcp" },    \
 		{ "port", 0, ARG_TEXT, offsetof(struct type, about.port), "PORT", "of an endpoint, for OpenTcp" },    \
+		{ "path", 0, ARG_TEXT, offsetof(struct type, about.path), "PATH", "of a unix socket, for OpenUnix" }, \
 		{ "source-ip", 0,                                                                                     \
 		  ARG_TEXT,    offsetof(struct type, about.source_ip),                                                \
 		  "ADDRESS",   "where the caller calls from" },                                                       \

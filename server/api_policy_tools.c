@@ -68,15 +68,16 @@ void api_policies_simulate(struct api_call *c)
 /* What can be done to a target, and what a request for it says: a key that is not among it is missing for certain. */
 static const struct about {
 	const char *action, *kind;
-	bool has_kind, has_login, has_endpoint;
+	bool has_kind, has_login, has_endpoint, has_path;
 	bool unless_told; /* asked for when the call names no action: they are what reaches a target */
 } about[] = {
-	{ "tunnel:StartSession", NULL, true, true, false, true },
-	{ "tunnel:OpenSsh", "ssh", true, true, false, true },
-	{ "tunnel:OpenTcp", "tcp", true, false, true, true },
-	{ "tunnel:ListTargets", NULL, false, false, false, false },
-	{ "tunnel:EnrollTarget", NULL, false, false, false, false },
-	{ "tunnel:DeregisterTarget", NULL, false, false, false, false },
+	{ "tunnel:StartSession", NULL, true, true, false, false, true },
+	{ "tunnel:OpenSsh", "ssh", true, true, false, false, true },
+	{ "tunnel:OpenTcp", "tcp", true, false, true, false, true },
+	{ "tunnel:OpenUnix", "tcp", true, false, false, true, true },
+	{ "tunnel:ListTargets", NULL, false, false, false, false, false },
+	{ "tunnel:EnrollTarget", NULL, false, false, false, false, false },
+	{ "tunnel:DeregisterTarget", NULL, false, false, false, false, false },
 };
 #define ABOUT (sizeof about / sizeof *about)
 
@@ -95,6 +96,7 @@ static json_t *known_of(const struct about *a, const json_t *context)
 	clear_unless(a->has_login, known, "tunnel:Login");
 	clear_unless(a->has_endpoint, known, "tunnel:Host");
 	clear_unless(a->has_endpoint, known, "tunnel:Port");
+	clear_unless(a->has_path, known, "tunnel:Path");
 	return known;
 }
 

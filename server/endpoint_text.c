@@ -67,7 +67,7 @@ static int check_host_port(const char *text, struct err *e)
 	char host[LIMIT_LINK_HOST + 1], plain[LIMIT_LINK_HOST + 1], wanted[LIMIT_LINK_HOST + 16];
 	uint16_t port;
 	if (text_parse_host_port(text, host, sizeof host, &port) || port == 0)
-		return err_set(e, ERR_INVALID, "'%.100s' is not host:port or *", text);
+		return err_set(e, ERR_INVALID, "'%.100s' is not host:port, unix:/path or *", text);
 	if (!canonical_address(host, plain, sizeof plain)) {
 		int rc = canonical_name(host, plain, sizeof plain, e);
 		if (rc)
@@ -81,21 +81,43 @@ static int check_host_port(const char *text, struct err *e)
 	return 0;
 }
 
+#define UNIX_PREFIX "unix:"
+
 static enum endpoint_kind kind_of(const char *text)
 {
-	return strcmp(text, "*") == 0 ? ENDPOINT_ANY : ENDPOINT_TCP;
+	if (strcmp(text, "*") == 0)
+		return ENDPOINT_ANY;
+	return text_starts(text, UNIX_PREFIX "/") ? ENDPOINT_UNIX : ENDPOINT_TCP;
+}
+
+static int check_path(const char *path, struct err *e)
+{
+	if (text_is_socket_path(path))
+		return 0;
+	return err_set(
+		e, ERR_INVALID,
+		"'%.110s' is no path of a socket; allowed: absolute, at most %u bytes, without '.', '..' and '//'",
+		path, LIMIT_SOCKET_PATH);
 }
 
 int endpoint_text_check(const char *text, struct err *e)
 {
-	return kind_of(text) == ENDPOINT_ANY ? 0 : check_host_port(text, e);
+	switch (kind_of(text)) {
+	case ENDPOINT_ANY:
+		return 0;
+	case ENDPOINT_UNIX:
+		return check_path(text + strlen(UNIX_PREFIX), e);
+	default:
+		return check_host_port(text, e);
+	}
 }
 
 int endpoint_text_read(const char *text, struct endpoint_parts *out, struct err *e)
 {
 	out->kind = kind_of(text);
+	out->path = out->kind == ENDPOINT_UNIX ? text + strlen(UNIX_PREFIX) : NULL;
 	if (out->kind == ENDPOINT_TCP && text_parse_host_port(text, out->host, sizeof out->host, &out->port))
-		return err_set(e, ERR_INVALID, "allow: '%.100s' is not host:port or *", text);
+		return err_set(e, ERR_INVALID, "allow: '%.100s' is not host:port, unix:/path or *", text);
 	return 0;
 }
 
@@ -103,6 +125,7 @@ int endpoint_text_read(const char *text, struct endpoint_parts *out, struct err 
 static const char *const features[] = {
 	[ENDPOINT_TCP] = NULL,
 	[ENDPOINT_ANY] = "any-endpoint",
+	[ENDPOINT_UNIX] = "unix",
 };
 
 static bool has(const json_t *list, const char *word)

@@ -1,4 +1,5 @@
-/* The entries of a session's allow (PROTOCOL.md, StartSession): "host:port", or "*" for every host and port. Only one
+/* The entries of a session's allow (PROTOCOL.md, StartSession): "host:port", "*" for every host and port, or
+ * "unix:/path" of a socket. Only one
  * spelling of an address is taken, so that a policy that names "127.0.0.1" or "db.internal" cannot be walked around
  * with "127.1", "::ffff:127.0.0.1" or "DB.internal.". */
 #ifndef SERVER_ENDPOINT_TEXT_H
@@ -16,12 +17,14 @@ int endpoint_text_check(const char *text, struct err *e);
 enum endpoint_kind {
 	ENDPOINT_TCP,
 	ENDPOINT_ANY, /* every host and port */
+	ENDPOINT_UNIX,
 };
 
 struct endpoint_parts {
 	enum endpoint_kind kind;
 	char host[LIMIT_LINK_HOST + 1]; /* ENDPOINT_TCP, as is port */
 	uint16_t port;
+	const char *path; /* ENDPOINT_UNIX: inside the text */
 };
 
 /* Whether the agent of a target (its document) knows all kinds of a session's allow. 0, or ERR_INVALID: it is too old.

@@ -31,7 +31,7 @@ int policies_check_context(const json_t *given, struct err *e)
 		if (!policy_key_is_known(key))
 			return err_set(e, ERR_INVALID,
 				       "context.%s: unknown condition key; allowed: tunnel:Login, "
-				       "tunnel:Port, tunnel:Claim/<name>, target:Tag/<key> and the like",
+				       "tunnel:Port, tunnel:Path, tunnel:Claim/<name>, target:Tag/<key> and the like",
 				       printable ? key : "?");
 		if (!is_value(value))
 			return err_set(e, ERR_INVALID,

@@ -43,11 +43,13 @@ static int ask_about(const char *entry, json_t *context, struct policies_questio
 	int rc = endpoint_text_read(entry, &at, e);
 	if (rc)
 		return rc;
-	q->action = "tunnel:OpenTcp";
+	q->action = at.kind == ENDPOINT_UNIX ? "tunnel:OpenUnix" : "tunnel:OpenTcp";
 	q->any_endpoint = at.kind == ENDPOINT_ANY;
 	if (at.kind == ENDPOINT_TCP) {
 		json_object_set_new(context, "tunnel:Host", json_string(at.host));
 		json_object_set_new(context, "tunnel:Port", json_integer(at.port));
+	} else if (at.kind == ENDPOINT_UNIX) {
+		json_object_set_new(context, "tunnel:Path", json_string(at.path));
 	}
 	return 0;
 }
@@ -112,14 +114,32 @@ int session_judge_forwarding_blocking(struct server *server, const struct sessio
 	return rc == ERR_DENIED ? 0 : rc;
 }
 
+/* The entries of allow, each to the list of its kind. */
+static void sort_allow(const json_t *allow, json_t *tcp, json_t *sockets)
+{
+	for (size_t i = 0; i < json_array_size(allow); i++) {
+		json_t *entry = json_array_get(allow, i);
+		struct endpoint_parts at;
+		struct err e;
+		if (endpoint_text_read(json_string_value(entry), &at, &e) != 0)
+			continue;
+		if (at.kind == ENDPOINT_UNIX)
+			json_array_append_new(sockets, json_string(at.path));
+		else
+			json_array_append(tcp, entry);
+	}
+}
+
 json_t *session_grant(const json_t *record, const json_t *allow, bool ssh_forwarding)
 {
 	int ssh = strcmp(record_text(record, "kind"), "ssh") == 0;
-	json_t *logins = json_array(), *tcp = ssh ? json_array() : json_copy((json_t *)(uintptr_t)allow);
+	json_t *logins = json_array(), *tcp = json_array(), *sockets = json_array();
 	if (ssh)
 		json_array_append_new(logins, json_string(record_text(record, "login")));
-	json_t *grant = json_pack("{s:b, s:o, s:b, s:o, s:i}", "ssh", ssh, "logins", logins, "ssh_forwarding",
-				  ssh_forwarding, "tcp", tcp, "max_streams", (int)LIMIT_LINK_STREAMS);
+	else
+		sort_allow(allow, tcp, sockets);
+	json_t *grant = json_pack("{s:b, s:o, s:b, s:o, s:o, s:i}", "ssh", ssh, "logins", logins, "ssh_forwarding",
+				  ssh_forwarding, "tcp", tcp, "unix", sockets, "max_streams", (int)LIMIT_LINK_STREAMS);
 	record_date_grant(record, grant);
 	return grant;
 }

@@ -12,6 +12,7 @@
 #define LIMIT_LINK_OUTPUT (128u * 1024) /* bytes of ciphertext waiting for the leg: short, so keystrokes pass */
 #define LIMIT_LINK_TEXT 200u            /* bytes of a reason text in REFUSED, RESET, BYE */
 #define LIMIT_LINK_HOST 253u            /* bytes of a host name in OPEN (RFC 1035) */
+#define LIMIT_SOCKET_PATH 107u          /* bytes of a unix socket's path in OPEN (sun_path, with its NUL) */
 #define LIMIT_LINK_TABLE                                                                                             \
 	(5u * LIMIT_LINK_STREAMS) /* streams of one opener that live or whose end is not confirmed yet: several full \
 				     tables a round trip, also from a peer that does not know max_streams */

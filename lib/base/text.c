@@ -104,6 +104,23 @@ bool text_starts(const char *s, const char *prefix)
 	return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
+bool text_is_socket_path(const char *s)
+{
+	size_t len = strnlen(s, LIMIT_SOCKET_PATH + 1);
+	if (len > LIMIT_SOCKET_PATH || s[0] != '/' || !text_is_utf8(s, len))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
+			return false;
+	for (const char *slash = s; slash; slash = strchr(slash + 1, '/')) {
+		const char *part = slash + 1;
+		size_t n = strcspn(part, "/");
+		if (n == 0 || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.'))
+			return false;
+	}
+	return true;
+}
+
 bool text_glob(const char *pattern, const char *s)
 {
 	/* On a mismatch, fall back to the last '*' and let it eat one more character: linear memory, no recursion. */

@@ -20,6 +20,9 @@ bool text_is_id(const char *s);
 /* A POSIX login: [a-z_][a-z0-9_.-]*[$]?, at most LIMIT_LOGIN characters. */
 bool text_is_login(const char *s);
 bool text_starts(const char *s, const char *prefix);
+/* Of a unix socket: absolute, no "//", "." or ".." in it, no slash at its end, UTF-8 without control characters, at
+ * most LIMIT_SOCKET_PATH bytes. So one file has one spelling, but for symbolic links. */
+bool text_is_socket_path(const char *s);
 /* '*' any run, '?' one character; no escapes. */
 bool text_glob(const char *pattern, const char *s);
 /* Constant time in len for equal lengths. */

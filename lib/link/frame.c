@@ -117,21 +117,37 @@ static bool is_host(const char *host, size_t len)
 	return len > 0;
 }
 
-int frame_check_dest(const struct link_dest *dest, struct err *e)
+static int check_tcp(const struct link_dest *dest, struct err *e)
 {
 	size_t len = strnlen(dest->host, sizeof(dest->host));
-	if (dest->kind == LINK_KIND_SSH)
-		return len == 0 && dest->port == 0
-			       ? 0
-			       : err_set(e, ERR_INVALID, "a destination of kind ssh has neither host nor port");
-	if (dest->kind != LINK_KIND_TCP)
-		return err_set(e, ERR_INVALID, "destination kind %d, must be 1 (ssh) or 2 (tcp)", (int)dest->kind);
 	if (len > LIMIT_LINK_HOST || !is_host(dest->host, len))
 		return err_set(e, ERR_INVALID, "destination host must be 1 to %u printable characters",
 			       LIMIT_LINK_HOST);
 	if (dest->port == 0)
 		return err_set(e, ERR_INVALID, "destination port must be 1 to 65535");
 	return 0;
+}
+
+int frame_check_dest(const struct link_dest *dest, struct err *e)
+{
+	switch (dest->kind) {
+	case LINK_KIND_SSH:
+		return !dest->host[0] && dest->port == 0
+			       ? 0
+			       : err_set(e, ERR_INVALID, "a destination of kind ssh has neither host nor port");
+	case LINK_KIND_TCP:
+		return check_tcp(dest, e);
+	case LINK_KIND_UNIX:
+		return text_is_socket_path(dest->host) && dest->port == 0
+			       ? 0
+			       : err_set(e, ERR_INVALID,
+					 "a destination of kind unix has no port, and an absolute path of at most %u "
+					 "bytes without \".\", \"..\" and \"//\"",
+					 LIMIT_SOCKET_PATH);
+	default:
+		return err_set(e, ERR_INVALID, "destination kind %d, must be 1 (ssh), 2 (tcp) or 3 (unix)",
+			       (int)dest->kind);
+	}
 }
 
 int frame_read_open(const uint8_t *body, size_t len, struct link_dest *out, struct err *e)

@@ -43,12 +43,12 @@ enum link_code {
 /* "not-allowed"; "unknown" for a number that has no name. */
 const char *link_code_name(unsigned code);
 
-enum link_kind { LINK_KIND_SSH = 1, LINK_KIND_TCP = 2 };
+enum link_kind { LINK_KIND_SSH = 1, LINK_KIND_TCP = 2, LINK_KIND_UNIX = 3 };
 
 struct link_dest {
 	enum link_kind kind;
-	char host[254]; /* TCP; "" for SSH */
-	uint16_t port;  /* TCP */
+	char host[254]; /* TCP; UNIX: the socket's path (text_is_socket_path); "" for SSH */
+	uint16_t port;  /* TCP; else 0 */
 };
 
 struct link_config {

@@ -11,6 +11,7 @@ static const char *const fixed_keys[POLICY_KEY_FIXED] = {
 	[POLICY_KEY_LOGIN] = "tunnel:Login",
 	[POLICY_KEY_HOST] = "tunnel:Host",
 	[POLICY_KEY_PORT] = "tunnel:Port",
+	[POLICY_KEY_PATH] = "tunnel:Path",
 	[POLICY_KEY_KIND] = "tunnel:Kind",
 	[POLICY_KEY_SOURCE_IP] = "tunnel:SourceIp",
 	[POLICY_KEY_CURRENT_TIME] = "tunnel:CurrentTime",
@@ -29,8 +30,9 @@ static const struct {
 	{ "target:Tag/", POLICY_KEY_TAG },
 };
 
-static const char keys_allowed[] = "tunnel:Login, Host, Port, Kind, SourceIp, CurrentTime, Group, Subject, Provider, "
-				   "Claim/<name>, target:Tag/<key>, session:Principal, session:Target";
+static const char keys_allowed[] =
+	"tunnel:Login, Host, Port, Path, Kind, SourceIp, CurrentTime, Group, Subject, Provider, "
+	"Claim/<name>, target:Tag/<key>, session:Principal, session:Target";
 
 static int key_id(const char *name, size_t len)
 {
@@ -133,14 +135,14 @@ static const char *const actions[] = {
 	"tunnel:StartSession", "tunnel:ResumeSession", "tunnel:TerminateSession", "tunnel:DescribeSessions",
 	"tunnel:ListTargets",  "tunnel:EnrollTarget",  "tunnel:DeregisterTarget", "tunnel:PutPolicy",
 	"tunnel:GetPolicy",    "tunnel:Revoke",        "tunnel:ReadAudit",        "tunnel:ReadMetrics",
-	"tunnel:OpenSsh",      "tunnel:OpenTcp",       "tunnel:ListNodes",
+	"tunnel:OpenSsh",      "tunnel:OpenTcp",       "tunnel:ListNodes",        "tunnel:OpenUnix",
 };
 #define ACTIONS (sizeof actions / sizeof *actions)
 _Static_assert(POLICY_ACTIONS_ALL == (1u << ACTIONS) - 1, "one bit for each action");
 
 const char policy_actions_allowed[] =
 	"tunnel: StartSession, ResumeSession, TerminateSession, DescribeSessions, ListTargets, EnrollTarget, "
-	"DeregisterTarget, PutPolicy, GetPolicy, Revoke, ReadAudit, ReadMetrics, OpenSsh, OpenTcp, ListNodes";
+	"DeregisterTarget, PutPolicy, GetPolicy, Revoke, ReadAudit, ReadMetrics, OpenSsh, OpenTcp, OpenUnix, ListNodes";
 
 uint32_t policy_action_bit(const char *name)
 {

@@ -85,10 +85,10 @@ static enum share concerned_by(const struct term *t, const struct policy_stateme
 /* --- judging with what is known --- */
 
 #define BIT(key) (1u << (key))
-#define UNKNOWN                                                                                                       \
-	(BIT(POLICY_KEY_LOGIN) | BIT(POLICY_KEY_HOST) | BIT(POLICY_KEY_PORT) | BIT(POLICY_KEY_KIND) |                 \
-	 BIT(POLICY_KEY_SOURCE_IP) | BIT(POLICY_KEY_CURRENT_TIME) | BIT(POLICY_KEY_GROUP) | BIT(POLICY_KEY_SUBJECT) | \
-	 BIT(POLICY_KEY_PROVIDER) | BIT(POLICY_KEY_CLAIM))
+#define UNKNOWN                                                                                                    \
+	(BIT(POLICY_KEY_LOGIN) | BIT(POLICY_KEY_HOST) | BIT(POLICY_KEY_PORT) | BIT(POLICY_KEY_PATH) |              \
+	 BIT(POLICY_KEY_KIND) | BIT(POLICY_KEY_SOURCE_IP) | BIT(POLICY_KEY_CURRENT_TIME) | BIT(POLICY_KEY_GROUP) | \
+	 BIT(POLICY_KEY_SUBJECT) | BIT(POLICY_KEY_PROVIDER) | BIT(POLICY_KEY_CLAIM))
 
 struct known {
 	struct policy_request request;

@@ -77,7 +77,8 @@ static void check_endpoint(const char *text)
 		FUZZ_CHECK(strpbrk(host, "[]") || text_parse_host_port(printed, host, sizeof host, &port) == 0);
 	}
 	int rc = endpoint_text_check(text, &e);
-	bool whole = strcmp(text, "*") == 0 || (is_pair && strcmp(printed, text) == 0);
+	bool socket = strncmp(text, "unix:/", 6) == 0 && text_is_socket_path(text + 5);
+	bool whole = strcmp(text, "*") == 0 || socket || (is_pair && strcmp(printed, text) == 0);
 	FUZZ_CHECK(rc == 0 ? whole : rc == ERR_INVALID && e.text[0]);
 }
 

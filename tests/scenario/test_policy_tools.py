@@ -98,7 +98,7 @@ def rows(answer):
 
 def test_who_can(asked):
     found = rows(asked.json("who-can", "--target", "web-1"))
-    assert set(found) == {("Admin", a) for a in ("StartSession", "OpenSsh", "OpenTcp")} | {("Web", "StartSession"), ("Logins", "OpenSsh")}
+    assert set(found) == {("Admin", a) for a in ("StartSession", "OpenSsh", "OpenTcp", "OpenUnix")} | {("Web", "StartSession"), ("Logins", "OpenSsh")}
     admin = found["Admin", "OpenSsh"]
     assert admin["who"] == {"user": "dev"} and admin["certain"] and admin["if"] == admin["unless"] == []
     logins = found["Logins", "OpenSsh"]
@@ -109,7 +109,7 @@ def test_who_can(asked):
     assert office["who"] == [{"everyone_except": {"users": ["dev"], "groups": []}}]
     assert (eve["statement"], eve["who"], eve["if"]) == ("NotEve", [{"user": "eve"}], [])
     text = asked.cli("who-can", "--target", "web-1").stdout
-    assert "user dev" in text and "StartSession,OpenSsh,OpenTcp" in text and "always" in text, text
+    assert "user dev" in text and "StartSession,OpenSsh,OpenTcp,OpenUnix" in text and "always" in text, text
     assert 'if tunnel:Login StringEquals "deploy" or "root"' in text and "unless user eve (base/NotEve)" in text, text
 
 
@@ -166,7 +166,7 @@ def test_each_mistake_of_a_policy_is_told(asked):
     assert r.returncode == 1 and lines[0] == "tunnel-cli: 4 mistakes (invalid-request)", r.stderr
     assert [line.split(": ")[1] for line in lines[1:]] == PLACES
     assert '"tunnel:OpenShell"; did you mean tunnel:OpenSsh? allowed: tunnel: StartSession' in lines[1], lines[1]
-    assert lines[1].endswith("OpenSsh, OpenTcp, ListNodes"), "nothing is cut"
+    assert lines[1].endswith("OpenSsh, OpenTcp, OpenUnix, ListNodes"), "nothing is cut"
 
 
 def test_a_server_tells_each_mistake_of_a_file(bare):

@@ -140,6 +140,14 @@ static void test_bad_entries_are_named(void **state)
 		"tcp:*.:1",
 		"tcp:10.0.0.0/-1:1",
 		"tcp:[]:1",
+		"unix:",
+		"unix:/",
+		"unix:/a/",
+		"unix:/a/../b",
+		"unix:/*",
+		"unix:/a*",
+		"unix:/a*/b",
+		"unix:a",
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		struct allow *a = NULL;
@@ -187,12 +195,43 @@ static void test_grant(void **state)
 	assert_false(g.ssh);
 }
 
+static void test_sockets(void **state)
+{
+	(void)state;
+	struct allow *a = PARSE("unix:/run/app.sock", "unix:/srv/sockets/*");
+	static const char *const yes[] = { "/run/app.sock", "/srv/sockets/a", "/srv/sockets/b.sock" };
+	static const char *const no[] = { "/run/app.soc",
+					  "/run/app.sock2",
+					  "/run/app.sock/x",
+					  "/srv/sockets",
+					  "/srv/socketsx/a",
+					  "/srv/sockets/a/b",
+					  "/run",
+					  "/x" };
+	for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
+		assert_true(allow_socket(a, yes[i]));
+	for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+		assert_false(allow_socket(a, no[i]));
+	assert_false(allow_ssh(a));
+	assert_false(allow_tcp(a));
+	assert_int_equal(allow_host(a, "/run/app.sock", 80), ALLOW_NO);
+	allow_free(&a);
+	a = PARSE("tcp:*:*", "ssh");
+	assert_false(allow_socket(a, "/run/app.sock"));
+	assert_true(allow_tcp(a));
+	allow_free(&a);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ssh_is_only_ssh),        cmocka_unit_test(test_names),
-		cmocka_unit_test(test_addresses_and_networks), cmocka_unit_test(test_star_is_everything),
-		cmocka_unit_test(test_bad_entries_are_named),  cmocka_unit_test(test_grant),
+		cmocka_unit_test(test_ssh_is_only_ssh),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_addresses_and_networks),
+		cmocka_unit_test(test_star_is_everything),
+		cmocka_unit_test(test_bad_entries_are_named),
+		cmocka_unit_test(test_grant),
+		cmocka_unit_test(test_sockets),
 	};
 	return RUN_CASES(tests);
 }

@@ -28,6 +28,9 @@ void app_open(struct sim *sim, int at)
 		dest.kind = LINK_KIND_TCP;
 		dest.port = (uint16_t)(1 + sim_below(sim, 65535));
 		snprintf(dest.host, sizeof(dest.host), "host-%u", sim_below(sim, 1000));
+	} else if (sim_below(sim, 2)) {
+		dest.kind = LINK_KIND_UNIX;
+		snprintf(dest.host, sizeof(dest.host), "/run/%u", sim_below(sim, 1000));
 	}
 	uint32_t id;
 	struct err e;

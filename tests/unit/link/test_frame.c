@@ -68,6 +68,39 @@ static void test_frames_return(void **state)
 	check_head(out, FRAME_DATA, 11, FRAME_DATA_HEAD + 100);
 }
 
+static void test_paths_of_sockets(void **state)
+{
+	(void)state;
+	static const char *const good[] = { "/a", "/run/app.sock", "/run/..a/.b/c..", "/with space:and\xc3\xbc" };
+	static const char *const bad[] = { "",     "/",     "a",     "//a",    "/a/",   "/a//b",  "/.",
+					   "/a/.", "/a/..", "/../a", "/a/./b", "/a\nb", "/a\x7f", "/\xff" };
+	uint8_t out[FRAME_CONTROL_MAX];
+	struct link_dest dest = { .kind = LINK_KIND_UNIX }, got;
+	struct err e;
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		snprintf(dest.host, sizeof(dest.host), "%s", good[i]);
+		assert_int_equal(frame_check_dest(&dest, &e), 0);
+		size_t n = frame_write_open(out, 7, &dest);
+		assert_int_equal(frame_read_open(out + FRAME_HEAD, n - FRAME_HEAD, &got, &e), 0);
+		assert_int_equal(got.kind, LINK_KIND_UNIX);
+		assert_string_equal(got.host, good[i]);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		snprintf(dest.host, sizeof(dest.host), "%s", bad[i]);
+		expect_text(frame_check_dest(&dest, &e) ? ERR_PROTOCOL : 0, &e, "a destination of kind unix");
+	}
+	memset(dest.host, 'x', sizeof(dest.host));
+	dest.host[0] = '/';
+	dest.host[LIMIT_SOCKET_PATH] = '\0';
+	assert_int_equal(frame_check_dest(&dest, &e), 0);
+	dest.port = 1;
+	assert_int_equal(frame_check_dest(&dest, &e), ERR_INVALID);
+	dest.port = 0;
+	dest.host[LIMIT_SOCKET_PATH] = 'x';
+	dest.host[LIMIT_SOCKET_PATH + 1] = '\0';
+	assert_int_equal(frame_check_dest(&dest, &e), ERR_INVALID);
+}
+
 static void test_entry_returns(void **state)
 {
 	(void)state;
@@ -180,7 +213,9 @@ static void test_bad_opens(void **state)
 		{ { 2, 0, 0, 22, 0, 3, 'h', 0xc3, 0xbc }, 9, "printable" },
 		{ { 2, 0, 0, 22, 0, 0 }, 6, "printable" },
 		{ { 2, 0, 0, 0, 0, 1, 'h' }, 7, "port must be 1" },
-		{ { 3, 0, 0, 22, 0, 1, 'h' }, 7, "kind 3" },
+		{ { 4, 0, 0, 22, 0, 1, 'h' }, 7, "kind 4" },
+		{ { 3, 0, 0, 22, 0, 2, '/', 'h' }, 8, "kind unix" },
+		{ { 3, 0, 0, 0, 0, 1, 'h' }, 7, "kind unix" },
 		{ { 0, 0, 0, 22, 0, 1, 'h' }, 7, "kind 0" },
 		{ { 1, 0, 0, 22, 0, 0 }, 6, "neither host nor port" },
 		{ { 1, 0, 0, 0, 0, 1, 'h' }, 7, "neither host nor port" },
@@ -240,6 +275,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_numbers_are_big_endian),
 		cmocka_unit_test(test_frames_return),
+		cmocka_unit_test(test_paths_of_sockets),
 		cmocka_unit_test(test_entry_returns),
 		cmocka_unit_test(test_bad_heads),
 		cmocka_unit_test(test_bad_hello),

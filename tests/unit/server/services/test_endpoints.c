@@ -64,10 +64,58 @@ static void test_every_endpoint_at_once(void **state)
 	world_down(w);
 }
 
+static void test_sockets(void **state)
+{
+	(void)state;
+	struct world *w = up("'any-endpoint'");
+	char body[512];
+	static const char *const bad[] = {
+		"unix:/", "unix:/a/../b", "unix:/a/", "unix://a", "unix:/a\\u0001", "unix:a"
+	};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':['%s'],'client_key':'%s'}", bad[i],
+			 w->client_key);
+		expect(w, "alice", body, 400, "body.allow[0]");
+	}
+	put_policy(w, "bob",
+		   "{'Effect':'Allow','Principal':{'User':['bob']},'Action':['tunnel:StartSession','tunnel:OpenTcp'],"
+		   "'Resource':['*']},"
+		   "{'Effect':'Allow','Principal':{'User':['bob']},'Action':['tunnel:OpenUnix'],'Resource':['*'],"
+		   "'Condition':{'StringLike':{'tunnel:Path':['/run/app/*']}}}");
+	snprintf(body, sizeof body,
+		 "{'target':'web-1','kind':'tcp','allow':['unix:/run/app/a','*','127.0.0.1:80'],'client_key':'%s'}",
+		 w->client_key);
+	expect(w, "bob", body, 400, "lacks unix");
+	greet(w, 8, "'unix','any-endpoint'");
+	expect(w, "bob", body, 201, "");
+	json_t *offer = fake_ws_last(8, "offer");
+	json_t *grant = json_object_get(offer, "grant");
+	assert_int_equal(json_array_size(json_object_get(grant, "tcp")), 2);
+	assert_int_equal(json_array_size(json_object_get(grant, "unix")), 1);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(grant, "unix"), 0)), "/run/app/a");
+	json_decref(offer);
+	snprintf(
+		body, sizeof body,
+		"{'target':'web-1','kind':'tcp','allow':['unix:/run/app/a','unix:/run/docker.sock'],'client_key':'%s'}",
+		w->client_key);
+	expect(w, "bob", body, 403, "endpoint unix:/run/docker.sock");
+	put_policy(w, "bob",
+		   "{'Effect':'Allow','Principal':{'User':['bob']},'Action':['tunnel:StartSession','tunnel:OpenTcp'],"
+		   "'Resource':['*']}");
+	sessions_rejudge_blocking(&w->server);
+	json_t *now = fake_ws_last(8, "grant");
+	grant = json_object_get(now, "grant");
+	assert_int_equal(json_array_size(json_object_get(grant, "tcp")), 2);
+	assert_int_equal(json_array_size(json_object_get(grant, "unix")), 0);
+	json_decref(now);
+	world_down(w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_endpoint_at_once),
+		cmocka_unit_test(test_sockets),
 	};
 	return RUN_CASES(tests);
 }
