@@ -1,5 +1,7 @@
-/* Type, curve and size of a key are judged here, once, when it is loaded, and every public key is written out again as
- * one clean SubjectPublicKeyInfo PEM: what verifies later (signature.h) holds that key and nothing else. */
+/* libjwt 1.10.2 looks at the key's text only when it verifies, and then not closely: it takes an RSA public key as an
+ * HMAC secret and a P-384 key for ES256. So type, curve and size are judged here, once, when a key is loaded, and
+ * every public key is written out again as one clean SubjectPublicKeyInfo PEM: what verifies later holds that key and
+ * nothing else. */
 #include "key.h"
 
 #include "text.h"

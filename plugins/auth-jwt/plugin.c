@@ -1,6 +1,6 @@
-/* auth-jwt: bearer tokens in JWT form (RFC 7519), verified with OpenSSL. The steps of one verification:
- * form → remembered? → header → of our issuer? → keys (keyset.h, follow.h) → signature (token.h) → claims (claims.h) →
- * remember (cache.h). */
+/* auth-jwt: bearer tokens in JWT form (RFC 7519), verified with libjwt, or OpenSSL where the installed one cannot. The
+ * steps of one verification: form → remembered? → header → of our issuer? → keys (keyset.h, follow.h) → signature
+ * (token.h) → claims (claims.h) → remember (cache.h). */
 #include "cache.h"
 #include "claims.h"
 #include "fetch.h"

@@ -13,7 +13,7 @@
 
 static enum hello judge(const uint8_t *data, size_t len)
 {
-	uint8_t *copy = malloc(len ? len : 1);
+	uint8_t *copy = calloc(len ? len : 1, 1);
 	if (len)
 		memcpy(copy, data, len);
 	enum hello verdict = hello_offers(copy, len, ALPN);
