@@ -1,11 +1,11 @@
 #include "agent/enroll.h"
-#include "agent/notify.h"
 #include "agent/rotate_key.h"
 #include "agent/settings.h"
 #include "agent/supervisor.h"
 #include "agent/worker.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/secret.h"
 
 #include <getopt.h>

@@ -6,7 +6,6 @@
 #include "agent/supervisor.h"
 
 #include "agent/hostkeys.h"
-#include "agent/notify.h"
 #include "agent/rotation.h"
 #include "agent/sessions.h"
 #include "agent/spool.h"
@@ -16,6 +15,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/secret.h"
 #include "ident/proof.h"
 #include "net/backoff.h"
@@ -40,7 +40,7 @@ enum link_state { CONTROL_DOWN, CONTROL_DIALING, CONTROL_GREETING, CONTROL_UP };
 
 struct supervisor {
 	uv_loop_t loop;
-	uv_timer_t retry, look;
+	uv_timer_t retry, look, alive;
 	uv_prepare_t turn;
 	uv_signal_t signals[3];
 	struct settings *settings;
@@ -508,6 +508,7 @@ static void reload(struct supervisor *s)
 	struct settings fresh = { .ssh = NULL };
 	struct err e = { 0 };
 	char left[256] = "";
+	notify_send("RELOADING=1");
 	int rc = settings_load(s->config, s->state_dir, &fresh, &e);
 	if (!rc)
 		rc = take_settings(s, &fresh, left, sizeof left, &e);
@@ -520,6 +521,7 @@ static void reload(struct supervisor *s)
 			log_warn("changed, but needs a restart (sessions go on over it): %s", left);
 	}
 	settings_free(&fresh);
+	notify_send("READY=1");
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -562,6 +564,12 @@ static int open_parts(struct supervisor *s, struct err *e)
 	return rc;
 }
 
+static void on_alive(uv_timer_t *timer)
+{
+	(void)timer;
+	notify_send("WATCHDOG=1"); /* from the loop that does the work: one that hangs is found out */
+}
+
 static void start(struct supervisor *s)
 {
 	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
@@ -569,7 +577,11 @@ static void start(struct supervisor *s)
 	uv_timer_init(&s->loop, &s->look);
 	uv_timer_start(&s->look, on_look, ROTATION_LOOK_MS, ROTATION_LOOK_MS);
 	uv_prepare_init(&s->loop, &s->turn);
+	uv_timer_init(&s->loop, &s->alive);
 	s->retry.data = s->look.data = s->turn.data = s;
+	uint64_t alive_ms = (uint64_t)notify_watchdog_ms();
+	if (alive_ms)
+		uv_timer_start(&s->alive, on_alive, alive_ms, alive_ms);
 	uv_prepare_start(&s->turn, on_turn);
 	for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
 		uv_signal_init(&s->loop, &s->signals[i]);
@@ -609,6 +621,7 @@ static void close_parts(struct supervisor *s)
 	if (s->started) {
 		uv_close((uv_handle_t *)&s->retry, NULL);
 		uv_close((uv_handle_t *)&s->look, NULL);
+		uv_close((uv_handle_t *)&s->alive, NULL);
 		uv_close((uv_handle_t *)&s->turn, NULL);
 		for (size_t i = 0; i < sizeof s->signals / sizeof s->signals[0]; i++)
 			uv_close((uv_handle_t *)&s->signals[i], NULL);

@@ -162,7 +162,7 @@ static int run(struct settings *s, const struct arguments *a, const char *config
 	struct err e = { 0 };
 	const char *dir = a->dev ? dev_dir : NULL;
 	log_init("tunnel-server", (enum log_level)s->log_level, (enum log_format)s->log_format);
-	run_block_signals();
+	run_prepare();
 	return run_server(s, config, dir, &e) == 0 ? 0 : fail(&e);
 }
 

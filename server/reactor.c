@@ -5,12 +5,14 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "server/direct.h"
 #include "server/reactor_internal.h"
 #include "server/server.h"
 #include "server/tls_check.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -47,9 +49,30 @@ static void on_wake(uv_async_t *handle)
 	r->lws_touched = false;
 }
 
+/* The last of the reactors to turn after a third of the watchdog's time tells systemd. So one that hangs keeps the word
+ * from being said, whichever it is. */
+static void tell_watchdog(struct reactor *r, int64_t now_ms)
+{
+	struct reactors *all = r->all;
+	int64_t told_ms = atomic_load(&all->watchdog_told_ms), every_ms = notify_watchdog_ms();
+	atomic_store(&r->turned, true);
+	if (every_ms == 0 || now_ms - told_ms < every_ms)
+		return;
+	for (size_t i = 0; i < all->count; i++)
+		if (!atomic_load(&all->at[i].turned))
+			return;
+	if (!atomic_compare_exchange_strong(&all->watchdog_told_ms, &told_ms, now_ms))
+		return; /* another one does */
+	for (size_t i = 0; i < all->count; i++)
+		atomic_store(&all->at[i].turned, false);
+	notify_send("WATCHDOG=1");
+}
+
 static void on_tick(uv_timer_t *handle)
 {
-	conn_tick(handle->data, clock_mono_ms());
+	int64_t now_ms = clock_mono_ms();
+	conn_tick(handle->data, now_ms);
+	tell_watchdog(handle->data, now_ms);
 }
 
 int reactors_post_anythread(struct reactors *all, int reactor, void (*fn)(void *arg), void *arg)
@@ -112,7 +135,10 @@ static void loop_end(struct reactor *r)
 static void *reactor_main(void *arg)
 {
 	struct reactor *r = arg;
+	char name[16];
 	current = r;
+	snprintf(name, sizeof name, "reactor-%d", r->index);
+	pthread_setname_np(pthread_self(), name);
 	uv_run(&r->loop, UV_RUN_DEFAULT);
 	pthread_mutex_lock(&r->lock);
 	r->closed = true;

@@ -53,6 +53,7 @@ struct reactor {
 	struct post *first, *last;
 	bool closed;
 	bool quit; /* reactor's thread */
+	atomic_bool turned; /* since the last word to the watchdog */
 	/* connections; reactor's thread */
 	struct list conns[REACTOR_BUCKETS];
 	uint64_t next_serial;
@@ -66,6 +67,7 @@ struct reactors {
 	atomic_size_t connections;
 	size_t count;
 	bool started;
+	_Atomic int64_t watchdog_told_ms; /* when systemd was last told that every reactor turns */
 	struct reactor at[];
 };
 

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/text.h"
 #include "server/audit.h"
 #include "server/audit_keeper.h"
@@ -31,13 +32,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 static void signal_set(sigset_t *set)
@@ -48,32 +46,13 @@ static void signal_set(sigset_t *set)
 	sigaddset(set, SIGHUP);
 }
 
-void run_block_signals(void)
+void run_prepare(void)
 {
 	sigset_t set;
+	notify_init();
 	signal_set(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-}
-
-/* systemd's readiness protocol: a datagram to the socket that NOTIFY_SOCKET names. */
-static void notify(const char *text)
-{
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	size_t len = path ? strlen(path) : 0;
-	if (len < 2 || len >= sizeof to.sun_path || (path[0] != '/' && path[0] != '@'))
-		return;
-	memcpy(to.sun_path, path, len);
-	if (path[0] == '@')
-		to.sun_path[0] = '\0';
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&to,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
-		log_warn("NOTIFY_SOCKET: %s", strerror(errno));
-	close(fd);
 }
 
 /* The URL of this node and those of all, once the port is known. */
@@ -195,7 +174,7 @@ static void reload(struct server *v, const char *config_path)
 {
 	struct err e = { 0 };
 	struct settings fresh;
-	notify("RELOADING=1");
+	notify_send("RELOADING=1");
 	int rc = settings_load(config_path, &fresh, &e);
 	bool all = told("config", rc, &e);
 	if (rc == 0) {
@@ -221,7 +200,7 @@ static void reload(struct server *v, const char *config_path)
 	else
 		log_warn("reloaded in part");
 	if (!atomic_load(&v->draining))
-		notify("READY=1");
+		notify_send("READY=1");
 }
 
 /* A plugin may take its time over it, so it has a thread of its own beside the one that reads the signals. What is
@@ -343,7 +322,7 @@ static void drain(struct server *v)
 {
 	int64_t end = clock_mono_ms() + v->settings->drain_ms;
 	atomic_store(&v->draining, true);
-	notify("STOPPING=1");
+	notify_send("STOPPING=1");
 	reactors_stop_listening(v->reactors);
 	nodes_tell_draining_blocking(v->nodes);
 	control_drain_anythread(v->control);
@@ -390,7 +369,7 @@ static int announce(struct server *v, struct err *e)
 	if (s->admin_listen[0])
 		log_with(LOG_LEVEL_INFO, FIELDS({ "listen", s->admin_listen }, { "port", port }),
 			 "the console is served");
-	notify("READY=1");
+	notify_send("READY=1");
 	return 0;
 }
 

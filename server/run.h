@@ -4,11 +4,11 @@
 
 #include "server/settings.h"
 
-/* Starts, serves until SIGTERM or SIGINT, drains. 0, or negative when it could not start. The caller has blocked the
- * signals. settings is completed with what is only known once it listens. config_path is read again on SIGHUP.
+/* Starts, serves until SIGTERM or SIGINT, drains. 0, or negative when it could not start. The caller has called
+ * run_prepare. settings is completed with what is only known once it listens. config_path is read again on SIGHUP.
  * dev_dir: of --dev, which is told the URL; else NULL. */
 int run_server(struct settings *settings, const char *config_path, const char *dev_dir, struct err *e);
-/* Blocks the signals that run_server waits for; before any thread starts. */
-void run_block_signals(void);
+/* Blocks the signals that run_server waits for, and takes what systemd says in the environment; before any thread starts. */
+void run_prepare(void);
 
 #endif

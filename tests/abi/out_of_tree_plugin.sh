@@ -33,7 +33,13 @@ programs=$(cd "$root/bin" && echo *)
 test "$programs" = "tunnel-agent tunnel-cli tunnel-plugin-check tunnel-server" || fail "programs: $programs"
 is_there include/tunnel/plugin.h include/tunnel/auth.h include/tunnel/store.h \
 	share/man/man1/tunnel-cli.1 share/man/man1/tunnel-plugin-check.1 share/man/man8/tunnel-agent.8 share/man/man8/tunnel-server.8
-for sample in $(cd "$source/etc" && find . -type f ! -name CMakeLists.txt); do is_there "share/tunnel/examples/$sample"; done
+for sample in $(cd "$source/etc" && find . -type f ! -name CMakeLists.txt ! -name '*.service'); do
+	is_there "share/tunnel/examples/${sample#./systemd/}"
+done
+for unit in tunnel-server tunnel-agent; do
+	is_there lib/systemd/system/$unit.service
+	grep -q "^ExecStart=$prefix/bin/$unit " "$root/lib/systemd/system/$unit.service" || fail "$unit.service starts another program"
+done
 
 pc=$(find "$work/root" -name tunnel-plugin.pc)
 test -n "$pc" || fail "no tunnel-plugin.pc"

@@ -1,4 +1,4 @@
-#include "agent/notify.h"
+#include "base/notify.h"
 
 #include "base/err.h"
 #include "base/file.h"
@@ -14,6 +14,18 @@
 
 static struct sockaddr_un address;
 static socklen_t address_len;
+static int64_t watchdog_ms;
+
+/* WATCHDOG_PID, where it is set, says that another process is meant. */
+static int64_t read_watchdog_ms(void)
+{
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	char *end = NULL;
+	long long n = usec ? strtoll(usec, &end, 10) : 0;
+	if (n <= 0 || *end || (pid && strtoll(pid, NULL, 10) != getpid()))
+		return 0;
+	return n / 3000 > 0 ? n / 3000 : 1;
+}
 
 void notify_init(void)
 {
@@ -26,7 +38,15 @@ void notify_init(void)
 			address.sun_path[0] = '\0';
 		address_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
 	}
+	watchdog_ms = address_len ? read_watchdog_ms() : 0;
 	unsetenv("NOTIFY_SOCKET");
+	unsetenv("WATCHDOG_USEC");
+	unsetenv("WATCHDOG_PID");
+}
+
+int64_t notify_watchdog_ms(void)
+{
+	return watchdog_ms;
 }
 
 void notify_send(const char *state)
