@@ -1,3 +1,4 @@
+#include "agent/doctor.h"
 #include "agent/enroll.h"
 #include "agent/rotate_key.h"
 #include "agent/settings.h"
@@ -21,7 +22,7 @@
 enum mode { MODE_WORK, MODE_CHECK, MODE_PRINT, MODE_DESCRIBE };
 
 struct arguments {
-	const char *config, *state_dir, *server, *ca_file, *token_file, *token;
+	const char *config, *state_dir, *server, *ca_file, *token_file, *token, *output;
 	int mode;
 };
 
@@ -30,10 +31,12 @@ static void usage(FILE *to)
 	fputs("Usage: tunnel-agent [run] [OPTIONS]\n"
 	      "       tunnel-agent enroll --server URL --token-file FILE|- [OPTIONS]\n"
 	      "       tunnel-agent rotate-key [OPTIONS]\n"
+	      "       tunnel-agent doctor [--output text|json] [OPTIONS]\n"
 	      "\n"
 	      "run         keeps this machine connected to the control plane and serves its sessions (default)\n"
 	      "enroll      makes this machine a target, with a one-time token of the control plane\n"
 	      "rotate-key  changes the key that this machine proves itself with; its sessions go on\n"
+	      "doctor      looks whether this machine can serve sessions, and says what to do when it cannot\n"
 	      "\n"
 	      "  --config FILE      settings (default " AGENT_CONFIG_DEFAULT ", if it is there)\n"
 	      "  --state-dir DIR    instead of state_dir of the settings\n"
@@ -49,6 +52,9 @@ static void usage(FILE *to)
 	      "  --ca-file FILE     PEM bundle to trust instead of the system's; ca_file in the settings says it for "
 	      "good\n"
 	      "\n"
+	      "doctor:\n"
+	      "  --output FORMAT    text (default), or json\n"
+	      "\n"
 	      "Exit codes: 0 done, 1 failed, 2 wrong usage.\n",
 	      to);
 }
@@ -59,10 +65,20 @@ static int complain(const char *text)
 	return EXIT_FAILURE;
 }
 
-enum { OPT_CONFIG = 1, OPT_STATE_DIR, OPT_SERVER, OPT_CA_FILE, OPT_TOKEN_FILE, OPT_TOKEN, OPT_HELP, OPT_VERSION };
+enum {
+	OPT_CONFIG = 1,
+	OPT_STATE_DIR,
+	OPT_SERVER,
+	OPT_CA_FILE,
+	OPT_TOKEN_FILE,
+	OPT_TOKEN,
+	OPT_OUTPUT,
+	OPT_HELP,
+	OPT_VERSION
+};
 
 /* 0: go on; else exit with *out_code. */
-static int parse(int argc, char **argv, struct arguments *a, bool enrolling, int *out_code)
+static int parse(int argc, char **argv, struct arguments *a, const char *command, int *out_code)
 {
 	const struct option options[] = {
 		{ "config", required_argument, NULL, OPT_CONFIG },
@@ -71,6 +87,7 @@ static int parse(int argc, char **argv, struct arguments *a, bool enrolling, int
 		{ "ca-file", required_argument, NULL, OPT_CA_FILE },
 		{ "token-file", required_argument, NULL, OPT_TOKEN_FILE },
 		{ "token", required_argument, NULL, OPT_TOKEN },
+		{ "output", required_argument, NULL, OPT_OUTPUT },
 		{ "check-config", no_argument, &a->mode, MODE_CHECK },
 		{ "print-config", no_argument, &a->mode, MODE_PRINT },
 		{ "describe-config", no_argument, &a->mode, MODE_DESCRIBE },
@@ -78,27 +95,33 @@ static int parse(int argc, char **argv, struct arguments *a, bool enrolling, int
 		{ "version", no_argument, NULL, OPT_VERSION },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char **const places[] = {
-		[OPT_CONFIG] = &a->config,   [OPT_STATE_DIR] = &a->state_dir,   [OPT_SERVER] = &a->server,
-		[OPT_CA_FILE] = &a->ca_file, [OPT_TOKEN_FILE] = &a->token_file, [OPT_TOKEN] = &a->token
-	};
-	int c;
+	const struct {
+		const char **place, *command; /* NULL: of every command */
+	} rows[] = { [OPT_CONFIG] = { &a->config, NULL },
+		     [OPT_STATE_DIR] = { &a->state_dir, NULL },
+		     [OPT_SERVER] = { &a->server, "enroll" },
+		     [OPT_CA_FILE] = { &a->ca_file, "enroll" },
+		     [OPT_TOKEN_FILE] = { &a->token_file, "enroll" },
+		     [OPT_TOKEN] = { &a->token, "enroll" },
+		     [OPT_OUTPUT] = { &a->output, "doctor" } };
+	int c, at = 0;
 	*out_code = EXIT_SUCCESS;
-	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+", options, &at)) != -1) {
 		if (c == 0)
 			continue;
 		if (c == OPT_HELP)
 			return usage(stdout), 1;
 		if (c == OPT_VERSION)
 			return puts("tunnel-agent " TUNNEL_VERSION), 1;
-		if (c == '?' || (c >= OPT_SERVER && c <= OPT_TOKEN && !enrolling)) {
-			if (c != '?')
-				complain("--server, --ca-file, --token-file and --token belong to enroll");
+		bool elsewhere = c != '?' && rows[c].command && strcmp(rows[c].command, command) != 0;
+		if (elsewhere)
+			fprintf(stderr, "tunnel-agent: --%s belongs to %s\n", options[at].name, rows[c].command);
+		if (c == '?' || elsewhere) {
 			fputs("Try: tunnel-agent --help\n", stderr);
 			*out_code = EXIT_USAGE;
 			return 1;
 		}
-		*places[c] = optarg;
+		*rows[c].place = optarg;
 	}
 	if (optind < argc) {
 		fprintf(stderr, "tunnel-agent: what is \"%s\"? Try: tunnel-agent --help\n", argv[optind]);
@@ -159,18 +182,33 @@ static int run(const struct arguments *a, struct settings *s)
 	return EXIT_FAILURE;
 }
 
-static bool take_command(int argc, char **argv, int (**out_work)(const struct arguments *a, struct settings *s))
+/* Its settings may be what is wrong. */
+static int doctor(const struct arguments *a, struct settings *s, const struct err *why_not)
 {
-	static const struct {
-		const char *name;
-		int (*work)(const struct arguments *a, struct settings *s);
-	} commands[] = { { "run", run }, { "enroll", enroll }, { "rotate-key", rotate_key } };
-	for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++)
-		if (strcmp(commands[i].name, argv[1]) == 0) {
-			*out_work = commands[i].work;
-			return true;
+	bool json = a->output && strcmp(a->output, "json") == 0;
+	if (a->output && !json && strcmp(a->output, "text") != 0)
+		return complain("--output: expected text or json"), EXIT_USAGE;
+	return doctor_run(s, a->config, why_not, json) ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+struct command {
+	const char *name;
+	int (*work)(const struct arguments *a, struct settings *s);
+};
+
+/* The first is meant when none is named. */
+static const struct command commands[] = {
+	{ "run", run }, { "enroll", enroll }, { "rotate-key", rotate_key }, { "doctor", NULL }
+};
+
+static const struct command *take_command(int *argc, char ***argv)
+{
+	for (size_t i = 0; *argc > 1 && i < sizeof commands / sizeof *commands; i++)
+		if (strcmp(commands[i].name, (*argv)[1]) == 0) {
+			--*argc, ++*argv;
+			return &commands[i];
 		}
-	return false;
+	return &commands[0];
 }
 
 int main(int argc, char **argv)
@@ -178,22 +216,24 @@ int main(int argc, char **argv)
 	struct arguments a = { .mode = MODE_WORK };
 	struct settings settings = { .ssh = NULL };
 	struct err e = { 0 };
-	int (*work)(const struct arguments *a, struct settings *s) = run;
 	int code;
 	file_fill_standard_descriptors();
 	if (argc > 1 && strcmp(argv[1], "worker") == 0)
 		return worker_main();
-	if (take_command(argc, argv, &work))
-		argc--, argv++;
-	if (parse(argc, argv, &a, work == enroll, &code))
+	const struct command *command = take_command(&argc, &argv);
+	if (parse(argc, argv, &a, command->name, &code))
 		return code;
 	if (a.mode == MODE_DESCRIBE) {
 		conf_describe(stdout, settings_rows);
 		return EXIT_SUCCESS;
 	}
-	if (settings_load(a.config, a.state_dir, &settings, &e))
-		return complain(e.text);
-	code = a.mode != MODE_WORK ? print_settings(&a, &settings) : work(&a, &settings);
+	int rc = settings_load(a.config, a.state_dir, &settings, &e);
+	if (a.mode == MODE_WORK && !command->work)
+		code = doctor(&a, rc ? NULL : &settings, &e);
+	else if (rc)
+		code = complain(e.text);
+	else
+		code = a.mode != MODE_WORK ? print_settings(&a, &settings) : command->work(&a, &settings);
 	settings_free(&settings);
 	return code;
 }

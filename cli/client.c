@@ -106,6 +106,9 @@ static int explain(const struct http_response *r, char why[CLIENT_WHY])
 			 strcmp(r->code, "busy") == 0 ? ", try again" : "");
 	else
 		snprintf(why, CLIENT_WHY, "HTTP %d: %s", r->status, r->detail[0] ? r->detail : "no reason given");
+	size_t len = strlen(why);
+	if (r->status >= 500 && r->request_id[0]) /* the server's log has it on every line about this */
+		snprintf(why + len, CLIENT_WHY - len, "; request %s", r->request_id);
 	return status_exit_code(r);
 }
 

@@ -80,6 +80,7 @@ static void put_problem(struct api_response *r, const char *request_id, int stat
 	if (json && members)
 		json_object_update(json, members);
 	json_decref(members);
+	snprintf(r->request_id, sizeof r->request_id, "%s", request_id);
 	r->retry_after_s = status == 503 ? RETRY_AFTER_S : 0;
 	set_json(r, status, "application/problem+json", json);
 }
@@ -393,6 +394,7 @@ void api_handle_blocking(struct server *server, const struct api_request *reques
 {
 	struct api_call c = { .server = server, .request = request, .out = out };
 	*out = (struct api_response){ .status = 0 };
+	memcpy(out->request_id, request->request_id, sizeof out->request_id);
 	const struct api_route *r = find_route(&c);
 	if (r && (r->credential != API_IDENTITY || api_identify(&c)) && (!r->resource || require_route(&c, r)))
 		r->handle(&c);

@@ -210,6 +210,8 @@ static int write_locked(struct audit *a, json_t **records, size_t n, char (*hash
 	a->seq = first + *out_n - 1;
 	saw(a, a->seq);
 	a->since_saved += (unsigned)*out_n;
+	if (a->metrics)
+		metrics_add(a->metrics, METRIC_AUDIT_RECORDS, (int64_t)*out_n);
 	return 0;
 }
 

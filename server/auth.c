@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "server/metrics.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct provider {
 };
 
 struct auth_chain {
+	struct metrics *metrics;
 	size_t n;
 	struct provider at[];
 };
@@ -54,6 +56,7 @@ int auth_open(const char *plugin_dir, const struct conf_sections *sections, stru
 	struct auth_chain *chain = calloc(1, sizeof *chain + sections->n * sizeof chain->at[0]);
 	if (!chain)
 		return err_set(e, ERR_NOMEM, "out of memory");
+	chain->metrics = metrics;
 	for (size_t i = 0; i < sections->n; i++) {
 		struct provider *p = &chain->at[i];
 		int rc = plugin_open(plugin_dir, &sections->at[i], TUNNEL_KIND_AUTH, metrics, &p->plugin, e);
@@ -186,6 +189,17 @@ static int nobody(const struct auth_chain *chain, const struct api_request *requ
 	return ERR_DENIED;
 }
 
+static void count(const struct auth_chain *chain, const char *provider, int rc)
+{
+	char labels[120];
+	snprintf(labels, sizeof labels, "provider=\"%s\",outcome=\"%s\"", provider,
+		 rc == 0            ? "accepted"
+		 : rc == ERR_DENIED ? "denied"
+				    : "failed");
+	if (chain->metrics)
+		metrics_count(chain->metrics, FAMILY_AUTH, labels);
+}
+
 int auth_verify_blocking(struct auth_chain *chain, const struct api_request *request, struct identity *out,
 			 struct err *e)
 {
@@ -225,9 +239,11 @@ int auth_verify_blocking(struct auth_chain *chain, const struct api_request *req
 		else
 			rc = err_set(e, ERR_UNAVAILABLE, "%s: %s", p->name, *words ? words : "it could not answer");
 		secret_wipe(&raw, sizeof raw);
+		count(chain, p->name, rc);
 		buf_free(&said);
 		return rc;
 	}
+	count(chain, "none", ERR_DENIED);
 	return nobody(chain, request, &said, e);
 }
 

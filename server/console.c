@@ -68,6 +68,7 @@ void console_answer(const char *method, const char *path, const char *request_id
 		snprintf(out->allow, sizeof out->allow, METHODS);
 		return;
 	}
+	snprintf(out->request_id, sizeof out->request_id, "%s", request_id);
 	out->body = f ? malloc(f->size) : NULL;
 	if (!out->body) {
 		api_problem(out, request_id, 500, "internal", "out of memory");

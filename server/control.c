@@ -294,6 +294,16 @@ static int on_hello(struct message *m)
 	return 0;
 }
 
+/* Its assertion is right, or nothing of it would be read: that, and the time, is all that who checks an agent's setup
+ * wants to know. It takes no place in the table. */
+static int on_check(struct message *m)
+{
+	char text[64];
+	snprintf(text, sizeof text, "{\"type\":\"clock\",\"now_ms\":%lld}", (long long)clock_wall_ms());
+	wsconn_send_text_anythread(m->server, m->conn, text);
+	return 0;
+}
+
 static int on_accepted(struct message *m)
 {
 	const char *session = NULL;
@@ -338,6 +348,7 @@ static const struct {
 	bool before_hello;
 } messages[] = {
 	{ "hello", on_hello, true },
+	{ "check", on_check, true },
 	{ "accepted", on_accepted, false },
 	{ "refused", control_on_refused, false },
 	{ "terminated", on_terminated, false },

@@ -99,6 +99,8 @@ static char *render(const struct api_response *r, bool close, bool head_only, si
 		rc |= buf_printf(&b, "Retry-After: %lld\r\n", (long long)r->retry_after_s);
 	if (r->allow[0])
 		rc |= buf_printf(&b, "Allow: %s\r\n", r->allow);
+	if (r->request_id[0])
+		rc |= buf_printf(&b, "X-Request-Id: %s\r\n", r->request_id);
 	rc |= buf_printf(&b, "Cache-Control: no-store\r\n%s%s\r\n", r->headers ? r->headers : "",
 			 close ? "Connection: close\r\n" : "");
 	if (!head_only && r->status != 204 && r->body_len)

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "server/metrics.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,7 @@ struct gate {
 	struct plugin *p;
 	struct tunnel_call call; /* what the plugin gets */
 	char scratch[256];       /* its error buffer when the caller has none */
+	int64_t began_us;        /* with the wait for its turn */
 };
 
 #define NO(result) (1u << (result))
@@ -118,6 +120,7 @@ static void say(const struct gate *g, const char *text)
 static int gate_enter(struct gate *g, struct plugin *p, const struct tunnel_call *call)
 {
 	g->p = p;
+	g->began_us = clock_mono_us();
 	memset(&g->call, 0, sizeof g->call);
 	if (call)
 		memcpy(&g->call, call, call->size < sizeof g->call ? call->size : sizeof g->call);
@@ -159,8 +162,12 @@ static void tidy(char *text, size_t size)
 /* nos: the definite noes that this operation may answer. */
 static int gate_leave(struct gate *g, int rc, unsigned nos)
 {
+	char labels[sizeof g->p->name + 16];
 	plugin_turn_give(g->p);
 	place_give(g->p, true);
+	snprintf(labels, sizeof labels, "plugin=\"%s\"", g->p->name);
+	if (g->p->metrics)
+		metrics_observe_us(g->p->metrics, FAMILY_PLUGIN_CALL, labels, clock_mono_us() - g->began_us);
 	tidy(g->call.err, g->call.err_len);
 	bool known = rc == TUNNEL_OK || (rc < 0 && rc >= TUNNEL_INTERNAL) ||
 		     (rc > 0 && rc <= TUNNEL_NOT_MINE && (nos & NO(rc)));

@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "server/direct.h"
+#include "server/metrics.h"
+#include "server/pool.h"
 #include "server/reactor_internal.h"
 #include "server/server.h"
 #include "server/tls_check.h"
@@ -68,9 +70,22 @@ static void tell_watchdog(struct reactor *r, int64_t now_ms)
 	notify_send("WATCHDOG=1");
 }
 
+static void observe(struct reactor *r, int64_t now_us)
+{
+	char labels[32];
+	int64_t late_us = now_us - r->ticked_us - REACTOR_TICK_MS * 1000;
+	snprintf(labels, sizeof labels, "reactor=\"%d\"", r->index);
+	if (r->ticked_us)
+		metrics_observe_us(r->server->metrics, FAMILY_REACTOR_DELAY, labels, late_us > 0 ? late_us : 0);
+	r->ticked_us = now_us;
+	if (r->index == 0 && r->server->pool)
+		metrics_set(r->server->metrics, METRIC_POOL_QUEUED, (int64_t)pool_queued_anythread(r->server->pool));
+}
+
 static void on_tick(uv_timer_t *handle)
 {
 	int64_t now_ms = clock_mono_ms();
+	observe(handle->data, clock_mono_us());
 	conn_tick(handle->data, now_ms);
 	tell_watchdog(handle->data, now_ms);
 }

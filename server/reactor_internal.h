@@ -52,7 +52,8 @@ struct reactor {
 	pthread_mutex_t lock;
 	struct post *first, *last;
 	bool closed;
-	bool quit; /* reactor's thread */
+	bool quit;          /* reactor's thread */
+	int64_t ticked_us;  /* its last regular turn */
 	atomic_bool turned; /* since the last word to the watchdog */
 	/* connections; reactor's thread */
 	struct list conns[REACTOR_BUCKETS];

@@ -382,7 +382,9 @@ void leg_on_bytes(struct leg *leg, const void *data, size_t len)
 		if (conn_queue_add(&peer->out, true, data, len)) {
 			p->last_bytes_ms = clock_mono_ms();
 			p->bytes[leg->role] += len;
-			metrics_add(leg->relay->server->metrics, METRIC_RELAY_BYTES, (int64_t)len);
+			metrics_add(leg->relay->server->metrics,
+				    leg->role == LEG_CLIENT ? METRIC_RELAY_TO_TARGET : METRIC_RELAY_TO_CLIENT,
+				    (int64_t)len);
 			if (was_empty) {
 				peer->progress_ms = p->last_bytes_ms;
 				announce(peer);

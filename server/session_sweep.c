@@ -359,9 +359,14 @@ void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms
 {
 	size_t n;
 	struct session_live *rows = session_table_copy(s->live, NULL, &n);
-	for (size_t i = 0; i < n; i++)
+	int64_t active = 0;
+	for (size_t i = 0; i < n; i++) {
 		sweep_one(s, &rows[i], mono_ms, wall_ms);
+		active += rows[i].paired;
+	}
 	free(rows);
+	metrics_set(s->server->metrics, METRIC_SESSIONS_ACTIVE, active);
+	metrics_set(s->server->metrics, METRIC_SESSIONS_STARTING, (int64_t)n - active);
 	metrics_set(s->server->metrics, METRIC_SESSIONS_LIVE, (int64_t)session_table_count(s->live, NULL));
 	control_sweep_blocking(s->server->control);
 	session_home_sweep_blocking(s->server, mono_ms);

@@ -152,7 +152,9 @@ static void read_problem(const json_t *problem, struct http_response *out)
 	const char *code = json_string_value(json_object_get(problem, "code"));
 	const char *detail = json_string_value(json_object_get(problem, "detail"));
 	const char *title = json_string_value(json_object_get(problem, "title"));
+	const char *id = json_string_value(json_object_get(problem, "request_id"));
 	snprintf(out->code, sizeof out->code, "%s", code ? code : "");
+	snprintf(out->request_id, sizeof out->request_id, "%s", id ? id : "");
 	if (detail || title)
 		snprintf(out->detail, sizeof out->detail, "%s", detail ? detail : title);
 	else if (out->status >= 300)

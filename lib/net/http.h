@@ -28,6 +28,7 @@ struct http_response {
 	json_t *json;           /* parsed when the content type is JSON and it parses; else NULL */
 	char code[64];          /* problem+json "code"; "" if none */
 	char detail[256];       /* problem+json "detail", or words about the status */
+	char request_id[32];    /* problem+json "request_id"; "" if none */
 	int64_t retry_after_ms; /* from Retry-After; 0: none */
 };
 

@@ -1,4 +1,5 @@
-/* HTTP CONNECT proxies: which one to use, and what to say to it. Internal to lib/net. */
+/* HTTP CONNECT proxies: which one to use, and what to say to it. Internal to lib/net, but for
+ * the agent's doctor, which tells. */
 #ifndef NET_PROXY_H
 #define NET_PROXY_H
 

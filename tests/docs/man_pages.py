@@ -77,10 +77,6 @@ def server():
     compare("tunnel-server.8", "option --", set(re.findall(r"(?m)^  --([a-z-]+)", said(SERVER, "--help"))), options_of_page(page))
     compare("tunnel-server.8", "setting", settings_of(SERVER), settings_of_page(page))
     compare_values("tunnel-server.8", SERVER, page)
-    # A running server prints them all; their table says the same.
-    rows = re.findall(r'(?m)^\s*\[METRIC_\w+\]\s*=\s*\{\s*"(\w+)",\s*(true|false)', (FOLDER / "../../server/metrics.c").read_text())
-    told = {f"tunnel_{name}" + ("" if gauge == "true" else "_total") for name, gauge in rows}
-    compare("tunnel-server.8", "metric", told, set(re.findall(r"(?m)^\.It Li (tunnel_\w+)$", page)))
 
 
 def agent():

@@ -119,6 +119,9 @@ def check_units(d):
         assert line in server or line == "User=tunnel-agent", f"tunnel-agent-forward-only.conf is harder than the server: {line}"
 
 
+# These are held against the metrics of a running server by tests/scenario/test_metrics.py.
+used |= {"grafana/tunnel.json", "prometheus/alerts.yml"}
+
 with tempfile.TemporaryDirectory(prefix="tunnel-samples-") as folder:
     for check in (check_server, check_agent, check_client, check_units):
         check(Path(folder))
