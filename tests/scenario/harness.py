@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -21,6 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from ports import free_port  # noqa: E402, F401
 
 BUILD = Path(os.environ.get("TUNNEL_BUILD", Path(__file__).resolve().parents[2] / "build" / "dev"))
 SERVER = BUILD / "server" / "tunnel-server"
@@ -41,12 +46,6 @@ def wait_for(condition, what, limit=LIMIT, every=0.02):
         if time.monotonic() > end:
             raise AssertionError(f"waited {limit:.0f} s for {what}")
         time.sleep(every)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def children(pid):

@@ -7,10 +7,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "support"))
+
+from ports import free_port  # noqa: E402, F401
 
 PATIENCE = 120  # seconds until a condition that never comes fails a test
 
@@ -23,12 +28,6 @@ def until(what, condition):
             return value
         time.sleep(0.02)
     raise AssertionError(f"never: {what}")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Redis:
