@@ -176,7 +176,7 @@ def check_removal(m):
     connected(m)
     stream.say()
     m.sh("apt-get purge -y -qq tunnel-agent")
-    wait_for(lambda: m.sh("pgrep -f 'tunnel-agent worker'", check=False) == "", "the session's process to end")
+    wait_for(lambda: m.sh("pgrep -f '[t]unnel-agent worker'", check=False) == "", "the session's process to end")
     m.sh("pkill -x tunnel-cli")  # it would wait for the other end for as long as the session may be detached
     assert stream.p.wait(LIMIT) != 0
     m.sh("apt-get remove -y -qq tunnel-server")
