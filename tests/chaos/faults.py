@@ -202,7 +202,7 @@ class SleepNode(Sleep):
 
 
 class RedisFault(Fault):
-    """The master dies. An answered change is on its disk and at one replica at least."""
+    """The master dies. An answered change is on its disk and at all replicas."""
 
     def run(self, world):
         world.redis.kill()

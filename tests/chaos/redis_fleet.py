@@ -67,8 +67,9 @@ class RedisFleet:
         self.settle()
 
     def option(self):
+        """All replicas are waited for: docs/store-redis.md says what is lost with fewer."""
         names = ", ".join(f'"127.0.0.1:{s.port}"' for s in self.sentinels)
-        return f'sentinels = [ {names} ]; master_name = "{NAME}"; wait_replicas = 1;'
+        return f'sentinels = [ {names} ]; master_name = "{NAME}"; wait_replicas = 2;'
 
     def master(self):
         """Whom the Sentinels name, when they agree."""
