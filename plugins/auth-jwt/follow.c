@@ -144,12 +144,13 @@ static int fetch(struct follow *f, char *err, size_t err_len)
 	return rc;
 }
 
-/* Once for an outage, and once when it is over. */
+/* Once for an outage and each new reason of it, and once when it is over. f->why, which this thread alone writes, is
+ * the one before. */
 static void tell(struct follow *f, int rc, unsigned failures_before, const char *why)
 {
 	char line[WHY_MAX + 96];
 	f->host->count(f->host->ctx, rc == 0 ? "key_fetches" : "key_fetch_failures", 1);
-	if (rc != 0 && failures_before == 0) {
+	if (rc != 0 && (failures_before == 0 || strcmp(why, f->why) != 0)) {
 		snprintf(line, sizeof line, "the issuer's keys cannot be fetched, those from before stay: %s", why);
 		f->host->log(f->host->ctx, TUNNEL_LOG_WARN, line);
 	} else if (rc == 0 && failures_before) {

@@ -363,7 +363,7 @@ int key_from_jwk(const json_t *jwk, const char *where, struct key *out, char *er
 	if (!json_is_object(jwk))
 		return say(-1, err, err_len, "is not an object");
 	if (json_object_get(jwk, "kid") && (!kid || !text_is_name(kid, KEY_KID_MAX)))
-		return say(-1, err, err_len, "its kid is not a text of 1 to %u characters", KEY_KID_MAX - 1);
+		return say(-1, err, err_len, "has a kid that is not a text of 1 to %u characters", KEY_KID_MAX - 1);
 	if (json_object_get(jwk, "d") || json_object_get(jwk, "k"))
 		return say(-1, err, err_len, "holds a private key or secret; only public keys belong in a JWKS");
 	if (use && strcmp(use, "sig") != 0)
@@ -375,7 +375,7 @@ int key_from_jwk(const json_t *jwk, const char *where, struct key *out, char *er
 		return say(-1, err, err_len, "has alg %s, which is for secrets, not for RSA keys", alg->name);
 	EVP_PKEY *pkey = alg->family == KEY_EC ? pkey_from_ec_jwk(jwk, alg) : pkey_from_rsa_jwk(jwk);
 	if (!pkey)
-		return say(-1, err, err_len, "its %s are missing or wrong", alg->family == KEY_EC ? "x, y" : "n, e");
+		return say(-1, err, err_len, "lacks %s, or they are wrong", alg->family == KEY_EC ? "x, y" : "n, e");
 	int rc = take_public(alg, pkey, &key, err, err_len);
 	EVP_PKEY_free(pkey);
 	if (rc == 0 && copy_names(kid, where, &key) != 0)

@@ -176,16 +176,17 @@ static int keyset_add(struct keyset *set, struct key *key, char *err, size_t err
 	return 0;
 }
 
-/* One member of "keys". why has room for a sentence. */
-static int add_jwk(const struct keystore *s, const json_t *jwk, size_t i, const char *where, struct keyset *set,
-		   char *err, size_t err_len)
+/* One member of "keys". In a file of ours a faulty key is an error; of a set that somebody else publishes, only that
+ * key is not used (RFC 7517, 5). */
+static int add_jwk(const struct keystore *s, const json_t *jwk, size_t i, const char *where, int ours,
+		   struct keyset *set, char *err, size_t err_len)
 {
 	struct key key;
 	char why[256], line[512], a[SHOWN_MAX];
 	int rc = key_from_jwk(jwk, where, &key, why, sizeof why);
 	if (rc == 0)
 		return keyset_add(set, &key, err, err_len);
-	if (rc < 0)
+	if (rc < 0 && ours)
 		return say(-1, err, err_len, "%s: keys[%zu] %s", where, i, why);
 	const char *kid = json_string_value(json_object_get(jwk, "kid"));
 	snprintf(line, sizeof line, "%s: keys[%zu] (kid \"%s\") is passed over: it %s", where, i,
@@ -194,8 +195,8 @@ static int add_jwk(const struct keystore *s, const json_t *jwk, size_t i, const 
 	return 0;
 }
 
-static int add_jwks(const struct keystore *s, const char *text, size_t len, const char *where, struct keyset *set,
-		    char *err, size_t err_len)
+static int add_jwks(const struct keystore *s, const char *text, size_t len, const char *where, int ours,
+		    struct keyset *set, char *err, size_t err_len)
 {
 	size_t i;
 	json_error_t bad;
@@ -208,7 +209,7 @@ static int add_jwks(const struct keystore *s, const char *text, size_t len, cons
 		rc = say(-1, err, err_len, "%s:%d: not JSON: %s", where, bad.line, shown(bad.text, a));
 	else if (!json_is_array(keys))
 		rc = say(-1, err, err_len, "%s: not a JWKS; expected {\"keys\": [ … ]}", where);
-	json_array_foreach(keys, i, jwk) if (rc == 0) rc = add_jwk(s, jwk, i, where, set, err, err_len);
+	json_array_foreach(keys, i, jwk) if (rc == 0) rc = add_jwk(s, jwk, i, where, ours, set, err, err_len);
 	json_decref(root);
 	return rc;
 }
@@ -219,7 +220,7 @@ static int load_jwks_file(const struct keystore *s, const char *path, struct key
 	size_t len = 0;
 	if (key_read_file(path, 0, &text, &len, err, err_len) != 0)
 		return -1;
-	int rc = add_jwks(s, (const char *)text, len, path, set, err, err_len);
+	int rc = add_jwks(s, (const char *)text, len, path, 1, set, err, err_len);
 	secret_free(text, len);
 	return rc;
 }
@@ -248,7 +249,7 @@ static int load_published(const struct keystore *s, struct keyset *set, char *er
 	size_t before = set->n;
 	if (!s->published.text)
 		return 0;
-	int rc = add_jwks(s, s->published.text, s->published.len, s->published.where, set, err, err_len);
+	int rc = add_jwks(s, s->published.text, s->published.len, s->published.where, 0, set, err, err_len);
 	if (rc == 0 && set->n == before)
 		rc = say(-1, err, err_len, "%s: no usable key in it", s->published.where);
 	return rc;

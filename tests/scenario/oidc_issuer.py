@@ -19,6 +19,12 @@ from harness import make_ca
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
+def jwk(point):
+    """With leading zeros (RFC 7518, 6.2.1.2), which PyJWT's to_jwk leaves out."""
+    x, y = (base64.urlsafe_b64encode(n.to_bytes(32, "big")).rstrip(b"=").decode() for n in (point.x, point.y))
+    return {"kty": "EC", "crv": "P-256", "x": x, "y": y, "use": "sig", "alg": "ES256"}
+
+
 class Issuer:
     """Whatever a test may change while it runs is an attribute."""
 
@@ -42,7 +48,7 @@ class Issuer:
         self.closed = False
         self.codes, self.live, self.used = {}, {}, set()
         self.lock = threading.Lock()
-        self.keys = {}
+        self.keys, self.more_keys = {}, []  # more_keys: JWKs that are published, too
         self.new_key()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "server.pem", folder / "server.key")
@@ -106,9 +112,7 @@ class Issuer:
         return kid
 
     def jwks(self):
-        algorithm = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
-        keys = [json.loads(algorithm.to_jwk(key.public_key())) | {"kid": kid, "use": "sig", "alg": "ES256"} for kid, key in self.keys.items()]
-        return {"keys": keys}
+        return {"keys": [jwk(key.public_key().public_numbers()) | {"kid": kid} for kid, key in self.keys.items()] + self.more_keys}
 
     def mint(self, **claims):
         now = int(time.time())

@@ -1,6 +1,7 @@
 """A server that follows an issuer's keys."""
 
 import json
+import re
 import time
 
 import pytest
@@ -122,6 +123,24 @@ def test_what_is_no_key_set_changes_nothing(one, answer):
     one.issuer.raw["/jwks"] = answer
     one.server.wait_log("the issuer's keys cannot be fetched, those from before stay")
     assert one.who(one.issuer.mint(sub="ann")) == "ann"
+
+
+def test_a_faulty_key_is_passed_over_and_the_others_are_used(one):
+    one.issuer.more_keys = [7, {"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"}, {"kty": "oct", "k": "AAAA"}, {"kty": "RSA", "kid": ""}]
+    one.start()
+    assert one.who(one.issuer.mint()) == "dev"
+    for n, why in enumerate(["is not an object", "lacks x, y, or they are wrong", "holds a private key or secret", "has a kid that is not a text"], 1):
+        assert re.search(rf"keys\[{n}\] [^:]*is passed over: it {why}", one.server.text())
+
+
+def test_a_new_reason_of_an_outage_is_said(one):
+    one.more = ['refresh = "1s";']
+    one.issuer.away = True
+    one.start()
+    one.server.wait_log("Empty reply from server")
+    one.issuer.raw["/jwks"], one.issuer.away = b"{", False
+    one.server.wait_log("not JSON")
+    assert one.server.text().count("Empty reply") == 1
 
 
 def test_without_keys_nobody_is_let_in_and_others_are(one):

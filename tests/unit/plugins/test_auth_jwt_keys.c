@@ -176,11 +176,11 @@ static void test_jwks_members_are_judged(void **state)
 		  "keys[0] holds a private key or secret", NULL },
 		{ "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"d\":\"AA\"}]}", "holds a private key", NULL },
 		{ "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AA\",\"y\":\"AA\"}]}",
-		  "its x, y are missing or wrong", NULL },
-		{ "{\"keys\":[{\"kty\":\"RSA\",\"e\":\"AQAB\"}]}", "its n, e are missing or wrong", NULL },
+		  "lacks x, y, or they are wrong", NULL },
+		{ "{\"keys\":[{\"kty\":\"RSA\",\"e\":\"AQAB\"}]}", "lacks n, e, or they are wrong", NULL },
 		{ "{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AQAB\",\"e\":\"AQAB\",\"alg\":\"HS256\"}]}",
 		  "has alg HS256, which is for secrets", NULL },
-		{ "{\"keys\":[{\"kid\":7,\"kty\":\"RSA\"}]}", "its kid is not a text", NULL },
+		{ "{\"keys\":[{\"kid\":7,\"kty\":\"RSA\"}]}", "has a kid that is not a text", NULL },
 		{ "{\"keys\":[{\"kid\":\"ed\",\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AA\"}]}", "no usable key",
 		  "keys[0] (kid \"ed\") is passed over: it has the unsupported type \"OKP\"" },
 		{ "{\"keys\":[{\"kty\":\"RSA\",\"use\":\"enc\",\"n\":\"AQAB\",\"e\":\"AQAB\"}]}", "no usable key",
@@ -211,7 +211,7 @@ static void test_jwks_members_are_judged(void **state)
 	json_object_set(point, "y", json_object_get(point, "x"));
 	write_jwks(f.folder, "jwks.json", &point, 1);
 	assert_int_equal(fake_plugin_open(&f.p, pairs), TUNNEL_CONFIG);
-	assert_non_null(strstr(f.p.err, "its x, y are missing or wrong"));
+	assert_non_null(strstr(f.p.err, "lacks x, y, or they are wrong"));
 	end(&f);
 }
 
