@@ -132,18 +132,24 @@ class Proc:
         return self.p.poll() is None
 
     def wait_log(self, needle, limit=LIMIT):
+        """The first line with needle in it."""
+
         def seen():
-            if needle in self.text():
-                return True
+            for line in self.text().splitlines():
+                if needle in line:
+                    return line
             if not self.alive():
                 raise AssertionError(f"{self.args[0]} ended ({self.p.returncode}) before it logged {needle!r}:\n{self.text()[-3000:]}")
-            return False
+            return None
 
-        wait_for(seen, f"{needle!r} in {self.log}", limit)
+        return wait_for(seen, f"{needle!r} in {self.log}", limit)
 
     def kill(self, sig=signal.SIGKILL):
+        """Who is killed is gone when this returns, and so is free what it listened on."""
         if self.alive():
             self.p.send_signal(sig)
+        if sig == signal.SIGKILL:
+            self.p.wait(LIMIT)
 
     def stop(self, limit=LIMIT):
         """SIGTERM, then the exit code."""
@@ -358,7 +364,7 @@ auth = ( {auth} );
 
     # -- agents
 
-    def start_agent(self, target="web-1", allow=("ssh", "tcp:127.0.0.1:*"), tags=(), conf="", wait=True):
+    def start_agent(self, target="web-1", allow=("ssh", "tcp:127.0.0.1:*"), tags=(), conf="", wait=True, log=""):
         folder = self.folder / f"agent-{target}"
         folder.mkdir(mode=0o700, exist_ok=True)
         args = [x for t in tags for x in ("--tag", t)]
@@ -372,7 +378,7 @@ state_dir = "{folder}/state";
 runtime_dir = "{folder}/run";
 allow = [ {", ".join(json.dumps(a) for a in allow)} ];
 ready_file = "{folder}/ready";
-log: {{ level = "debug"; }};
+log: {{ level = "debug"; {log} }};
 {conf}
 """
         )
