@@ -53,6 +53,15 @@ def nothing_is_left():
 
 
 @pytest.fixture
+def fake_clock():
+    """fake_clock("+10m"): the environment of a program whose wall clock is so far off."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if not library:
+        pytest.skip("faketime is not installed")
+    return lambda off: {"LD_PRELOAD": str(library), "FAKETIME": off, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+@pytest.fixture
 def folder(request):
     """A temp folder with a short name: sockets have to fit in it."""
     path = request.node.folder = Path(tempfile.mkdtemp(prefix="tt-"))

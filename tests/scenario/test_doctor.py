@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harness import CLI, USER, free_port, make_ca, write_secret
+from harness import CLI, LIMIT, USER, free_port, make_ca, write_secret
 
 CHECKS = ["config", "proxy", "dns", "tcp", "tls", "clock", "credentials", "target", "policy", "session", "resume"]
 
@@ -71,6 +71,17 @@ def test_something_else_listens_there(stack):
         server.settimeout(30)
         rows, failed = doctor(stack, **profile(stack, server=f"https://localhost:{server.getsockname()[1]}"))
     assert failed == ["tls"], rows
+
+
+@pytest.mark.parametrize("off, where", [("+10m", "ahead of"), ("-10m", "behind")])
+def test_a_clock_that_is_wrong(stack, fake_clock, off, where):
+    """The certificate is good at both times, and the signature is not."""
+    rows, failed = doctor(stack, **fake_clock(off))
+    assert failed == ["clock"], rows
+    assert rows["clock"]["text"].endswith(f" s {where} the server's") and "set-ntp" in rows["clock"]["next"], rows["clock"]
+    assert 500 < float(rows["clock"]["text"].split()[0]) < 700 + LIMIT, rows["clock"]
+    r = stack.cli("doctor", check=False, **fake_clock(off))
+    assert r.returncode == 1 and [line.split()[:2] for line in r.stdout.splitlines() if line.startswith("clock")] == [["clock", "FAILED"]], r.stdout
 
 
 def test_config_and_credentials(stack):

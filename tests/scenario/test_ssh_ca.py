@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import CLI, LIMIT, SERVER, USER, LineReader, wait_for
+from plain_ssh import HOST, Ssh
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "man" / "tunnel-server.8"
 
@@ -79,6 +80,16 @@ def works(stack, target="web-1"):
     r = run(stack, "echo here", target=target)
     assert (r.returncode, r.stdout) == (0, "here\n"), r.stderr + stack.tails()
     assert f"Host '{target}' is known and matches the ED25519-CERT host certificate" in r.stderr, r.stderr
+
+
+class PlainSsh(Ssh):
+    """ssh with what ssh-config writes, and how many authorities it believes."""
+
+    def works(self, trusted):
+        r = self("-v", HOST, "echo here")
+        assert r.stdout == "here\n" and "Host 'web-1' is known and matches the ED25519-CERT host certificate" in r.stderr, r.stderr
+        known = [line.split() for line in (self.dir / "run" / HOST / "known_hosts").read_text().splitlines()]
+        assert sorted(words[3] for words in known if words[:2] == ["@cert-authority", "web-1"]) == sorted(key.split()[1] for key in trusted), known
 
 
 @pytest.fixture
@@ -176,6 +187,25 @@ def test_the_key_is_changed_under_way(authority, bare):
     bare.wait_connected("away-1")
     works(bare, "away-1")
     assert (bare.agents["away-1"].folder / "state" / "ssh_ca.pub").read_text().split() == new.split()
+
+
+def test_plain_ssh_while_two_authorities_are_known(authority, bare):
+    """What ssh-config wrote before goes on working at each step, with the keys of that step, and a session that was there before lives through all of them."""
+    old, ssh = authority.public(), PlainSsh(bare)
+    ssh.works([old])
+    live = ssh.popen(HOST, "echo up; cat")
+    lines = LineReader(live.stdout)
+    lines.wait("up")
+    for i, step in enumerate(authority.steps()):
+        step()
+        next_key = bare.folder / "ca" / "ssh_ca.next.pub"
+        keys = {old, authority.public(), *([" ".join(next_key.read_text().split()[:2])] if next_key.exists() else [])}
+        ssh.works([old] if i == 0 else keys if i < 3 else [authority.public()])
+    assert authority.public() != old
+    live.stdin.write(b"still here\n")
+    live.stdin.close()
+    lines.wait("still here")
+    assert live.wait(LIMIT) == 0
 
 
 def test_a_restart_in_the_middle_of_it(authority, bare):
