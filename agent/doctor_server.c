@@ -99,21 +99,17 @@ static int make_bearer(const struct doctor *d, char out[PROOF_TEXT_MAX + 16], st
 }
 
 /* Without an identity the way is tried all the same; the server refuses at its end. */
-static void run_try(const struct doctor *d, const char *base, struct try *t)
+static void run_try(const struct doctor *d, const char *base, struct net_tls *tls, struct try *t)
 {
 	static const struct ws_callbacks callbacks = {
 		.open = on_open, .text = on_text, .closed = on_closed, .progress = on_progress
 	};
 	char url[1024], bearer[PROOF_TEXT_MAX + 16] = "Bearer none";
-	const char *ca = settings_text(d->settings->ca_file);
-	struct net_tls *tls = NULL;
 	struct err e = { 0 };
 	uv_loop_init(&t->loop);
 	uv_timer_init(&t->loop, &t->patience);
 	t->patience.data = t;
 	int rc = url_join(base, "/v1/agent", url, sizeof url, &e);
-	if (!rc)
-		rc = net_tls_new(ca, &tls, &e);
 	if (!rc && d->state.identity)
 		rc = make_bearer(d, bearer, &e);
 	const struct ws_header headers[] = { { "Authorization", bearer }, { NULL, NULL } };
@@ -125,12 +121,14 @@ static void run_try(const struct doctor *d, const char *base, struct try *t)
 					    .connect_timeout_ms = ANSWER_MS };
 	if (!rc)
 		rc = ws_client_open(&t->loop, &options, &callbacks, t, &t->ws, &e);
-	if (rc)
+	if (rc) {
 		snprintf(t->why, sizeof t->why, "%s", e.text);
-	uv_timer_start(&t->patience, on_impatience, rc ? 0 : 2 * ANSWER_MS, 0);
+		end_try(t);
+	} else {
+		uv_timer_start(&t->patience, on_impatience, 2 * ANSWER_MS, 0);
+	}
 	uv_run(&t->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&t->loop);
-	net_tls_free(&tls);
 }
 
 static void check_dns(struct doctor *d, const struct url *url)
@@ -208,9 +206,16 @@ static void say_clock(struct doctor *d, const struct try *t)
 static void check_server(struct doctor *d, const char *base)
 {
 	struct try t = { .stage = STAGE_NONE };
+	struct net_tls *tls = NULL;
+	struct err e = { 0 };
 	if (!check_way(d, base))
 		return;
-	run_try(d, base, &t);
+	if (net_tls_new(settings_text(d->settings->ca_file), &tls, &e)) {
+		doctor_say(d, "tls", VERDICT_FAIL, "ca_file has to be a PEM file of CA certificates", "%s", e.text);
+		return;
+	}
+	run_try(d, base, tls, &t);
+	net_tls_free(&tls);
 	if (t.stage < STAGE_TCP) {
 		doctor_say(d, "tcp", VERDICT_FAIL, "does the server run? does a firewall forbid the way out?", "%s: %s",
 			   base, t.why);

@@ -7,13 +7,20 @@
 #include "cli/client.h"
 #include "cli/command.h"
 
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/text.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define ANSWER_MS 1500 /* what nobody has answered by then is not waited for */
+#define ANSWER_MS 2000 /* what is not known by then is not waited for */
+#define LATE_S 120     /* so long who asks may go on behind that: longer than a sign-in takes to be refreshed */
+#define OFFERS_MAX (1024u * 1024)
 #define PLACE_MAX 64
 
 struct completion {
@@ -86,6 +93,56 @@ static void offer_source(const struct completion *c, const struct source *s)
 	client_close(&client);
 }
 
+/* Never returns. */
+static void ask_apart(const struct completion *c, const struct source *s, int out)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	setsid();
+	alarm(LATE_S);
+	if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDERR_FILENO) >= 0 &&
+	    dup2(out, STDOUT_FILENO) >= 0)
+		offer_source(c, s);
+	fflush(stdout);
+	_exit(EXIT_CODE_OK);
+}
+
+/* All of it, or nothing. */
+static void pass_on(int from)
+{
+	struct buf all = BUF_INIT(OFFERS_MAX);
+	struct pollfd p = { .fd = from, .events = POLLIN };
+	int64_t until_ms = clock_mono_ms() + ANSWER_MS, left_ms;
+	ssize_t n = -1;
+	do {
+		uint8_t *at = buf_reserve(&all, 4096);
+		left_ms = until_ms - clock_mono_ms();
+		n = at && left_ms > 0 && poll(&p, 1, (int)left_ms) > 0 ? read(from, at, 4096) : -1;
+		if (n > 0)
+			buf_commit(&all, (size_t)n);
+	} while (n > 0);
+	if (n == 0)
+		fwrite(buf_data(&all), 1, all.len, stdout);
+	buf_free(&all);
+}
+
+/* A server, an issuer, a token_command, another program that refreshes the sign-in: each may take its time. So another
+ * process asks, and what it does not say in time is there for the next press of Tab. It is not ended then: a refresh
+ * token is good once, and what the issuer has given for it must be kept. */
+static void offer_in_time(const struct completion *c, const struct source *s)
+{
+	int out[2];
+	if (pipe2(out, O_CLOEXEC) != 0)
+		return;
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0)
+		ask_apart(c, s, out[1]);
+	close(out[1]);
+	if (pid > 0)
+		pass_on(out[0]);
+	close(out[0]);
+}
+
 /* --- places */
 
 /* "bash|zsh|fish" */
@@ -116,7 +173,7 @@ static void offer_place(const struct completion *c, const char *name, const char
 		puts(":files");
 	for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
 		if (strcmp(place, sources[i].place) == 0)
-			offer_source(c, &sources[i]);
+			offer_in_time(c, &sources[i]);
 }
 
 static void offer_options(const struct completion *c, const struct arg_row *rows)

@@ -28,7 +28,7 @@ void doctor_say(struct doctor_found *f, enum doctor_verdict verdict, const char 
 	va_list ap;
 	va_start(ap, fmt);
 	f->verdict = verdict;
-	vsnprintf(f->text, sizeof f->text, fmt, ap);
+	text_vprint(f->text, sizeof f->text, fmt, ap);
 	va_end(ap);
 }
 
@@ -36,7 +36,7 @@ void doctor_advise(struct doctor_found *f, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(f->next, sizeof f->next, fmt, ap);
+	text_vprint(f->next, sizeof f->next, fmt, ap);
 	va_end(ap);
 }
 

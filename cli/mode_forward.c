@@ -198,6 +198,8 @@ static void over(struct session_mode *mode, struct session *s)
 {
 	struct mode_forward *m = (struct mode_forward *)(void *)mode;
 	for (size_t i = 0; i < m->count; i++) {
+		/* First: one who waits for the place takes it when nobody listens there any more. */
+		local_socket_remove(&m->forwards[i].socket, &m->forwards[i].spec.from);
 		listener_stop(&m->forwards[i].own);
 		socks_server_stop(&m->forwards[i].socks);
 	}

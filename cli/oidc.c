@@ -68,8 +68,10 @@ static int authenticate(const struct oidc_issuer *i, struct buf *form, char **ou
 	if (!i->settings->client_secret_file)
 		return 0;
 	int rc = secret_read_text(i->settings->client_secret_file, &secret, e);
-	if (rc != 0)
-		return err_wrap(e, "client_secret_file");
+	if (rc != 0) {
+		err_wrap(e, "client_secret_file");
+		return e->code = ERR_INVALID; /* ERR_DENIED is the issuer's own no, which ends a sign-in */
+	}
 	if (!i->basic)
 		add_field(form, "client_secret", secret);
 	else if (!(*out_header = basic_header(i->settings->client_id, secret)))

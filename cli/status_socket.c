@@ -15,8 +15,10 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define PREFIX "session." /* of a socket's name */
-#define ANSWER_S 2        /* for a session that is stopped, or busy for long */
+/* Of a socket's name: "session.<session>.<pid>". So a client that takes a session over from another one on this machine
+ * has its own from the start, and the other one's end leaves it alone. */
+#define PREFIX "session."
+#define ANSWER_S 2 /* for a session that is stopped, or busy for long */
 
 /* The same for all of a user's programs, whatever started them: an editor and a cron job see each other's. */
 static int folder_path(char out[PATH_MAX], struct err *e)
@@ -76,7 +78,7 @@ int status_socket_start(struct status_socket *s, uv_loop_t *loop, const char *se
 	int rc = folder_path(folder, e);
 	if (rc != 0)
 		return rc;
-	snprintf(name, sizeof name, PREFIX "%s", session);
+	snprintf(name, sizeof name, PREFIX "%s.%ld", session, (long)getpid());
 	if (!socket_path(folder, name, s->path))
 		return err_set(e, ERR_INVALID, "%s: path too long", folder);
 	s->fd = unixsock_listen(s->path, e);
@@ -129,6 +131,17 @@ static json_t *ask(const char *path)
 	return json_parse(text, n, &row, NULL) == 0 ? row : NULL;
 }
 
+/* Does a client of this session (NULL: of any) listen there? Sessions' ids have no dot; earlier clients put nothing
+ * behind them. */
+static bool is_of(const char *name, const char *session)
+{
+	if (!text_starts(name, PREFIX))
+		return false;
+	const char *id = name + strlen(PREFIX);
+	size_t len = strcspn(id, ".");
+	return !session || (strlen(session) == len && memcmp(session, id, len) == 0);
+}
+
 int status_ask_all(const char *session, json_t **out_rows, struct err *e)
 {
 	char folder[PATH_MAX], path[PATH_MAX];
@@ -138,8 +151,7 @@ int status_ask_all(const char *session, json_t **out_rows, struct err *e)
 		return rc ? rc : err_set_errno(e, ERR_IO, errno, "%s", folder);
 	json_t *rows = json_array();
 	for (const struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
-		if (!text_starts(entry->d_name, PREFIX) || !socket_path(folder, entry->d_name, path) ||
-		    (session && strcmp(entry->d_name + strlen(PREFIX), session) != 0))
+		if (!is_of(entry->d_name, session) || !socket_path(folder, entry->d_name, path))
 			continue;
 		json_t *row = ask(path);
 		if (row)

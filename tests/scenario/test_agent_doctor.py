@@ -61,6 +61,15 @@ def test_a_wrong_ca_and_a_wrong_name(stack):
     assert checks(agent, 1)["dns"][0] == "fail"
 
 
+def test_a_ca_file_that_is_not_there(stack):
+    """What is wrong is here, so nobody is dialled, and nobody else is blamed."""
+    agent = stack.agents["web-1"]
+    change(agent, f"{stack.folder}/tls/ca.pem", f"{stack.folder}/missing.pem")
+    found = checks(agent, 1)
+    assert found["tls"][0] == "fail" and "missing.pem" in found["tls"][1] and "ca_file" in found["tls"][1]
+    assert "tcp" not in found and "identity" not in found
+
+
 def test_a_target_that_was_deregistered(stack):
     agent = stack.agents["web-1"]
     agent.proc.stop()

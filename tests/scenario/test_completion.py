@@ -96,6 +96,21 @@ def test_nothing_is_said_when_there_is_nobody_to_ask(stack):
     assert "--target" in complete(stack, "start-session", "--t")
 
 
+def test_a_command_for_tokens_is_not_waited_for(stack):
+    slow = stack.folder / "slow"
+    os.mkfifo(slow)
+    stack.write_profile("slow", f'auth = "jwt"; token_command = "cat {slow}";')
+    assert complete(stack, "describe-target", "--profile", "slow", "") == []
+    os.close(wait_for(lambda: open_for_writing(slow), "the command to be there"))
+
+
+def open_for_writing(fifo):
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
 def test_every_command_and_option_is_offered(bare):
     """What --help tells."""
     def run(*args):

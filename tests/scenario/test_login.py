@@ -304,6 +304,36 @@ def test_an_issuer_that_is_away_ends_nothing(sso):
     assert json.loads(whoami(sso).stdout)["subject"] == "dev", "neither ended the sign-in"
 
 
+def test_a_secret_that_cannot_be_read_ends_nothing(sso):
+    secret = sso.folder / "client-secret"
+    write_secret(secret, "s3cret\n")
+    sso.issuer.secret = "s3cret"
+    profile(sso, sso.issuer, f'client_secret_file = "{secret}";')
+    signed_in(sso)
+    leave(sso, -1)
+    secret.chmod(0o644)
+    refused(whoami(sso, check=False), 230, "client_secret_file", f"chmod 600 {secret}")
+    secret.chmod(0o600)
+    assert json.loads(whoami(sso).stdout)["subject"] == "dev"
+
+
+def test_tab_does_not_wait_for_the_issuer(sso):
+    """What it answers late is kept, and there for the next press."""
+    signed_in(sso)
+    leave(sso, -1)
+    answer = threading.Event()
+    sso.issuer.before_refresh = lambda: answer.wait(LIMIT)
+
+    def tab():
+        return [line.split("\t")[0] for line in sso.cli("complete", "--", "get-policy", "--profile", "sso", "").stdout.splitlines()]
+
+    assert tab() == []
+    wait_for(lambda: forms(sso.issuer, "/token")[-1]["grant_type"] == "refresh_token", "the refresh")
+    answer.set()
+    wait_for(lambda: tab() == ["base"], "the policies")
+    assert (sso.issuer.refreshed, sso.issuer.reused) == (1, 0)
+
+
 def test_another_person_cannot_come_with_a_refresh(sso):
     signed_in(sso)
     leave(sso, 30)

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from harness import LIMIT, send, wait_for
+from harness import LIMIT, LineReader, send, wait_for
 
 
 @pytest.fixture
@@ -100,6 +100,23 @@ def test_who_was_killed_is_not_shown(world, echo):
     send(signal.SIGKILL, [p.pid])
     p.wait(LIMIT)
     assert status(world) == [] and not path.exists()
+
+
+def test_another_client_takes_it_over(world, echo):
+    """The one that lost it ends later than the other began."""
+    p, _ = world.forward("web-1", f"127.0.0.1:{echo}")
+    (row,) = status(world)
+    send(signal.SIGSTOP, [p.pid])
+    q = world.cli_popen("resume-session", row["session"], "--port-forward", f"0:127.0.0.1:{echo}")
+    q.lines = LineReader(q.stderr)
+    q.lines.wait("listening on")
+    send(signal.SIGCONT, [p.pid])
+    assert p.wait(LIMIT) == 242
+    (row,) = status(world, row["session"])
+    assert row["pid"] == q.pid
+    q.terminate()
+    q.wait(LIMIT)
+    assert list((world.run / "tunnel").iterdir()) == []
 
 
 def test_one_that_does_not_run_here(world):

@@ -133,7 +133,7 @@ def test_the_client_hello_decides():
 
 def test_a_hello_in_pieces():
     """However it is cut, it is waited for, in silence, and then taken by whom it is for."""
-    with Server(reactors=1) as s:
+    with Server(reactors=1, header_ms=120000) as s:
         for offer in ([OURS], ["http/1.1"]):
             c = ByHand(s, offer)
             for cut in (1, 2, 5, 6, 9, 40, len(c.hello) - 1):
@@ -146,9 +146,7 @@ def test_a_hello_in_pieces():
         for c in halves:
             c.sock.sendall(c.hello[:len(c.hello) // 2])
         assert s.curl(s.url + "/x").stdout
-        before = s.cpu()
-        time.sleep(1)
-        assert s.cpu() - before < 0.5, "the loop turns while half a hello is there"
+        s.assert_quiet("the loop turns while half a hello is there")
         for c in halves:
             c.sock.sendall(c.hello[len(c.hello) // 2:])
             assert c.finish() == OURS
@@ -408,15 +406,16 @@ def test_close_is_answered():
 
 
 def test_a_storm_of_pings():
-    """Answered while they are read; a client that reads no answer costs no memory."""
+    """Of those that come together the last one is answered; a client that reads no answer costs no memory."""
     with Server(reactors=1) as s:
         ws = open_leg(s)
         ws.frame()
-        ws.sock.sendall(frame(9, b"one") + frame(9, b"two"))
+        ws.sock.sendall(b"".join(frame(9, b"%04d" % i) for i in range(5000)))
         got = [ws.frame()]
-        while got[-1] != (10, b"two"):
+        while got[-1] != (10, b"4999"):
             got.append(ws.frame())
-        assert set(got) <= {(10, b"one"), (10, b"two")}
+        assert {op for op, _ in got} == {10} and got == sorted(set(got))
+        assert len(got) < 500, "one for each read, of which there are some"
         deaf = open_leg(s, "s-2")
         before, block = s.rss(), frame(9, b"p" * 125) * 2000
         deaf.sock.settimeout(1)
