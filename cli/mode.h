@@ -17,7 +17,7 @@
 /* The user's own ssh, over the session. Its exit code becomes ours. */
 struct mode_ssh {
 	struct session_mode mode;
-	const struct sshdir *dir;
+	struct sshdir *dir;
 	const char *login;
 	const struct arg_list *ssh_args;
 	int argc;

@@ -98,8 +98,8 @@ static void build_argv(const struct mode_ssh *m, const struct session *s, struct
 	add_option(a, "StrictHostKeyChecking=yes");
 	add_option(a, "CheckHostIP=no");
 	add_option(a, "UpdateHostKeys=no");
-	add_option(a, "IdentityFile=\"%s/key\"", m->dir->path);
-	add_option(a, "CertificateFile=\"%s/key-cert.pub\"", m->dir->path);
+	add_option(a, "IdentityFile=%s", m->dir->key_file.path); /* an agent of ours would be what -A forwards */
+	add_option(a, "CertificateFile=%s", m->dir->certificate_file.path);
 	add_option(a, "IdentitiesOnly=yes");
 	add_option(a, "AddKeysToAgent=no"); /* the key would outlive the session there */
 	add_option(a, "PreferredAuthentications=publickey");
@@ -181,7 +181,7 @@ static int begin(struct session_mode *mode, struct session *s)
 	snprintf(m->socket, sizeof m->socket, "%s/socket", m->dir->path);
 	m->listener.dest.kind = LINK_KIND_SSH;
 	snprintf(m->listener.label, sizeof m->listener.label, "ssh");
-	int fd = sshdir_write_key(m->dir, &e) == 0 ? sshdir_listen(m->dir, "socket", &e) : e.code;
+	int fd = sshdir_show_key(m->dir, &e) == 0 ? sshdir_listen(m->dir, "socket", &e) : e.code;
 	if (fd < 0 || listener_start(&m->listener, s, fd, &e) != 0) {
 		complain("%s", e.text);
 		return EXIT_CODE_FAILED;

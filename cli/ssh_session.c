@@ -2,7 +2,7 @@
 
 #include "cli/mode.h"
 
-static int run_mode(const struct ssh_session_wish *w, struct session *s, const struct sshdir *dir)
+static int run_mode(const struct ssh_session_wish *w, struct session *s, struct sshdir *dir)
 {
 	if (w->stdio) {
 		struct mode_stdio m = { .dest = { .kind = LINK_KIND_SSH },

@@ -10,10 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const file_names[] = { "key", "key-cert.pub", "known_hosts", "socket", "agent" };
+static const char *const file_names[] = { "known_hosts", "socket", "agent" };
 
 static void file_in(const struct sshdir *d, const char *name, char out[PATH_MAX])
 {
@@ -59,6 +60,7 @@ static int use_given(struct sshdir *d, const char *path, struct err *e)
 int sshdir_open(struct sshdir *d, const char *path, struct err *e)
 {
 	memset(d, 0, sizeof *d);
+	d->key_file.fd = d->certificate_file.fd = -1;
 	int rc = path ? use_given(d, path, e) : make_temporary(d, e);
 	if (rc != 0)
 		return rc;
@@ -117,16 +119,32 @@ int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e)
 	return write_known_hosts(d, alias, host_cas ? host_cas : one, host_keys, e);
 }
 
-int sshdir_write_key(const struct sshdir *d, struct err *e)
+static int hide(struct sshdir_hidden *h, const void *data, size_t len, struct err *e)
 {
-	char file[PATH_MAX], line[SSHCERT_TEXT + 1];
-	file_in(d, "key", file);
-	int rc = sshkey_save(file, d->key, "tunnel", e);
+	h->fd = memfd_create("tunnel", MFD_CLOEXEC);
+	snprintf(h->path, sizeof h->path, "/proc/%ld/fd/%d", (long)getpid(), h->fd);
+	if (h->fd >= 0 && fchmod(h->fd, 0600) == 0 && write(h->fd, data, len) == (ssize_t)len)
+		return 0;
+	return err_set_errno(e, ERR_IO, errno, "the session's key for ssh");
+}
+
+int sshdir_show_key(struct sshdir *d, struct err *e)
+{
+	char line[SSHCERT_TEXT + 1];
+	struct buf text;
+	int n = snprintf(line, sizeof line, "%s\n", d->certificate), rc = sshkey_text(d->key, "tunnel", &text, e);
 	if (rc != 0)
 		return rc;
-	file_in(d, "key-cert.pub", file);
-	int n = snprintf(line, sizeof line, "%s\n", d->certificate);
-	return file_write(file, line, (size_t)n, 0600, e);
+	rc = hide(&d->key_file, buf_data(&text), text.len, e);
+	buf_wipe_free(&text);
+	return rc == 0 ? hide(&d->certificate_file, line, (size_t)n, e) : rc;
+}
+
+static void drop(struct sshdir_hidden *h)
+{
+	if (h->fd >= 0)
+		close(h->fd);
+	h->fd = -1;
 }
 
 int sshdir_listen(const struct sshdir *d, const char *name, struct err *e)
@@ -146,6 +164,8 @@ void sshdir_close(struct sshdir *d)
 	if (d->temporary)
 		rmdir(d->path);
 	d->temporary = false;
+	drop(&d->key_file);
+	drop(&d->certificate_file);
 	sshagent_identity_free(&d->identity);
 	EVP_PKEY_free(d->key);
 	d->key = NULL;

@@ -1,5 +1,5 @@
 /* What OpenSSH's client needs for one session: a key with its certificate, and what to trust. The key is made for the
- * session and stays in memory unless sshdir_write_key is called; what is written goes to a folder of mode 0700. */
+ * session and stays in memory; what is no secret, and sockets, go to a folder of mode 0700. */
 #ifndef CLI_SSHDIR_H
 #define CLI_SSHDIR_H
 
@@ -13,12 +13,19 @@
 
 #define SSHDIR_PATH 92 /* bytes: the sockets in it fit sun_path */
 
+/* A file of this process' memory (memfd_create): gone with it, however it ends. */
+struct sshdir_hidden {
+	int fd; /* -1: none */
+	char path[40];
+};
+
 struct sshdir {
 	char path[SSHDIR_PATH];
 	char public_key[SSHCERT_KEY_TEXT];
 	char certificate[SSHCERT_TEXT]; /* with identity: set by sshdir_fill */
 	struct sshagent_identity identity;
 	EVP_PKEY *key;
+	struct sshdir_hidden key_file, certificate_file; /* of sshdir_show_key */
 	bool temporary;
 };
 
@@ -26,8 +33,8 @@ struct sshdir {
 int sshdir_open(struct sshdir *d, const char *path, struct err *e);
 /* From the "ssh" member of StartSession's answer; writes known_hosts. */
 int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e);
-/* key and key-cert.pub, for an ssh that is told of them. */
-int sshdir_write_key(const struct sshdir *d, struct err *e);
+/* Key and certificate in files that another program of this user can read while this one runs, until sshdir_close. */
+int sshdir_show_key(struct sshdir *d, struct err *e);
 /* A listening socket of that name, in place of one that is there. Returns it, or an error. */
 int sshdir_listen(const struct sshdir *d, const char *name, struct err *e);
 void sshdir_close(struct sshdir *d);

@@ -3,6 +3,7 @@
 #ifndef IDENT_SSHCERT_H
 #define IDENT_SSHCERT_H
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #include <openssl/evp.h>
@@ -13,7 +14,10 @@
 #define SSHCERT_TEXT 8192     /* a certificate line, with NUL */
 
 EVP_PKEY *sshkey_generate(struct err *e); /* Ed25519 */
-/* "openssh-key-v1", unencrypted, mode 0600: what ssh -i and sshd read, and what the CA key file holds. */
+/* "openssh-key-v1", unencrypted: what ssh -i and sshd read, and what the CA key file holds. comment may be NULL. *out
+ * is a secret: buf_wipe_free. */
+int sshkey_text(EVP_PKEY *key, const char *comment, struct buf *out, struct err *e);
+/* The same as a file of mode 0600. */
 int sshkey_save(const char *path, EVP_PKEY *key, const char *comment, struct err *e);
 int sshkey_load(const char *path, EVP_PKEY **out_key, struct err *e); /* Ed25519, unencrypted; refuses loose modes */
 /* "ssh-ed25519 AAAA…" without comment */

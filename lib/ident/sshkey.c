@@ -62,7 +62,7 @@ static int add_pem(struct buf *pem, const struct buf *raw)
 	return bad | buf_add_text(pem, PEM_END "\n");
 }
 
-int sshkey_save(const char *path, EVP_PKEY *key, const char *comment, struct err *e)
+int sshkey_text(EVP_PKEY *key, const char *comment, struct buf *out, struct err *e)
 {
 	uint8_t pub[RAW], seed[RAW];
 	size_t seed_len = sizeof seed;
@@ -70,7 +70,7 @@ int sshkey_save(const char *path, EVP_PKEY *key, const char *comment, struct err
 	if (rc)
 		return rc;
 	if (EVP_PKEY_get_raw_private_key(key, seed, &seed_len) != 1 || seed_len != RAW)
-		return err_set(e, ERR_INVALID, "%s: the key has no private part", path);
+		return err_set(e, ERR_INVALID, "the key has no private part");
 	struct buf raw = BUF_INIT(KEY_FILE_MAX), blob = BUF_INIT(256), pem = BUF_INIT(2 * KEY_FILE_MAX);
 	buf_reserve(&raw, KEY_FILE_MAX);
 	buf_reserve(&pem, 2 * KEY_FILE_MAX);
@@ -80,12 +80,25 @@ int sshkey_save(const char *path, EVP_PKEY *key, const char *comment, struct err
 	bad |= add_private_section(&raw, pub, seed, comment ? comment : "");
 	if (!bad)
 		bad = add_pem(&pem, &raw);
-	rc = bad ? err_set(e, ERR_LIMIT, "%s: the comment is too long", path)
-		 : secret_write_file(path, buf_data(&pem), pem.len, e);
 	secret_wipe(seed, sizeof seed);
 	buf_wipe_free(&raw);
-	buf_wipe_free(&pem);
 	buf_free(&blob);
+	if (bad) {
+		buf_wipe_free(&pem);
+		return err_set(e, ERR_LIMIT, "the key's comment is too long");
+	}
+	*out = pem;
+	return 0;
+}
+
+int sshkey_save(const char *path, EVP_PKEY *key, const char *comment, struct err *e)
+{
+	struct buf pem;
+	int rc = sshkey_text(key, comment, &pem, e);
+	if (rc)
+		return err_wrap(e, "%s", path);
+	rc = secret_write_file(path, buf_data(&pem), pem.len, e);
+	buf_wipe_free(&pem);
 	return rc;
 }
 

@@ -7,6 +7,7 @@ import re
 import secrets
 import signal
 import socket
+import subprocess
 
 import pytest
 from harness import LIMIT, USER, TcpServer, echo_until_eof, wait_for
@@ -118,6 +119,25 @@ def test_what_holds_a_secret_is_for_its_owner_alone(lived):
     loose = {name: oct((stack.folder / name).stat().st_mode & 0o777) for name in holders if (stack.folder / name).stat().st_mode & 0o077}
     assert loose == {}
     assert (stack.folder / "state").stat().st_mode & 0o077 == 0
+
+
+def test_the_key_of_a_login_is_in_no_file(stack):
+    """Not while its ssh runs, and not when both were killed."""
+    run = stack.folder / "r"
+    run.mkdir(0o700)
+    real = stack.env
+    stack.env = lambda **more: real(XDG_RUNTIME_DIR=str(run), **more)
+    p = stack.cli_popen("start-session", "--target", "web-1", "--login", USER, "--", "cat", stdin=subprocess.PIPE)
+    p.stdin.write(b"up\n")
+    p.stdin.flush()
+    assert p.stdout.readline() == b"up\n", p.stderr.read()
+    (folder,) = run.glob("tunnel-*")
+    assert folder.stat().st_mode & 0o777 == 0o700 and (folder / "known_hosts").exists()
+    assert list(private_keys(run)) == []
+    p.kill()
+    p.wait()
+    assert list(private_keys(run)) == []
+    p.stdin.close()
 
 
 def test_the_store_has_tokens_as_hashes_alone(lived):
