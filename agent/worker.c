@@ -13,6 +13,7 @@
 #include "agent/streams.h"
 #include "agent/worker_spawn.h"
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -490,6 +491,7 @@ int worker_main(void)
 	struct err e = { 0 };
 	char path[EXITS_PATH];
 	signal(SIGPIPE, SIG_IGN);
+	heap_keep();
 	fcntl(WORKER_FD, F_SETFD, FD_CLOEXEC);
 	init_handles(&w);
 	int rc = read_job(&w.job, &e);

@@ -3,6 +3,7 @@
 #include "cli/session.h"
 
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "cli/ends.h"
 #include "cli/session_renew.h"
@@ -344,6 +345,7 @@ int session_run(struct session *s, struct session_mode *mode)
 {
 	struct err e = { 0 };
 	s->mode = mode;
+	heap_keep();
 	if (uv_loop_init(&s->loop) != 0) {
 		complain("no event loop: out of descriptors or memory");
 		return EXIT_CODE_FAILED;

@@ -1,9 +1,11 @@
-/* One end of a session. What happens on legs and descriptors only leaves marks; the turn, an idle handle that is active
+/* One end of a session. What happens on legs and descriptors only leaves marks; the turn, a check handle that is active
  * while there are marks, does the work: events of the link, streams, output, timers. So everything that one round of
- * the loop brought is answered by one batch, and no callback of the user's runs inside a call of the user's. */
+ * the loop brought is answered by one batch, and no callback of the user's runs inside a call of the user's. An idle
+ * handle is active with it, so that the loop does not sleep over marks that were left behind its checks. */
 #include "endpoint/internal.h"
 
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"
@@ -15,13 +17,27 @@
 #include <string.h>
 
 #define GIVE_UP_MS (15 * 60 * 1000)
+#define SWOLLEN (256u * 1024) /* bytes in buffers: then the heap has grown */
+#define REST_MS 5000
 
-static void on_turn(uv_idle_t *idle);
+static void on_turn(struct endpoint *ep);
+
+static void on_idle(uv_idle_t *idle)
+{
+	on_turn(idle->data);
+}
+
+static void on_check(uv_check_t *check)
+{
+	on_turn(check->data);
+}
 
 void endpoint_turn_soon(struct endpoint *ep)
 {
-	if (!ep->freed)
-		uv_idle_start(&ep->turn, on_turn);
+	if (ep->freed)
+		return;
+	uv_check_start(&ep->turn, on_check);
+	uv_idle_start(&ep->awake, on_idle);
 }
 
 static void tell_state(struct endpoint *ep, enum endpoint_state state, int64_t outage_ms, const char *text)
@@ -132,10 +148,25 @@ static void take_events(struct endpoint *ep)
 		on_event(ep, &ev);
 }
 
+/* A bulk transfer is over when the buffers are small at one of the link's timers, after REST_MS without large ones. */
+static void note_memory(struct endpoint *ep, bool at_timer)
+{
+	struct link_stats stats;
+	link_get_stats(ep->link, &stats);
+	int64_t now = clock_mono_ms();
+	if (stats.buffered >= SWOLLEN) {
+		ep->swollen_at = now;
+	} else if (at_timer && ep->swollen_at && now - ep->swollen_at >= REST_MS) {
+		ep->swollen_at = 0;
+		heap_give_back();
+	}
+}
+
 static void on_link_due(uv_timer_t *timer)
 {
 	struct endpoint *ep = timer->data;
 	link_tick(ep->link, clock_mono_ms());
+	note_memory(ep, true);
 	endpoint_turn_soon(ep);
 }
 
@@ -149,10 +180,10 @@ static void arm_link_timer(struct endpoint *ep)
 	timer_at(&ep->link_timer, on_link_due, due);
 }
 
-static void on_turn(uv_idle_t *idle)
+static void on_turn(struct endpoint *ep)
 {
-	struct endpoint *ep = idle->data;
-	uv_idle_stop(idle);
+	uv_check_stop(&ep->turn);
+	uv_idle_stop(&ep->awake);
 	take_events(ep);
 	if (ep->revived && !ep->freed && !ep->ending && !ep->ended) {
 		ep->revived = false;
@@ -181,6 +212,7 @@ static void on_turn(uv_idle_t *idle)
 	}
 	if (leg_is_paired(ep->leg))
 		leg_fill(ep->leg, clock_mono_ms());
+	note_memory(ep, false);
 	arm_link_timer(ep);
 }
 
@@ -248,12 +280,13 @@ static int copy_config(struct endpoint *ep, const struct endpoint_config *c, str
 
 static void set_up_handles(struct endpoint *ep)
 {
-	uv_idle_init(ep->loop, &ep->turn);
+	uv_check_init(ep->loop, &ep->turn);
+	uv_idle_init(ep->loop, &ep->awake);
 	uv_timer_init(ep->loop, &ep->link_timer);
 	uv_timer_init(ep->loop, &ep->retry_timer);
 	uv_timer_init(ep->loop, &ep->give_up_timer);
-	ep->turn.data = ep->link_timer.data = ep->retry_timer.data = ep->give_up_timer.data = ep;
-	ep->handles = 4;
+	ep->turn.data = ep->awake.data = ep->link_timer.data = ep->retry_timer.data = ep->give_up_timer.data = ep;
+	ep->handles = 5;
 	for (size_t i = 0; i < PUMP_BUCKETS; i++)
 		list_init(&ep->pumps[i]);
 	list_init(&ep->dirty);
@@ -306,6 +339,7 @@ void endpoint_free(struct endpoint **ep_ptr)
 	path_stop(ep);
 	pumps_end(ep, LINK_TERMINATED, "");
 	uv_close((uv_handle_t *)&ep->turn, on_handle_closed);
+	uv_close((uv_handle_t *)&ep->awake, on_handle_closed);
 	uv_close((uv_handle_t *)&ep->link_timer, on_handle_closed);
 	uv_close((uv_handle_t *)&ep->retry_timer, on_handle_closed);
 	uv_close((uv_handle_t *)&ep->give_up_timer, on_handle_closed);

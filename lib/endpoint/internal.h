@@ -80,8 +80,10 @@ struct endpoint {
 	struct list pumps[PUMP_BUCKETS], dirty, leaving;
 	size_t n_leaving;
 	bool frozen;
+	int64_t swollen_at; /* when the buffers were large last; 0: the heap is as small as it gets */
 
-	uv_idle_t turn;
+	uv_check_t turn;
+	uv_idle_t awake;
 	uv_timer_t link_timer, retry_timer, give_up_timer;
 	struct call *call; /* to a server; one at a time */
 	bool ending;       /* the last words are on their way out; no stream moves any more */

@@ -25,11 +25,14 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define PUMP_CHUNK (64u * 1024)
-#define PUMP_LEAVING 64 /* sockets of ended streams, kept for readers that are slow */
-#define PUMP_WRITES 8   /* pieces a turn, so that one fast reader does not keep the loop */
+#define PUMP_LEAVING 64        /* sockets of ended streams, kept for readers that are slow */
+#define PUMP_PIECES 4          /* chunks of the link's that leave in one write */
+#define PUMP_WRITES 2          /* of them a turn, so that one fast reader does not keep the loop */
+#define PUMP_BULK (16u * 1024) /* bytes: who gave so many is read without a copy, and gets a chunk of memory for it */
 
 struct side {
 	int fd; /* -1: none */
@@ -49,6 +52,7 @@ struct pump {
 	bool attached;       /* has, or had, descriptors */
 	bool shared;
 	bool readable, writable;
+	bool bulk;          /* the last read brought much */
 	bool in_done;       /* read to its end */
 	bool eof, out_done; /* the peer's end came; passed on */
 	int broken;         /* errno of the local side that cannot be used any more; 0: none */
@@ -379,11 +383,13 @@ static void fail(struct pump *p)
 	link_stream_fail(p->ep->link, p->id, LINK_IO, text);
 }
 
-static ssize_t write_some(const struct side *s, const void *data, size_t len)
+static ssize_t write_some(const struct side *s, struct iovec *pieces, size_t n_pieces)
 {
+	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = n_pieces };
 	ssize_t n;
 	do
-		n = s->socket ? send(s->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) : write(s->fd, data, len);
+		n = s->socket ? sendmsg(s->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+			      : writev(s->fd, pieces, (int)n_pieces);
 	while (n < 0 && errno == EINTR);
 	return n;
 }
@@ -410,15 +416,16 @@ static void drop_incoming(struct pump *p)
 static void pump_out(struct pump *p)
 {
 	struct link *link = p->ep->link;
+	struct iovec pieces[PUMP_PIECES];
 	const void *data;
-	size_t len;
+	size_t n_pieces;
 	int writes = 0;
-	while (p->writable && (len = link_stream_peek(link, p->id, &data)) > 0) {
+	while (p->writable && (n_pieces = link_stream_pieces(link, p->id, pieces, PUMP_PIECES)) > 0) {
 		if (writes++ == PUMP_WRITES) {
 			pump_wake(p);
 			return;
 		}
-		ssize_t n = write_some(&p->out, data, len);
+		ssize_t n = write_some(&p->out, pieces, n_pieces);
 		if (n < 0 && errno != EAGAIN) {
 			note_broken(p, errno, "write");
 			p->out_done = p->readable = true;
@@ -444,15 +451,34 @@ static bool is_end(const struct pump *p, ssize_t n)
 	return n == 0 && (!p->broken || p->broken == EPIPE);
 }
 
+/* As read_some; *out_taken: how many bytes of it the link has. */
+static ssize_t read_to_link(struct pump *p, size_t most, size_t *out_taken)
+{
+	struct link *link = p->ep->link;
+	size_t room = 0;
+	void *space = p->bulk ? link_stream_space(link, p->id, most, &room) : NULL;
+	ssize_t n = space ? read_some(&p->in, space, room) : read_some(&p->in, read_bytes, most);
+	if (n <= 0)
+		return n;
+	if (space) {
+		link_stream_commit(link, p->id, (size_t)n);
+		*out_taken = (size_t)n;
+	} else {
+		*out_taken = link_stream_write(link, p->id, read_bytes, (size_t)n);
+	}
+	return n;
+}
+
 static void pump_in(struct pump *p)
 {
 	struct link *link = p->ep->link;
 	size_t room = link_stream_room(link, p->id);
 	if (room == 0 || !p->readable || p->in_done)
 		return;
-	ssize_t n = read_some(&p->in, read_bytes, room < PUMP_CHUNK ? room : PUMP_CHUNK);
+	size_t taken = 0;
+	ssize_t n = read_to_link(p, room < PUMP_CHUNK ? room : PUMP_CHUNK, &taken);
 	if (n > 0) {
-		size_t taken = link_stream_write(link, p->id, read_bytes, (size_t)n);
+		p->bulk = n >= (ssize_t)PUMP_BULK;
 		p->bytes_out += taken;
 		p->in_done = taken != (size_t)n;
 		if (p->in_done)

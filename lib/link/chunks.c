@@ -111,6 +111,14 @@ const uint8_t *chunks_first(const struct chunks *q, size_t *out_len)
 	return q->head->raw + FRAME_DATA_HEAD + skip;
 }
 
+size_t chunks_pieces(const struct chunks *q, struct iovec *out, size_t n)
+{
+	size_t used = 0, skip = q->head ? (size_t)(q->start - q->head->start) : 0;
+	for (struct chunk *c = q->head; c && used < n && c->len > skip; c = c->next, skip = 0)
+		out[used++] = (struct iovec){ .iov_base = c->raw + FRAME_DATA_HEAD + skip, .iov_len = c->len - skip };
+	return used;
+}
+
 void chunks_drop(struct chunks *q, uint64_t offset)
 {
 	q->start = offset;

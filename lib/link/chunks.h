@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 struct chunk;
 
@@ -27,6 +28,8 @@ size_t chunks_append(struct chunks *q, const void *data, size_t len);
  * writable, and must be as before when the caller is done. */
 uint8_t *chunks_at(struct chunks *q, uint64_t offset, size_t *out_len);
 const uint8_t *chunks_first(const struct chunks *q, size_t *out_len);
+/* All bytes from the first one on, as far as n pieces go. Returns how many pieces. */
+size_t chunks_pieces(const struct chunks *q, struct iovec *out, size_t n);
 void chunks_drop(struct chunks *q, uint64_t offset); /* what lies before offset; offset <= end */
 
 #endif

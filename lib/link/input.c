@@ -303,8 +303,6 @@ static int got_unit(struct link *link, struct err *e)
 static void payload_arrived(struct link *link, struct stream *s, size_t n)
 {
 	chunks_commit(&s->in, n);
-	if (s->told_credit - s->in.end < s->window / 8)
-		s->hit_wall = true;
 	if (s->state == STREAM_OPEN && !(s->event_mask & EVENT_READABLE))
 		event_stream(link, s, EVENT_READABLE);
 }
@@ -327,8 +325,11 @@ static ssize_t read_payload(struct link *link, struct err *e)
 	if (s)
 		payload_arrived(link, s, (size_t)n);
 	p->left -= (size_t)n;
-	if (p->left == 0)
+	if (p->left == 0) {
+		if (s)
+			stream_frame_ended(s);
 		expect(p, PARSE_HEAD, FRAME_HEAD);
+	}
 	return n;
 }
 

@@ -24,13 +24,16 @@
 #define LINK_HANDSHAKE_MS 10000 /* from the start of an epoch to its last RESUME */
 #define LINK_ACK_DELAY_MS 20    /* an ACK that nobody waits for rides with other output for so long */
 
-#define LINK_ACK_EVERY (64u * 1024) /* bytes consumed that make an ACK urgent; or a quarter of the window */
-#define LINK_SMALL (8u * 1024)      /* bytes: a stream with no more waiting goes before bulk */
-#define LINK_SMALL_RUN 16           /* frames of small streams in a row before one of bulk */
-#define LINK_BATCH 4096             /* bytes of small frames that share a TLS record */
-#define LINK_MIN_WINDOW 256u        /* bytes */
+#define LINK_ACK_EVERY (256u * 1024) /* bytes consumed that make an ACK urgent; or a quarter of the window */
+#define LINK_SMALL (8u * 1024)       /* bytes: a stream with no more waiting goes before bulk */
+#define LINK_SMALL_RUN 16            /* frames of small streams in a row before one of bulk */
+#define LINK_BATCH 4096              /* bytes of small frames that share a TLS record */
+#define LINK_MIN_WINDOW 256u         /* bytes */
 #define LINK_MAX_WINDOW (1u << 30)
 #define LINK_BUCKETS 256u
+#define STREAM_EDGES 16u
+#define LINK_RATE_MS 10  /* the shortest time to measure a rate over */
+#define LINK_RTT_MS 1000 /* how often the round trip is measured while windows grow */
 
 enum stream_state {
 	STREAM_OPENING, /* opened here, no answer yet */
@@ -86,7 +89,11 @@ struct stream {
 	struct chunks in;
 	uint64_t credit; /* promised, but told only with the next ACK */
 	uint32_t window;
-	bool hit_wall; /* the peer used its credit up: the window may be too small */
+	uint64_t edges[STREAM_EDGES]; /* credits told of this window, the newest where next_edge is behind; 0: none */
+	unsigned next_edge;
+	bool hit_edge;      /* the peer used its credit up: the window may be too small */
+	int64_t rate_at;    /* since when, and from which offset on, … */
+	uint64_t rate_from; /* … it is measured how fast bytes are consumed */
 	bool fin_in, eof_told, eof_done;
 	uint64_t told_delivered, told_credit;
 	bool told_fin;
@@ -164,6 +171,7 @@ struct link {
 	int64_t ping_at;                     /* when the newest went out */
 	uint64_t timed_number;               /* the PING whose answer is timed, sent at timed_at */
 	int64_t timed_at, rtt_ms, outage_ms;
+	int64_t rtt_min_ms; /* of the epoch; -1: no PONG yet */
 	uint64_t epochs;
 };
 
@@ -212,6 +220,8 @@ void stream_check_writable(struct link *link, struct stream *s); /* after room m
 void stream_check_session_room(struct link *link);               /* after retained changed */
 void stream_acked(struct link *link, struct stream *s, uint64_t delivered, uint64_t credit, bool fin);
 void stream_extend_credit(struct link *link, struct stream *s);
+void stream_told_credit(struct stream *s); /* all of it is told now */
+void stream_frame_ended(struct stream *s); /* a DATA frame came whole */
 void stream_check_done(struct link *link, struct stream *s);
 /* This end gives it up: a tombstone remains if the peer may know it. No event. */
 void stream_abort(struct link *link, struct stream *s, unsigned code, const char *text);
@@ -239,6 +249,7 @@ void live_heard(struct link *link);
 void live_down(struct link *link);   /* the epoch was up and is over */
 void live_forget(struct link *link); /* nothing of the epoch is waited for any more */
 void live_ping_sent(struct link *link);
+void live_want_rtt(struct link *link); /* a PING soon, unless one has told it lately */
 int live_pong(struct link *link, uint64_t number, struct err *e);
 
 /* event.c */

@@ -56,7 +56,7 @@ int link_new(const struct link_config *config, struct link **out_link, struct er
 	link->config = c;
 	link->config.key = NULL; /* the identity has its own reference */
 	link->next_id = c.role == LINK_CLIENT ? 1 : 2;
-	link->rtt_ms = -1;
+	link->rtt_ms = link->rtt_min_ms = -1;
 	link->now = INT64_MIN;
 	set_up_lists(link);
 	buf_init(&link->greeting, 0);

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 struct link;
 
@@ -88,6 +89,10 @@ int link_stream_refuse(struct link *link, uint32_t id, unsigned code, const char
 /* Takes at most link_stream_room bytes; returns how many (0: wait for LINK_EVENT_WRITABLE). Works while the link is
  * down. */
 size_t link_stream_write(struct link *link, uint32_t id, const void *data, size_t len);
+/* The same without a copy: room for some bytes (at most *out_room, which is at most link_stream_room) of about want, to
+ * be claimed at once by link_stream_commit. NULL: none, or out of memory. */
+void *link_stream_space(struct link *link, uint32_t id, size_t want, size_t *out_room);
+void link_stream_commit(struct link *link, uint32_t id, size_t len);
 size_t link_stream_room(const struct link *link, uint32_t id);
 void link_stream_finish(struct link *link, uint32_t id); /* half-close: no more writes from here */
 /* Ends the stream at once: what is under way is lost. No event. */
@@ -97,6 +102,8 @@ void link_stream_reset(struct link *link, uint32_t id, unsigned code, const char
 void link_stream_fail(struct link *link, uint32_t id, unsigned code, const char *text);
 /* Received, not yet consumed bytes, in order and contiguous as far as given (call again after consuming). */
 size_t link_stream_peek(const struct link *link, uint32_t id, const void **out_data);
+/* As many of them as n pieces hold; returns how many pieces. */
+size_t link_stream_pieces(const struct link *link, uint32_t id, struct iovec *out, size_t n);
 void link_stream_consume(struct link *link, uint32_t id, size_t len);
 /* The peer's FIN was received and all before it consumed: the caller has closed the local socket's write side.
  * Acknowledges the FIN. */

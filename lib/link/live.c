@@ -31,6 +31,12 @@ void live_ping_sent(struct link *link)
 	link->timed_at = link->now;
 }
 
+void live_want_rtt(struct link *link)
+{
+	if (!live_awaits_pong(link) && (link->rtt_min_ms < 0 || link->now - link->ping_at >= LINK_RTT_MS))
+		link->ping_due = true;
+}
+
 static struct stream *first_confirming(const struct link *link)
 {
 	return LIST_ENTRY(link->confirming.next, struct stream, data);
@@ -40,8 +46,11 @@ int live_pong(struct link *link, uint64_t number, struct err *e)
 {
 	if (number <= link->ping_answered || number > link->ping_number)
 		return err_set(e, ERR_PROTOCOL, "PONG without its PING");
-	if (number >= link->timed_number && link->timed_number > link->ping_answered)
+	if (number >= link->timed_number && link->timed_number > link->ping_answered) {
 		link->rtt_ms = link->now - link->timed_at;
+		if (link->rtt_min_ms < 0 || link->rtt_ms < link->rtt_min_ms)
+			link->rtt_min_ms = link->rtt_ms;
+	}
 	link->ping_answered = number;
 	while (!list_empty(&link->confirming) && first_confirming(link)->confirmer <= number)
 		stream_retire(link, first_confirming(link));
@@ -52,6 +61,7 @@ int live_pong(struct link *link, uint64_t number, struct err *e)
 void live_up(struct link *link)
 {
 	link->up_at = link->now;
+	link->rtt_min_ms = -1;
 	link->stalled_told = false;
 	link->event_mask &= ~(unsigned)EVENT_STALLED;
 }

@@ -36,7 +36,7 @@ static void list_stream(struct buf *to, struct stream *s)
 	frame_write_entry(bytes, &entry);
 	buf_add(to, bytes, sizeof(bytes)); /* the caller has reserved the room */
 	s->told_delivered = s->in.start;
-	s->told_credit = s->credit;
+	stream_told_credit(s);
 	s->told_fin = s->eof_done;
 }
 

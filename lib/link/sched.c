@@ -124,7 +124,7 @@ static void emit_ack(struct writer *w, struct stream *s)
 {
 	w->len += frame_write_ack(reserve(w, FRAME_CONTROL_MAX), s->id, s->in.start, s->credit, s->eof_done);
 	s->told_delivered = s->in.start;
-	s->told_credit = s->credit;
+	stream_told_credit(s);
 	s->told_fin = s->eof_done;
 }
 

@@ -54,7 +54,8 @@ struct stream *stream_new(struct link *link, uint32_t id, bool local, const stru
 	chunks_init(&s->in, &link->held);
 	s->peer_credit = link->hello_ever ? link->hello.initial_window : 0;
 	s->window = link->config.initial_window;
-	s->credit = s->told_credit = s->window;
+	s->credit = s->window;
+	stream_told_credit(s);
 	link->promised += s->window;
 	list_init(&s->events);
 	list_init(&s->control);
@@ -218,6 +219,49 @@ void stream_acked(struct link *link, struct stream *s, uint64_t delivered, uint6
 	stream_check_done(link, s);
 }
 
+void stream_told_credit(struct stream *s)
+{
+	if (s->told_credit == s->credit)
+		return;
+	s->told_credit = s->credit;
+	s->edges[s->next_edge++ % STREAM_EDGES] = s->credit;
+}
+
+/* The window is too small where the peer sends all that it may and then waits. However much more it was allowed in the
+ * meantime, that shows here: a frame ends where an earlier credit did, for a peer that has more to say and may say it
+ * ends its frames elsewhere. */
+void stream_frame_ended(struct stream *s)
+{
+	for (unsigned i = 0; i < STREAM_EDGES; i++)
+		if (s->edges[i] == s->in.end)
+			s->hit_edge = true;
+}
+
+/* How much is to be under way for the peer never to wait: twice what is consumed in one round trip. More would only
+ * stand in queues, in front of everything that is urgent; so a window does not grow for a relay or a reader that is
+ * slow, whom a peer can fill up with any window. */
+static bool window_is_small(struct link *link, struct stream *s)
+{
+	int64_t rtt = link->rtt_min_ms, elapsed = link->now - s->rate_at;
+	live_want_rtt(link);
+	if (rtt < 0 || elapsed < rtt || elapsed < LINK_RATE_MS)
+		return false;
+	uint64_t enough = 2 * (s->in.start - s->rate_from) * (uint64_t)rtt / (uint64_t)elapsed;
+	s->rate_at = link->now;
+	s->rate_from = s->in.start;
+	return enough > s->window;
+}
+
+static void grow_window(struct link *link, struct stream *s)
+{
+	uint32_t most = link->config.window;
+	if (!window_is_small(link, s))
+		return;
+	s->window = s->window > most / 2 ? most : s->window * 2;
+	s->hit_edge = false;
+	memset(s->edges, 0, sizeof s->edges); /* those of the smaller window */
+}
+
 /* Credit follows what was consumed by one window. The window doubles when the peer runs into its end although the
  * caller keeps up, as long as the session's promises allow; over the session window it shrinks again, but not below the
  * initial one. */
@@ -227,11 +271,9 @@ void stream_extend_credit(struct link *link, struct stream *s)
 	if (s->fin_in || !stream_is_live(s))
 		return;
 	uint64_t unread = s->in.end - s->in.start;
-	if (s->hit_wall && unread <= s->window / 4 && s->window < c->window &&
-	    link->promised + s->window <= c->session_window) {
-		s->window = s->window > c->window / 2 ? c->window : s->window * 2;
-		s->hit_wall = false;
-	}
+	if (s->hit_edge && unread <= s->window / 4 && s->window < c->window &&
+	    link->promised + s->window <= c->session_window)
+		grow_window(link, s);
 	uint64_t want = s->in.start + s->window;
 	if (want > s->credit && s->window > c->initial_window &&
 	    link->promised + (want - s->credit) > c->session_window) {

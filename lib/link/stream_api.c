@@ -67,6 +67,15 @@ size_t link_stream_room(const struct link *link, uint32_t id)
 	return s ? stream_room(link, s) : 0;
 }
 
+static void wrote(struct link *link, struct stream *s, size_t n)
+{
+	link->retained += n;
+	link->bytes_out += n;
+	stream_check_session_room(link);
+	s->blocked = stream_room(link, s) == 0;
+	sched_data(link, s);
+}
+
 size_t link_stream_write(struct link *link, uint32_t id, const void *data, size_t len)
 {
 	struct stream *s = stream_find_live(link, id);
@@ -74,12 +83,27 @@ size_t link_stream_write(struct link *link, uint32_t id, const void *data, size_
 		return 0;
 	size_t room = stream_room(link, s);
 	size_t n = chunks_append(&s->out, data, len < room ? len : room);
-	link->retained += n;
-	link->bytes_out += n;
-	stream_check_session_room(link);
-	s->blocked = stream_room(link, s) == 0;
-	sched_data(link, s);
+	wrote(link, s, n);
 	return n;
+}
+
+void *link_stream_space(struct link *link, uint32_t id, size_t want, size_t *out_room)
+{
+	struct stream *s = stream_find_live(link, id);
+	size_t room = s ? stream_room(link, s) : 0;
+	void *space = room ? chunks_space(&s->out, want < room ? want : room, out_room) : NULL;
+	if (space && *out_room > room)
+		*out_room = room;
+	return space;
+}
+
+void link_stream_commit(struct link *link, uint32_t id, size_t len)
+{
+	struct stream *s = stream_find_live(link, id);
+	if (!s)
+		return;
+	chunks_commit(&s->out, len);
+	wrote(link, s, len);
 }
 
 void link_stream_finish(struct link *link, uint32_t id)
@@ -118,6 +142,12 @@ size_t link_stream_peek(const struct link *link, uint32_t id, const void **out_d
 	if (len)
 		*out_data = data;
 	return len;
+}
+
+size_t link_stream_pieces(const struct link *link, uint32_t id, struct iovec *out, size_t n)
+{
+	const struct stream *s = find_open(link, id);
+	return s ? chunks_pieces(&s->in, out, n) : 0;
 }
 
 void link_stream_consume(struct link *link, uint32_t id, size_t len)

@@ -1,14 +1,16 @@
-/* The socket half of our WebSocket client. One recv of up to 64 KiB a wake-up feeds OpenSSL through a memory BIO, and
- * all records of it come out as one piece; what a turn queued is encrypted in one go and leaves in one send. Plaintext
- * is encrypted only when the kernel has taken all earlier ciphertext, so that the queue stays where its owner sees it.
- */
+/* The socket half of our WebSocket client. OpenSSL reads from where one recv of up to 64 KiB a wake-up has put the
+ * bytes, and all records of it come out as one piece; what a turn queued is encrypted in one go and leaves in one send.
+ * Plaintext is encrypted only when the kernel has taken all earlier ciphertext, so that the queue stays where its owner
+ * sees it. */
 #include "net/conn.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/x509_vfy.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,12 +20,75 @@
  * don't count, so a long path is not slowed down. */
 #define NOTSENT_LOWAT (64 * 1024)
 #define ENCRYPT_BATCH (128u * 1024)
+#define RECORD (16u * 1024)
+#define RECORD_OVERHEAD 64u
 
 /* Used within one callback only, so one a thread is enough, and an idle connection holds none. */
 static _Thread_local uint8_t net_bytes[CONN_READ];
 static _Thread_local uint8_t plain_bytes[CONN_READ];
 
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static BIO_METHOD *method; /* NULL: out of memory */
+
 static void on_event(uv_poll_t *poll, int status, int events);
+
+/* ---- bytes for OpenSSL ---- */
+
+static int bio_read(BIO *bio, char *to, int len)
+{
+	struct conn *c = BIO_get_data(bio);
+	bool held = c->held.len > 0; /* they came first */
+	size_t n = held ? c->held.len : c->window_len;
+	BIO_clear_retry_flags(bio);
+	if (n == 0 || len <= 0) {
+		BIO_set_retry_read(bio);
+		return -1;
+	}
+	if (n > (size_t)len)
+		n = (size_t)len;
+	memcpy(to, held ? buf_data(&c->held) : c->window, n);
+	if (held) {
+		buf_consume(&c->held, n);
+	} else {
+		c->window += n;
+		c->window_len -= n;
+	}
+	return (int)n;
+}
+
+static int bio_write(BIO *bio, const char *from, int len)
+{
+	struct conn *c = BIO_get_data(bio);
+	BIO_clear_retry_flags(bio);
+	return len >= 0 && buf_add(&c->wire, from, (size_t)len) == 0 ? len : -1;
+}
+
+static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
+{
+	(void)bio, (void)number, (void)pointer;
+	return command == BIO_CTRL_FLUSH;
+}
+
+static void make_method(void)
+{
+	BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "connection");
+	if (m && BIO_meth_set_read(m, bio_read) && BIO_meth_set_write(m, bio_write) && BIO_meth_set_ctrl(m, bio_ctrl))
+		method = m;
+}
+
+static bool lend_bytes(struct conn *c)
+{
+	pthread_once(&once, make_method);
+	BIO *bio = method ? BIO_new(method) : NULL;
+	if (!bio)
+		return false;
+	BIO_set_data(bio, c);
+	BIO_set_init(bio, 1);
+	SSL_set_bio(c->ssl, bio, bio);
+	return true;
+}
+
+/* ---- out ---- */
 
 static void update_events(struct conn *c)
 {
@@ -62,6 +127,7 @@ int conn_open(struct conn *c, uv_loop_t *loop, int fd, size_t max_out, const str
 	c->user = user;
 	buf_init(&c->out, max_out);
 	buf_init(&c->wire, SIZE_MAX / 2);
+	buf_init(&c->held, 2 * CONN_READ);
 	return 0;
 }
 
@@ -79,26 +145,11 @@ static void tls_words(const SSL *ssl, char *out, size_t size)
 	ERR_clear_error();
 }
 
-/* All ciphertext that OpenSSL has made, to the wire. */
-static int collect_wire(struct conn *c)
-{
-	BIO *bio = SSL_get_wbio(c->ssl);
-	size_t pending;
-	while ((pending = BIO_ctrl_pending(bio)) > 0) {
-		uint8_t *to = buf_reserve(&c->wire, pending);
-		if (!to)
-			return ERR_NOMEM;
-		int n = BIO_read(bio, to, pending > INT32_MAX ? INT32_MAX : (int)pending);
-		if (n <= 0)
-			return ERR_INTERNAL;
-		buf_commit(&c->wire, (size_t)n);
-	}
-	return 0;
-}
-
 static int encrypt(struct conn *c, struct err *e)
 {
-	size_t done = 0;
+	size_t done = 0, all = c->out.len < ENCRYPT_BATCH ? c->out.len : ENCRYPT_BATCH;
+	if (!buf_reserve(&c->wire, all + (all / RECORD + 1) * RECORD_OVERHEAD)) /* so that it grows but once */
+		return err_set(e, ERR_NOMEM, "out of memory");
 	while (c->out.len && done < ENCRYPT_BATCH) {
 		size_t n;
 		ERR_clear_error();
@@ -113,7 +164,7 @@ static int encrypt(struct conn *c, struct err *e)
 		buf_consume(&c->out, n);
 		done += n;
 	}
-	return collect_wire(c) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+	return 0;
 }
 
 /* 1: all sent; 0: the kernel is full. */
@@ -178,8 +229,7 @@ static void fail_tls(struct conn *c)
 	char words[160];
 	struct err ignored;
 	tls_words(c->ssl, words, sizeof words);
-	if (collect_wire(c) == 0) /* the alert tells the server why */
-		(void)send_all(c, &c->wire, &ignored);
+	(void)send_all(c, &c->wire, &ignored); /* the alert tells the server why */
 	fail(c, false, words);
 }
 
@@ -194,7 +244,7 @@ static bool go_on_handshake(struct conn *c)
 	}
 	c->handshaking = rc != 1;
 	struct err e;
-	if (collect_wire(c) != 0 || conn_flush(c, &e) != 0) {
+	if (conn_flush(c, &e) != 0) {
 		fail(c, false, "TLS: the connection broke");
 		return false;
 	}
@@ -219,7 +269,7 @@ void conn_drain(struct conn *c)
 			have += n;
 		}
 		bool wants = error == SSL_ERROR_NONE || error == SSL_ERROR_WANT_READ;
-		if (BIO_ctrl_pending(SSL_get_wbio(c->ssl)) && collect_wire(c) == 0) /* a key update's answer */
+		if (c->wire.len) /* a key update's answer */
 			update_events(c);
 		if (have)
 			c->callbacks->data(c->user, plain_bytes, have);
@@ -244,13 +294,14 @@ static void on_bytes(struct conn *c, size_t n)
 		c->callbacks->data(c->user, net_bytes, n);
 		return;
 	}
-	if (BIO_write(SSL_get_rbio(c->ssl), net_bytes, (int)n) != (int)n) {
+	c->window = net_bytes;
+	c->window_len = n;
+	if (!c->handshaking || go_on_handshake(c))
+		conn_drain(c);
+	/* Only where it was told to stop. */
+	if (c->fd >= 0 && c->window_len && buf_add(&c->held, c->window, c->window_len) != 0)
 		fail(c, false, "out of memory");
-		return;
-	}
-	if (c->handshaking && !go_on_handshake(c))
-		return;
-	conn_drain(c);
+	c->window_len = 0;
 }
 
 static void on_readable(struct conn *c)
@@ -292,7 +343,10 @@ void conn_start_tls(struct conn *c, SSL *ssl)
 	c->ssl = ssl;
 	c->handshaking = true;
 	c->reading = true;
-	(void)go_on_handshake(c);
+	if (lend_bytes(c))
+		(void)go_on_handshake(c);
+	else
+		fail(c, false, "out of memory");
 }
 
 void conn_read(struct conn *c, bool on)
@@ -318,5 +372,6 @@ bool conn_drop(struct conn *c, uv_close_cb closed_cb)
 	c->ssl = NULL;
 	buf_wipe_free(&c->out);
 	buf_free(&c->wire);
+	buf_free(&c->held);
 	return true;
 }

@@ -27,8 +27,11 @@ struct conn {
 	SSL *ssl;
 	const struct conn_callbacks *callbacks;
 	void *user;
-	struct buf out;  /* plaintext that waits; the owner appends here, then calls conn_flush */
-	struct buf wire; /* ciphertext that the kernel has not taken */
+	struct buf out;        /* plaintext that waits; the owner appends here, then calls conn_flush */
+	struct buf wire;       /* ciphertext that the kernel has not taken */
+	struct buf held;       /* ciphertext that came, and was not wanted yet */
+	const uint8_t *window; /* behind it, while a read is served */
+	size_t window_len;
 	bool reading, handshaking;
 	bool write_dead; /* the peer takes nothing any more; what it said before is still read */
 	uint8_t events;

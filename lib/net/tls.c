@@ -180,14 +180,9 @@ SSL *net_tls_client(struct net_tls *tls, const char *host, uint16_t port, struct
 	char peer[PEER_TEXT];
 	text_host_port(host, port, peer, sizeof peer);
 	SSL *ssl = SSL_new(tls->ctx);
-	BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
 	char *own_peer = strdup(peer);
-	if (!ssl || !in || !out || !own_peer) {
-		BIO_free(in);
-		BIO_free(out);
+	if (!ssl || !own_peer)
 		goto fail;
-	}
-	SSL_set_bio(ssl, in, out);
 	if (SSL_set_ex_data(ssl, peer_index, own_peer) != 1)
 		goto fail;
 	own_peer = NULL;

@@ -12,8 +12,8 @@ struct net_tls; /* SSL_CTX with a session cache for resumption; read-only after 
  */
 int net_tls_new(const char *ca_file, struct net_tls **out_tls, struct err *e);
 void net_tls_free(struct net_tls **tls);
-/* A client SSL for host over memory BIOs, ALPN tunnel-leg/1 and http/1.1 (PROTOCOL.md, section 3); resumes an earlier
- * session to the same host:port if there is one. */
+/* A client SSL for host, ALPN tunnel-leg/1 and http/1.1 (PROTOCOL.md, section 3); resumes an earlier session to the
+ * same host:port if there is one. The BIOs are the caller's to set. */
 SSL *net_tls_client(struct net_tls *tls, const char *host, uint16_t port, struct err *e);
 const char *net_tls_ca_file(const struct net_tls *tls);
 

@@ -15,19 +15,21 @@ static bool is_control(unsigned op)
 	return (op & 8) != 0;
 }
 
-/* dst may be src. at: offset of src[0] in the frame's payload. Eight bytes a step; the tail byte by byte. */
+/* dst may be src. at: offset of src[0] in the frame's payload. A block a step, of a form that compilers make vector
+ * instructions of; the tail byte by byte. */
 static void mask_copy(uint8_t *dst, const uint8_t *src, size_t len, const uint8_t mask[4], uint64_t at)
 {
 	uint8_t turned[8];
 	for (unsigned i = 0; i < 8; i++)
 		turned[i] = mask[(at + i) & 3];
-	uint64_t key, word;
+	uint64_t key, words[8];
 	memcpy(&key, turned, 8);
 	size_t i = 0;
-	for (; i + 8 <= len; i += 8) {
-		memcpy(&word, src + i, 8);
-		word ^= key;
-		memcpy(dst + i, &word, 8);
+	for (; i + sizeof words <= len; i += sizeof words) {
+		memcpy(words, src + i, sizeof words);
+		for (unsigned k = 0; k < 8; k++)
+			words[k] ^= key;
+		memcpy(dst + i, words, sizeof words);
 	}
 	for (; i < len; i++)
 		dst[i] = src[i] ^ turned[i & 7];

@@ -268,15 +268,15 @@ static void test_writer_stops_at_the_credit(void **state)
 	wire_free(&w);
 }
 
-/* A reader that keeps up lets the window grow to its maximum; one that does not leaves it as it is. */
-static void test_window_grows_for_a_fast_reader(void **state)
+/* Where a round trip takes no time, more could only stand in a queue. */
+static void test_window_stays_on_a_short_way(void **state)
 {
 	(void)state;
 	struct wire w;
 	wire_up(&w, NULL);
 	uint32_t id = wire_stream(&w);
 	static const uint8_t zeros[LIMIT_LINK_WINDOW];
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 50; i++) {
 		while (link_stream_write(w.end[LINK_CLIENT], id, zeros, sizeof(zeros)) > 0)
 			;
 		wire_run(&w);
@@ -285,8 +285,63 @@ static void test_window_grows_for_a_fast_reader(void **state)
 		while ((n = link_stream_peek(w.end[LINK_TARGET], id, &data)) > 0)
 			link_stream_consume(w.end[LINK_TARGET], id, n);
 		wire_run(&w);
+		w.now += 20;
 	}
-	assert_int_equal(link_stream_room(w.end[LINK_CLIENT], id), LIMIT_LINK_WINDOW);
+	assert_int_equal(link_stream_room(w.end[LINK_CLIENT], id), LIMIT_LINK_INITIAL_WINDOW);
+	wire_free(&w);
+}
+
+/* Moves what one end says, which arrives much later than it was said; the other consumes at once and answers, too. */
+static void long_way(struct wire *w, uint32_t id)
+{
+	static uint8_t there[2 * LIMIT_LINK_WINDOW], back[1 << 20];
+	size_t n, len = 0, answered = 0;
+	while ((n = link_output(w->end[LINK_CLIENT], there + len, sizeof(there) - len, w->now)) > 0)
+		len += n;
+	w->now += 50;
+	for (size_t at = 0; at < len; at += n) {
+		const void *data;
+		size_t got;
+		n = len - at < 20000 ? len - at : 20000;
+		assert_int_equal(link_input(w->end[LINK_TARGET], there + at, n, w->now, NULL), 0);
+		while ((got = link_stream_peek(w->end[LINK_TARGET], id, &data)) > 0)
+			link_stream_consume(w->end[LINK_TARGET], id, got);
+		answered += link_output(w->end[LINK_TARGET], back + answered, sizeof(back) - answered, w->now);
+	}
+	w->now += 50;
+	assert_int_equal(link_input(w->end[LINK_CLIENT], back, answered, w->now, NULL), 0);
+}
+
+/* The reader tells new credit all the time, and the writer waits for it all the same. */
+static void test_window_grows_on_a_long_way(void **state)
+{
+	(void)state;
+	struct wire w;
+	wire_up(&w, NULL);
+	uint32_t id = wire_stream(&w);
+	static const uint8_t zeros[LIMIT_LINK_WINDOW];
+	for (int i = 0; i < 20; i++) {
+		while (link_stream_write(w.end[LINK_CLIENT], id, zeros, sizeof(zeros)) > 0)
+			;
+		long_way(&w, id);
+	}
+	assert_true(link_stream_room(w.end[LINK_CLIENT], id) > LIMIT_LINK_WINDOW / 2);
+	wire_free(&w);
+}
+
+/* A writer that has less to say than it may leaves the window as it is. */
+static void test_window_stays_for_a_slow_writer(void **state)
+{
+	(void)state;
+	struct wire w;
+	wire_up(&w, NULL);
+	uint32_t id = wire_stream(&w);
+	static const uint8_t zeros[LIMIT_LINK_INITIAL_WINDOW];
+	for (int i = 0; i < 50; i++) {
+		link_stream_write(w.end[LINK_CLIENT], id, zeros, LIMIT_LINK_INITIAL_WINDOW / 2 + 1000 + (size_t)i);
+		long_way(&w, id);
+	}
+	assert_true(link_stream_room(w.end[LINK_CLIENT], id) <= LIMIT_LINK_INITIAL_WINDOW);
 	wire_free(&w);
 }
 
@@ -542,7 +597,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bye),
 		cmocka_unit_test(test_bye_while_down_is_silent),
 		cmocka_unit_test(test_writer_stops_at_the_credit),
-		cmocka_unit_test(test_window_grows_for_a_fast_reader),
+		cmocka_unit_test(test_window_stays_on_a_short_way),
+		cmocka_unit_test(test_window_grows_on_a_long_way),
+		cmocka_unit_test(test_window_stays_for_a_slow_writer),
 		cmocka_unit_test(test_window_stays_for_a_slow_reader),
 		cmocka_unit_test(test_stuck_streams_do_not_silence_others),
 		cmocka_unit_test(test_keystroke_passes_bulk),
