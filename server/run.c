@@ -321,8 +321,12 @@ static void watch_end(struct watch *w)
 static void drain(struct server *v)
 {
 	int64_t end = clock_mono_ms() + v->settings->drain_ms;
+	char state[80];
 	atomic_store(&v->draining, true);
-	notify_send("STOPPING=1");
+	/* However long drain_timeout is, systemd is to wait until watch_main has had its say. */
+	snprintf(state, sizeof state, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%lld",
+		 (long long)(v->settings->drain_ms + 2 * STOP_MS) * 1000);
+	notify_send(state);
 	reactors_stop_listening(v->reactors);
 	nodes_tell_draining_blocking(v->nodes);
 	control_drain_anythread(v->control);

@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -18,6 +19,8 @@ struct line {
 	char text[2048];
 	size_t len;
 };
+
+#define CLOSING 4 /* bytes that are kept for what ends a line: a quotation mark, a brace, a newline, NUL */
 
 void log_init(const char *program, enum log_level level, enum log_format format)
 {
@@ -47,10 +50,21 @@ int log_level_parse(const char *word, enum log_level *out_level)
 	return -1;
 }
 
-static void put(struct line *l, const char *s)
+/* All of it or, in a line that is full, nothing: the half of an escape would be another text. */
+static bool put(struct line *l, const char *s)
 {
-	while (*s && l->len < sizeof l->text - 2)
-		l->text[l->len++] = *s++;
+	size_t n = strlen(s);
+	if (l->len + n > sizeof l->text - CLOSING)
+		return false;
+	memcpy(l->text + l->len, s, n);
+	l->len += n;
+	return true;
+}
+
+/* Into the room that put leaves. */
+static void put_closing(struct line *l, char c)
+{
+	l->text[l->len++] = c;
 }
 
 static void put_escaped(struct line *l, const char *s)
@@ -66,7 +80,8 @@ static void put_escaped(struct line *l, const char *s)
 			snprintf(hex, sizeof hex, "\\u%04x", c);
 		else
 			snprintf(hex, sizeof hex, "%c", c);
-		put(l, hex);
+		if (!put(l, hex))
+			return;
 	}
 }
 
@@ -82,26 +97,21 @@ static bool plain_word(const char *s)
 	return true;
 }
 
+/* In a line that has no room for the key and an empty value it is left out. */
 static void put_pair(struct line *l, const char *key, const char *value)
 {
-	if (current_format == LOG_FORMAT_JSON) {
-		put(l, l->len > 1 ? ",\"" : "\"");
-		put_escaped(l, key);
-		put(l, "\":\"");
-		put_escaped(l, value);
-		put(l, "\"");
+	bool json = current_format == LOG_FORMAT_JSON, quoted = json || !plain_word(value);
+	const char *between = l->len <= (json ? 1u : 0u) ? "" : json ? "," : " ";
+	char head[64];
+	if (json)
+		snprintf(head, sizeof head, "%s\"%s\":\"", between, key);
+	else
+		snprintf(head, sizeof head, "%s%s=%s", between, key, quoted ? "\"" : "");
+	if (!put(l, head))
 		return;
-	}
-	if (l->len)
-		put(l, " ");
-	put(l, key);
-	put(l, "=");
-	bool bare = plain_word(value);
-	if (!bare)
-		put(l, "\"");
 	put_escaped(l, value);
-	if (!bare)
-		put(l, "\"");
+	if (quoted)
+		put_closing(l, '"');
 }
 
 void log_event(enum log_level level, const struct log_field *fields, const char *fmt, ...)
@@ -111,7 +121,7 @@ void log_event(enum log_level level, const struct log_field *fields, const char 
 	char event[1024];
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(event, sizeof event, fmt, ap);
+	text_vprint(event, sizeof event, fmt, ap);
 	va_end(ap);
 
 	struct line l = { .len = 0 };
@@ -133,8 +143,10 @@ void log_event(enum log_level level, const struct log_field *fields, const char 
 		if (fields->value)
 			put_pair(&l, fields->key, fields->value);
 	if (current_format == LOG_FORMAT_JSON)
-		put(&l, "}");
-	l.text[l.len++] = '\n';
-	ssize_t n = write(STDERR_FILENO, l.text, l.len);
+		put_closing(&l, '}');
+	put_closing(&l, '\n');
+	l.text[l.len] = '\0';
+	text_repair(l.text); /* a value may be anything, or have been cut */
+	ssize_t n = write(STDERR_FILENO, l.text, strlen(l.text));
 	(void)n; /* nowhere left to complain */
 }

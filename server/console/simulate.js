@@ -4,9 +4,9 @@ import {announce, checkbox, empty, field, h, notice, select, table, trouble, val
 import {chip, code} from "./format.js";
 
 export const title = "Simulate";
-const ACTIONS = ["StartSession", "OpenSsh", "OpenTcp", "ListTargets", "EnrollTarget", "DeregisterTarget", "ResumeSession", "TerminateSession", "DescribeSessions",
+const ACTIONS = ["StartSession", "OpenSsh", "OpenTcp", "OpenUnix", "ListTargets", "EnrollTarget", "DeregisterTarget", "ResumeSession", "TerminateSession", "DescribeSessions",
   "Revoke", "PutPolicy", "GetPolicy", "ReadAudit", "ReadMetrics", "ListNodes"].map((name) => [`tunnel:${name}`, name]);
-const KEYS = {login: "tunnel:Login", host: "tunnel:Host", port: "tunnel:Port", source: "tunnel:SourceIp"};
+const KEYS = {login: "tunnel:Login", host: "tunnel:Host", port: "tunnel:Port", path: "tunnel:Path", source: "tunnel:SourceIp"};
 
 function contextOf(given) {
   const context = {};
@@ -74,12 +74,12 @@ export function open(view, {params, who: me}) {
   const may = question([
     field("Principal", {name: "subject", required: true, value: me.subject}), field("Groups", {name: "groups", value: me.groups.join(", ")}, "with commas between"),
     field("Action", select("action", ACTIONS, "tunnel:StartSession")), field("Resource", {name: "resource", required: true, value: `target/${target}`}, "target/web-1, session/…, policy/…, audit"),
-    field("Login", {name: "login"}), field("Host", {name: "host"}), field("Port", {name: "port", inputmode: "numeric"}), field("Source address", {name: "source"}),
+    field("Login", {name: "login"}), field("Host", {name: "host"}), field("Port", {name: "port", inputmode: "numeric"}), field("Socket's path", {name: "path"}), field("Source address", {name: "source"}),
     field("Further keys", h("textarea", {name: "context", rows: "2", spellcheck: "false"}), "a line each: tunnel:Claim/team=red")], "Simulate", simulate);
   const reach = question([
     field("Target", {name: "target", required: true, value: target}), field("Login", {name: "login"}),
     h("fieldset", null, h("legend", null, "Actions"),
-      ["StartSession", "OpenSsh", "OpenTcp", "ListTargets", "EnrollTarget", "DeregisterTarget"].map((name) => checkbox("actions", name, {value: `tunnel:${name}`})), h("small", null, "none: what a session needs"))], "Who can?", whoCan);
+      ["StartSession", "OpenSsh", "OpenTcp", "OpenUnix", "ListTargets", "EnrollTarget", "DeregisterTarget"].map((name) => checkbox("actions", name, {value: `tunnel:${name}`})), h("small", null, "none: what a session needs"))], "Who can?", whoCan);
   view.append(h("p", null, "Asks the policies in force; nothing is changed or recorded. What an auth plugin's own authorisation adds or vetoes is not in the answers."),
     section("Would it be allowed?", may.form, may.out), section("Who can reach a target?", reach.form, reach.out));
   if (target) reach.form.requestSubmit();

@@ -27,8 +27,10 @@ class Systemd:
         return self.socket.recv(4096).decode()
 
     def wait(self, word):
-        while word not in self.next().split("\n"):
+        """What else the message says that has the word."""
+        while word not in (words := self.next().split("\n")):
             pass
+        return [w for w in words if w != word]
 
     def wait_silence(self):
         """Until nothing came for as long as systemd waits before it takes the program for dead."""
@@ -57,7 +59,9 @@ def test_the_server_tells_of_its_states(bare, systemd):
     systemd.wait("WATCHDOG=1")
     assert b"NOTIFY_SOCKET" in Path(f"/proc/{bare.server.pid}/environ").read_bytes()  # what it was started with
     bare.server.kill(signal.SIGTERM)
-    systemd.wait("STOPPING=1")
+    (said,) = systemd.wait("STOPPING=1")
+    name, _, us = said.partition("=")
+    assert name == "EXTEND_TIMEOUT_USEC" and int(us) > 20 * 1000000, "longer than drain_timeout, and as long again"
     assert bare.server.p.wait(LIMIT) == 0
 
 
