@@ -31,6 +31,7 @@ void doctor_say(struct doctor *d, const char *check, enum verdict verdict, const
 	text_vprint(text, sizeof text, fmt, ap);
 	va_end(ap);
 	d->failed |= verdict == VERDICT_FAIL;
+	d->warned |= verdict == VERDICT_WARN;
 	json_array_append_new(d->checks, json_pack("{s:s, s:s, s:s, s:s*}", "check", check, "verdict",
 						   verdicts[verdict], "text", text, "advice", advice));
 }
@@ -251,7 +252,9 @@ static void print(const struct doctor *d, bool json)
 		if (advice)
 			printf("%19s > %s\n", "", advice);
 	}
-	puts(d->failed ? "this machine cannot serve sessions as it is" : "this machine can serve sessions");
+	puts(d->failed   ? "this machine cannot serve sessions as it is"
+	     : d->warned ? "nothing fails; what is marked warn may keep this machine from serving sessions"
+			 : "this machine can serve sessions");
 }
 
 bool doctor_run(const struct settings *settings, const char *config, const struct err *why_not, bool json)

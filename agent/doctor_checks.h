@@ -14,7 +14,7 @@ struct doctor {
 	const char *config;
 	struct state state; /* target "" when it is not enrolled */
 	json_t *checks;     /* {check, verdict, text, advice} */
-	bool failed;
+	bool failed, warned;
 };
 
 /* advice: what to do next; NULL: nothing. */

@@ -180,9 +180,11 @@ static void say_identity(struct doctor *d, const char *base, const struct try *t
 		doctor_say(d, "identity", VERDICT_WARN, "set the clock right", "%s takes no proof of another time",
 			   base);
 	else if (t->code == 4401 || t->code == 4403)
-		doctor_say(d, "identity", VERDICT_FAIL,
-			   "was it deregistered, enrolled elsewhere, or restored from an old copy? enrol it again",
-			   "%s refuses target %s: %s", base, d->state.target, t->why);
+		doctor_say(
+			d, "identity", VERDICT_FAIL,
+			"was it deregistered, enrolled elsewhere, or restored from an old copy? enrol it again, while "
+			"the agent is stopped (systemctl stop tunnel-agent)",
+			"%s refuses target %s: %s", base, d->state.target, t->why);
 	else if (t->code == 4008)
 		doctor_say(d, "identity", VERDICT_OK, NULL, "%s reads what target %s says (it is an older server)",
 			   base, d->state.target);

@@ -42,8 +42,9 @@ int state_lock(const char *folder, int *out_fd, struct err *e)
 	if (fd < 0)
 		return err_set_errno(e, ERR_IO, errno, "%s", path);
 	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		rc = errno == EWOULDBLOCK ? err_set(e, ERR_CONFLICT, "%s is in use: is tunnel-agent running?", folder)
-					  : err_set_errno(e, ERR_IO, errno, "%s", path);
+		rc = errno == EWOULDBLOCK
+			     ? err_set(e, ERR_CONFLICT, "%s is in use: is tunnel-agent running? Stop it first", folder)
+			     : err_set_errno(e, ERR_IO, errno, "%s", path);
 		close(fd);
 		return rc;
 	}

@@ -23,7 +23,7 @@ static const struct arg_row rows[] = {
 	{ "target", 't', ARG_TEXT, AT(target), "ID|tag:K=V", "the machine, or any one that has these tags" },
 	{ "login", 'l', ARG_TEXT, AT(login), "NAME", "whom to be there; default: the profile's, else your local name" },
 	{ "port-forward", 'L', ARG_LIST, AT(forwards.at[FORWARD_LOCAL]), "[BIND:]PORT:HOST:PORT",
-	  "carry connections of a local port; may be repeated" },
+	  "carry connections of a local port; /PATH, on either side: a unix socket; may be repeated" },
 	{ "socks", 'D', ARG_LIST, AT(forwards.at[FORWARD_SOCKS]), "[BIND:]PORT",
 	  "a SOCKS 5 proxy on a local port, to wherever the target reaches; may be repeated" },
 	{ "allow", 0, ARG_LIST, AT(allow), "HOST:PORT",

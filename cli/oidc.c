@@ -90,6 +90,7 @@ static int call(const struct oidc_issuer *i, const char *url, const char *header
 				  .body = body,
 				  .content_type = "application/x-www-form-urlencoded",
 				  .ca_file = i->settings->ca_file,
+				  .ca_setting = "issuer_ca_file",
 				  .proxy = i->proxy,
 				  .max_response = DOCUMENT_MAX };
 	log_debug("%s %s", q.method, url);

@@ -1,5 +1,6 @@
 #include "cli/policy_about.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 #include "cli/command.h"
 
@@ -52,6 +53,11 @@ int policy_about_context(const struct policy_about *a, json_t **out_context)
 	if (a->source_ip && inet_pton(AF_INET, a->source_ip, address) != 1 &&
 	    inet_pton(AF_INET6, a->source_ip, address) != 1) {
 		complain("--source-ip %s: expected an address, such as 192.0.2.7 or 2001:db8::7", a->source_ip);
+		return EXIT_CODE_USAGE;
+	}
+	int64_t at;
+	if (a->time && clock_parse(a->time, &at) != 0 && text_parse_int(a->time, 0, INT64_MAX / 1000, &at) != 0) {
+		complain("--time %s: expected a time, such as 2026-01-31T09:15:00Z, or seconds since 1970", a->time);
 		return EXIT_CODE_USAGE;
 	}
 	json_t *context = json_object();

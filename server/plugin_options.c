@@ -2,6 +2,7 @@
  * them, so a newer plugin with longer rows reads right. */
 #include "server/plugin_internal.h"
 
+#include "base/nearest.h"
 #include "base/secret.h"
 #include "base/text.h"
 
@@ -263,12 +264,14 @@ static int refuse_unknown(const struct plugin *p, const struct conf_section *sec
 		const struct conf_pair *pair = &section->pairs[i];
 		if (strcmp(pair->key, "plugin") == 0 || find_row(p, pair->key, &row))
 			continue;
-		char names[140] = "plugin";
-		size_t used = strlen(names);
-		for (size_t k = 0; plugin_options_row(p, k, &row) && used < sizeof names; k++)
-			used += (size_t)snprintf(names + used, sizeof names - used, ", %s", row.key);
-		return err_set(e, ERR_INVALID, "%s: %s: unknown option of %s; allowed: %s", pair->where, pair->key,
-			       p->name, names);
+		char names[120] = "plugin";
+		struct nearest nearest = { .wanted = pair->key };
+		for (size_t k = 0; plugin_options_row(p, k, &row); k++) {
+			nearest_offer(&nearest, row.key);
+			text_list_add(names, sizeof names, row.key);
+		}
+		return err_set(e, ERR_INVALID, "%s: %s: unknown option of %s;%s allowed: %s", pair->where, pair->key,
+			       p->name, nearest_words(&nearest), names);
 	}
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include "base/conf.h"
 
 #include "base/limits.h"
+#include "base/nearest.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -96,6 +97,14 @@ static int add_string(struct conf_strings *list, const char *text, struct err *e
 		return err_set(e, ERR_NOMEM, "out of memory");
 	}
 	list->at[list->n++] = copy;
+	return 0;
+}
+
+/* An empty list is an answer: its default does not take its place. */
+static int give_strings(struct conf_strings *list, struct err *e)
+{
+	if (!list->at && !(list->at = calloc(1, sizeof *list->at)))
+		return err_set(e, ERR_NOMEM, "out of memory");
 	return 0;
 }
 
@@ -234,14 +243,14 @@ static int read_value(struct walk *w, const struct conf_row *row, const config_s
 	if (row->type == CONF_SECTIONS)
 		return read_sections(s, w->folder, (struct conf_sections *)(void *)at, w->e);
 	if (row->type == CONF_STRINGS && (config_setting_is_array(s) || config_setting_is_list(s))) {
-		for (int i = 0; i < config_setting_length(s); i++) {
+		int rc = give_strings((struct conf_strings *)(void *)at, w->e);
+		for (int i = 0; rc == 0 && i < config_setting_length(s); i++) {
 			const char *item = config_setting_get_string_elem(s, i);
 			if (!item)
 				return err_set(w->e, ERR_INVALID, "%s: %s[%d]: expected a string", where, row->key, i);
-			if (add_string((struct conf_strings *)(void *)at, item, w->e) != 0)
-				return w->e ? w->e->code : ERR_NOMEM;
+			rc = add_string((struct conf_strings *)(void *)at, item, w->e);
 		}
-		return 0;
+		return rc;
 	}
 	bool is_text = config_setting_type(s) == CONFIG_TYPE_STRING;
 	bool wants_text = row->type == CONF_STRING || row->type == CONF_PATH || row->type == CONF_ENUM ||
@@ -273,22 +282,25 @@ static bool is_group_prefix(const struct conf_row *rows, const char *key)
 	return false;
 }
 
-/* "allowed: a, b, c" for an unknown key: the names that the same group knows. */
-static void allowed_names(const struct conf_row *rows, const char *prefix, char *out, size_t size)
+/* Tells of an unknown key, with the names that the same group knows. */
+static int refuse_key(const struct walk *w, const char *where, const char *prefix, const char *key)
 {
-	size_t used = 0, n = strlen(prefix);
-	char last[64] = "";
-	out[0] = '\0';
-	for (; rows->key; rows++) {
-		if (strncmp(rows->key, prefix, n) != 0)
+	size_t n = strlen(prefix);
+	char last[64] = "", names[120] = "";
+	struct nearest nearest = { .wanted = key + n };
+	for (const struct conf_row *row = w->rows; row->key; row++) {
+		if (strncmp(row->key, prefix, n) != 0)
 			continue;
 		char name[64];
-		snprintf(name, sizeof name, "%.*s", (int)strcspn(rows->key + n, "."), rows->key + n);
-		if (strcmp(name, last) == 0 || used >= size)
+		snprintf(name, sizeof name, "%.*s", (int)strcspn(row->key + n, "."), row->key + n);
+		if (strcmp(name, last) == 0)
 			continue;
-		used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", name);
+		nearest_offer(&nearest, name);
+		text_list_add(names, sizeof names, name);
 		snprintf(last, sizeof last, "%s", name);
 	}
+	return err_set(w->e, ERR_INVALID, "%s: %s: unknown setting;%s allowed: %s", where, key, nearest_words(&nearest),
+		       names);
 }
 
 static int walk_group(struct walk *w, const config_setting_t *group, const char *prefix)
@@ -306,9 +318,7 @@ static int walk_group(struct walk *w, const config_setting_t *group, const char 
 			strncat(key, ".", sizeof key - strlen(key) - 1);
 			rc = walk_group(w, s, key);
 		} else {
-			char names[160];
-			allowed_names(w->rows, prefix, names, sizeof names);
-			rc = err_set(w->e, ERR_INVALID, "%s: %s: unknown setting; allowed: %s", where, key, names);
+			rc = refuse_key(w, where, prefix, key);
 		}
 		if (rc != 0)
 			return rc;
@@ -327,7 +337,7 @@ static bool is_set(const struct conf_row *row, const char *settings)
 		return s != NULL;
 	}
 	case CONF_STRINGS:
-		return ((const struct conf_strings *)(const void *)at)->n > 0;
+		return ((const struct conf_strings *)(const void *)at)->at != NULL;
 	case CONF_SECTION:
 		return ((const struct conf_section *)(const void *)at)->where != NULL;
 	case CONF_SECTIONS:
@@ -345,7 +355,9 @@ static bool is_scalar(enum conf_type t)
 static int fill_rest(const struct conf_row *rows, char *settings, const char *path, struct err *e)
 {
 	for (const struct conf_row *r = rows; r->key; r++) {
-		if (is_scalar(r->type) || is_set(r, settings))
+		bool empty = r->type == CONF_STRINGS &&
+			     ((const struct conf_strings *)(const void *)(settings + r->offset))->n == 0;
+		if (is_scalar(r->type) || (is_set(r, settings) && !(empty && r->flags & CONF_REQUIRED)))
 			continue;
 		if (r->def) {
 			int rc = conf_set(r, r->def, "default", settings, e);

@@ -40,7 +40,7 @@ struct conf_row {
 };
 
 struct conf_strings {
-	char **at;
+	char **at; /* NULL: not given, and no default; an empty list of the file has 0 items and is given */
 	size_t n;
 };
 struct conf_pair {

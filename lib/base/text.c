@@ -99,6 +99,19 @@ bool text_is_login(const char *s)
 	return n > 0;
 }
 
+void text_list_add(char *list, size_t size, const char *name)
+{
+	static const char more[] = "…";
+	size_t used = strlen(list), room = size - used;
+	const char *comma = used ? ", " : "";
+	if (used >= strlen(more) && strcmp(list + used - strlen(more), more) == 0)
+		return;
+	if (strlen(comma) + strlen(name) + strlen(", …") < room)
+		snprintf(list + used, room, "%s%s", comma, name);
+	else
+		snprintf(list + used, room, "%s%s", comma, more);
+}
+
 bool text_starts(const char *s, const char *prefix)
 {
 	return strncmp(s, prefix, strlen(prefix)) == 0;

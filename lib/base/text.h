@@ -19,6 +19,8 @@ void text_vprint(char *out, size_t size, const char *fmt, va_list ap) PRINTF_LIK
 bool text_is_id(const char *s);
 /* A POSIX login: [a-z_][a-z0-9_.-]*[$]?, at most LIMIT_LOGIN characters. */
 bool text_is_login(const char *s);
+/* Adds a name to a list for people, "a, b"; what does not fit in size bytes is told by "…" at the end. */
+void text_list_add(char *list, size_t size, const char *name);
 bool text_starts(const char *s, const char *prefix);
 /* Of a unix socket: absolute, no "//", "." or ".." in it, no slash at its end, UTF-8 without control characters, at
  * most LIMIT_SOCKET_PATH bytes. So one file has one spelling, but for symbolic links. */

@@ -182,6 +182,18 @@ static int read_response(CURL *curl, struct buf *body, struct http_response *out
 	return 0;
 }
 
+/* No answer came. words: curl's, or "". */
+static int refuse(const struct http_request *r, const struct url *url, CURLcode why, const char *words, struct err *e)
+{
+	int rc = err_set(e, error_code(why), "%s:%u: %s", url->host, url->port,
+			 *words ? words : curl_easy_strerror(why));
+	size_t n = e ? strlen(e->text) : 0;
+	if (e && why == CURLE_PEER_FAILED_VERIFICATION)
+		snprintf(e->text + n, sizeof e->text - n, " (%s names the CAs to trust)",
+			 r->ca_setting ? r->ca_setting : "ca_file");
+	return rc;
+}
+
 static int perform(CURL *curl, const struct http_request *r, const struct url *url, struct http_response *out,
 		   struct err *e)
 {
@@ -197,9 +209,7 @@ static int perform(CURL *curl, const struct http_request *r, const struct url *u
 			rc = err_set(e, ERR_LIMIT, "%s %s: the answer is longer than %zu bytes", r->method, url->host,
 				     max);
 		else if (done != CURLE_OK)
-			rc = err_set(e, error_code(done), "%s:%u: %s%s", url->host, url->port,
-				     words[0] ? words : curl_easy_strerror(done),
-				     done == CURLE_PEER_FAILED_VERIFICATION ? " (ca_file names the CAs to trust)" : "");
+			rc = refuse(r, url, done, words, e);
 		else
 			rc = read_response(curl, &body, out, e);
 	}

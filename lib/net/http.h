@@ -13,6 +13,7 @@ struct http_request {
 	const char *body;           /* text or NULL */
 	const char *content_type;   /* of the body; NULL: application/json */
 	const char *ca_file;        /* NULL: the system's */
+	const char *ca_setting;     /* which setting that is, for words; NULL: "ca_file" */
 	const char *proxy;          /* as struct ws_options.proxy */
 	/* AWS SigV4: "provider1[:provider2]:region:service" and "key:secret"; NULL: none (CURLOPT_AWS_SIGV4). No two
 	 * calls have the same signature. */

@@ -60,14 +60,14 @@ static const struct policy_operator *operator_by_name(const char *name, size_t l
 
 static int refuse_operator(const char *name, const struct policy_path *path, struct policy_report *report)
 {
-	struct policy_nearest nearest = { .wanted = name };
+	struct nearest nearest = { .wanted = name };
 	for (size_t i = 0; i < sizeof operators / sizeof *operators; i++)
-		policy_nearest_offer(&nearest, operators[i].name);
+		nearest_offer(&nearest, operators[i].name);
 	return policy_mistake(report, path,
 			      "unknown operator;%s allowed: String[Not]Equals[IgnoreCase], String[Not]Like, "
 			      "Numeric|Date + [Not]Equals, LessThan[Equals], GreaterThan[Equals], Bool, "
 			      "[Not]IpAddress, Null",
-			      policy_nearest_words(&nearest));
+			      nearest_words(&nearest));
 }
 
 /* [ForAnyValue:|ForAllValues:]Name[IfExists] */

@@ -49,11 +49,11 @@ static int key_id(const char *name, size_t len)
 
 static int refuse_key(const char *name, const struct policy_path *path, struct policy_report *report)
 {
-	struct policy_nearest nearest = { .wanted = name };
+	struct nearest nearest = { .wanted = name };
 	for (int i = 0; i < POLICY_KEY_FIXED; i++)
-		policy_nearest_offer(&nearest, fixed_keys[i]);
+		nearest_offer(&nearest, fixed_keys[i]);
 	return policy_mistake(report, path, "unknown condition key \"%s\";%s allowed: %s", policy_quote(name).text,
-			      policy_nearest_words(&nearest), keys_allowed);
+			      nearest_words(&nearest), keys_allowed);
 }
 
 int policy_key_parse(const char *name, size_t len, const struct policy_path *path, struct policy_key *out,
@@ -152,10 +152,10 @@ uint32_t policy_action_bit(const char *name)
 	return 0;
 }
 
-void policy_actions_offer(struct policy_nearest *n)
+void policy_actions_offer(struct nearest *n)
 {
 	for (size_t i = 0; i < ACTIONS; i++)
-		policy_nearest_offer(n, actions[i]);
+		nearest_offer(n, actions[i]);
 }
 
 uint32_t policy_action_match(const char *pattern)
@@ -174,11 +174,11 @@ bool policy_action_is_known(const char *name)
 
 int policy_action_check(const char *action, struct err *e)
 {
-	struct policy_nearest nearest = { .wanted = action };
+	struct nearest nearest = { .wanted = action };
 	if (policy_action_is_known(action))
 		return 0;
 	policy_actions_offer(&nearest);
-	return err_set(e, ERR_INVALID, "unknown action \"%s\";%s%s", policy_quote(action).text,
-		       nearest.name ? policy_nearest_words(&nearest) : " allowed: ",
-		       nearest.name ? "" : policy_actions_allowed);
+	return err_set(
+		e, ERR_INVALID, "unknown action \"%s\";%s%s", policy_quote(action).text,
+		*nearest.name ? nearest_words(&nearest) : " allowed: ", *nearest.name ? "" : policy_actions_allowed);
 }

@@ -3,6 +3,7 @@
 #define SERVER_POLICY_MODEL_H
 
 #include "base/limits.h"
+#include "base/nearest.h"
 #include "server/policy/policy.h"
 
 #include <stdint.h>
@@ -144,17 +145,7 @@ bool policy_view_knows(const struct policy_view *view, const struct policy_key *
 uint32_t policy_action_bit(const char *name);      /* 0: unknown */
 uint32_t policy_action_match(const char *pattern); /* wildcards; 0: no action of that name */
 
-/* nearest.c: what somebody may have meant who wrote something else */
-
-struct policy_nearest {
-	const char *wanted, *name; /* name: of the nearest that was offered; NULL: none is near */
-	size_t distance;
-	char words[80];
-};
-void policy_nearest_offer(struct policy_nearest *n, const char *name);
-/* " did you mean tunnel:OpenSsh?", or "". Good as long as n is. */
-const char *policy_nearest_words(struct policy_nearest *n);
-void policy_actions_offer(struct policy_nearest *n);
+void policy_actions_offer(struct nearest *n);
 extern const char policy_actions_allowed[]; /* for complaints */
 
 /* pattern.c: text with wildcards and ${variables} */

@@ -53,11 +53,11 @@ static int refuse_field(const char *key, const struct field *fields, const struc
 			struct policy_report *report)
 {
 	char names[128];
-	struct policy_nearest nearest = { .wanted = key };
+	struct nearest nearest = { .wanted = key };
 	for (const struct field *f = fields; f->name; f++)
-		policy_nearest_offer(&nearest, f->name);
+		nearest_offer(&nearest, f->name);
 	list_fields(fields, -1, ", ", names, sizeof names);
-	return policy_mistake(report, path, "unknown field;%s allowed: %s", policy_nearest_words(&nearest), names);
+	return policy_mistake(report, path, "unknown field;%s allowed: %s", nearest_words(&nearest), names);
 }
 
 /* Whatever is wrong with them, all fields are read. */
@@ -217,12 +217,12 @@ static int read_not_principal(void *target, const json_t *value, const struct po
 
 static int refuse_action(const char *text, const struct policy_path *path, struct policy_report *report)
 {
-	struct policy_nearest nearest = { .wanted = text };
+	struct nearest nearest = { .wanted = text };
 	bool wild = strpbrk(text, "*?") != NULL;
 	if (!wild)
 		policy_actions_offer(&nearest);
 	return policy_mistake(report, path, "%s \"%s\";%s allowed: %s", wild ? "no action matches" : "unknown action",
-			      policy_quote(text).text, policy_nearest_words(&nearest), policy_actions_allowed);
+			      policy_quote(text).text, nearest_words(&nearest), policy_actions_allowed);
 }
 
 static int add_action(void *target, const json_t *item, const struct policy_path *path, struct policy_report *report)

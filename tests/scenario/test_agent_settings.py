@@ -63,6 +63,17 @@ def test_a_new_allow_list_reaches_running_sessions(stack):
     assert by_name.recv(100) == b"name"
 
 
+def test_an_empty_allow_list_opens_nothing(stack):
+    agent = stack.agents["web-1"]
+    set_allow(agent, [])
+    agent.proc.kill(signal.SIGHUP)
+    wait_for(lambda: "settings read again" in agent.proc.text(), "the reload")
+    r = stack.cli("start-session", "--target", "web-1", "--login", "root", "--", "true", check=False)
+    assert r.returncode == 237 and "allow" in r.stderr, (r.returncode, r.stderr)
+    agent.restart()
+    assert stack.cli("start-session", "--target", "web-1", "--login", "root", "--", "true", check=False).returncode == 237
+
+
 def test_a_new_allow_list_comes_with_a_new_supervisor(stack):
     agent = stack.agents["web-1"]
     a = TcpServer(echo_until_eof)

@@ -241,7 +241,7 @@ def test_an_issuer_of_another_ca_or_away(sso):
     profile(sso, sso.issuer)
     text = (sso.folder / "cli.conf").read_text()
     (sso.folder / "cli.conf").write_text(text.replace(f'issuer_ca_file = "{sso.issuer.ca}"', f'issuer_ca_file = "{sso.folder}/tls/ca.pem"'))
-    refused(login(sso, check=False), 235, "certificate")
+    refused(login(sso, check=False), 235, "certificate", "issuer_ca_file")
     profile(sso, sso.issuer)
     sso.issuer.away = True
     refused(login(sso, check=False), 235, "localhost")

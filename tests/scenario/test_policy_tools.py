@@ -78,6 +78,7 @@ def test_what_the_options_say_is_the_request(asked):
     (["--principal", "a", "--target", "t", "--resource", "audit"], "--target or --resource"),
     (["--principal", "a", "--resource", "audit"], "--action"),
     (["--principal", "a", "--target", "t", "--port", "99999"], "1 to 65535"),
+    (["--principal", "a", "--target", "t", "--time", "yesterday"], "2026-01-31T09:15:00Z"),
     (["--principal", "a", "--target", "t", "--claim", "=x"], "NAME=VALUE"),
 ])
 def test_wrong_usage(asked, args, words):

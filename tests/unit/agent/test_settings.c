@@ -48,6 +48,19 @@ static void test_defaults(void **state)
 	settings_free(&s);
 }
 
+static void test_an_empty_list_allows_nothing(void **state)
+{
+	(void)state;
+	struct settings s;
+	struct err e;
+	assert_int_equal(load("allow = [ ];", &s, &e), 0);
+	assert_int_equal(s.allow.n, 0);
+	settings_free(&s);
+	assert_int_equal(load("allow = ( );", &s, &e), 0);
+	assert_int_equal(s.allow.n, 0);
+	settings_free(&s);
+}
+
 static void test_whether_sshd_is_on_loopback(void **state)
 {
 	(void)state;
@@ -149,6 +162,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_defaults, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_an_empty_list_allows_nothing, make_folder, remove_folder),
 		cmocka_unit_test(test_whether_sshd_is_on_loopback),
 		cmocka_unit_test_setup_teardown(test_mistakes_are_named, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_token_file, make_folder, remove_folder),

@@ -88,8 +88,12 @@ static void test_refuses_with_file_line_and_what_is_allowed(void **state)
 		const char *text, *complaint;
 	} cases[] = {
 		{ "listen = \"x\";\nlisten = \"y\";\n", "server.conf:2: duplicate setting name" },
-		{ "listen = \"x\";\nreactor = 3;\n", "server.conf:2: reactor: unknown setting; allowed: listen, "
-						     "reactors, urls, tls, session, log, store, auth" },
+		{ "listen = \"x\";\nreactor = 3;\n",
+		  "server.conf:2: reactor: unknown setting; did you mean reactors? "
+		  "allowed: listen, reactors, urls, tls, session, log, store, auth" },
+		{ "listen = \"x\";\nsesion = 3;\n",
+		  "server.conf:2: sesion: unknown setting; did you mean session? allowed: " },
+		{ "listen = \"x\";\nqqq = 3;\n", "server.conf:2: qqq: unknown setting; allowed: listen, " },
 		{ "listen = \"x\";\ntls: {\n key = \"\"; };\n",
 		  "server.conf:3: tls.key: unknown setting; allowed: certificate, secret" },
 		{ "listen = \"x\"; reactors = 65;\n", "server.conf:1: reactors: 65 is out of range; allowed: 1 to 64" },

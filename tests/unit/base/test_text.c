@@ -135,6 +135,21 @@ static void test_dates(void **state)
 	assert_int_not_equal(clock_parse("2026-01-31T10:15:00", &ms), 0);
 }
 
+static void test_lists_end_at_a_name(void **state)
+{
+	(void)state;
+	char list[16] = "", empty[8] = "";
+	text_list_add(list, sizeof list, "one");
+	assert_string_equal(list, "one");
+	text_list_add(list, sizeof list, "two");
+	assert_string_equal(list, "one, two");
+	text_list_add(list, sizeof list, "three"); /* it would fit, and nothing that tells of more */
+	text_list_add(list, sizeof list, "x");
+	assert_string_equal(list, "one, two, …");
+	text_list_add(empty, sizeof empty, "longer than it");
+	assert_string_equal(empty, "…");
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -145,6 +160,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_names_and_utf8),
 		cmocka_unit_test(test_what_is_cut_ends_at_a_character),
 		cmocka_unit_test(test_dates),
+		cmocka_unit_test(test_lists_end_at_a_name),
 	};
 	return RUN_CASES(tests);
 }

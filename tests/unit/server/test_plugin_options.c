@@ -47,8 +47,9 @@ static void test_refuses_with_file_and_line(void **state)
 		const char *says;
 	} cases[] = {
 		{ LINES("text=ab"), "server.conf:9: needed is missing, which plugin auth-moody needs (must be there)" },
-		{ LINES("needed=1", "colr=red"), "server.conf:12: colr: unknown option of auth-moody; allowed: plugin, "
-						 "answer, fail_every, delay" },
+		{ LINES("needed=1", "colr=red"),
+		  "server.conf:12: colr: unknown option of auth-moody; did you mean colour? allowed: plugin, "
+		  "answer, fail_every, delay" },
 		{ LINES("needed=1", "text=ab", "text=cd"),
 		  "server.conf:13: text: given twice (first at server.conf:12); allowed: once" },
 		{ LINES("needed=1", "plugin=auth-minimal"),

@@ -1,4 +1,5 @@
-/* The sample policies of etc/policies: each parses, and does what its Id promises. All of them are in force at once. */
+/* The sample policies of etc/policies: each can be put, and does what its Id promises. All of them are in force at
+ * once. */
 #include "support/case.h"
 
 #include "base/file.h"
@@ -31,7 +32,8 @@ static int load(void **state)
 		snprintf(name, sizeof name, "%.*s", (int)len - 5, d->d_name);
 		if (file_read(path, 65536, &text, &e) != 0 ||
 		    json_parse((const char *)buf_data(&text), text.len, &document, &e) != 0 || s->n == MAX ||
-		    policy_parse(name, document, &s->at[s->n], NULL, &e) != 0)
+		    policy_parse(name, document, &s->at[s->n], NULL, &e) != 0 ||
+		    policy_check_meets(document, NULL, &e) != 0)
 			fail_msg("%s: %s", path, e.text);
 		s->n++;
 		json_decref(document);

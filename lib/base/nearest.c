@@ -1,6 +1,6 @@
 /* The nearest of some names to a text that is none of them: by how many letters must be put in, taken out or changed,
  * whatever their case. */
-#include "server/policy/model.h"
+#include "base/nearest.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,25 +34,25 @@ static size_t distance(const char *a, const char *b)
 	return row[n];
 }
 
-void policy_nearest_offer(struct policy_nearest *n, const char *name)
+void nearest_offer(struct nearest *n, const char *name)
 {
 	/* who leaves "tunnel:" out means it */
 	const char *colon = strchr(n->wanted, ':') ? NULL : strchr(name, ':');
 	const char *text = colon ? colon + 1 : name;
 	size_t len = strlen(text);
-	if (len > LONGEST || strlen(n->wanted) > LONGEST)
+	if (strlen(name) > LONGEST || strlen(n->wanted) > LONGEST)
 		return;
 	size_t far = distance(n->wanted, text);
-	if (far * 3 > len || (n->name && far >= n->distance))
+	if (far * 3 > len || (*n->name && far >= n->distance))
 		return;
-	n->name = name;
+	snprintf(n->name, sizeof n->name, "%s", name);
 	n->distance = far;
 }
 
-const char *policy_nearest_words(struct policy_nearest *n)
+const char *nearest_words(struct nearest *n)
 {
 	n->words[0] = '\0';
-	if (n->name)
+	if (*n->name)
 		snprintf(n->words, sizeof n->words, " did you mean %s?", n->name);
 	return n->words;
 }
