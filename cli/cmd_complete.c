@@ -49,8 +49,8 @@ struct source {
 };
 
 static const struct source sources[] = {
-	{ "TARGET", "/v1/targets", "targets", "id", { "state", "tags", NULL } },
-	{ "SESSION", "/v1/sessions", "sessions", "id", { "target", "principal", "state" } },
+	{ "TARGET", "/v1/targets?limit=1000", "targets", "id", { "state", "tags", NULL } },
+	{ "SESSION", "/v1/sessions?state=active&limit=1000", "sessions", "id", { "target", "principal", "state" } },
 	{ "POLICY", "/v1/policies", "policies", "name", { "source", NULL, NULL } },
 	{ "REVOCATION", "/v1/revocations", "revocations", "id", { "kind", "by", "reason" } },
 };
@@ -84,9 +84,8 @@ static void offer_source(const struct completion *c, const struct source *s)
 		json_array_foreach(json_object_get(answer, s->list), i, row)
 		{
 			const char *name = json_string_value(json_object_get(row, s->name));
-			const char *state = json_string_value(json_object_get(row, "state"));
 			describe(s, row, about, sizeof about);
-			if (name && !(state && strcmp(state, "ended") == 0))
+			if (name)
 				offer(c, name, about);
 		}
 	json_decref(answer);

@@ -4,11 +4,15 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 import pytest
 
-from harness import CLI, LIMIT, wait_for
+from harness import CLI, LIMIT, wait_for, write_secret
 from terminal import Terminal
 
 SHELLS = {
@@ -94,6 +98,42 @@ def test_nothing_is_said_when_there_is_nobody_to_ask(stack):
     assert complete(stack, "describe-target", "") == []
     assert complete(stack, "describe-target", "", TUNNEL_CONFIG="/nonexistent") == []
     assert "--target" in complete(stack, "start-session", "--t")
+
+
+class Pages(BaseHTTPRequestHandler):
+    """GET /v1/targets and /v1/sessions of a server that has seen a lot: a page is 100 long unless it is asked for more (PROTOCOL.md)."""
+
+    rows = {"targets": [{"id": f"t-{i}", "state": "connected"} for i in range(300)],
+            "sessions": [{"id": f"s-{i}", "state": "ended" if i < 250 else "active"} for i in range(300)]}
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        asked, what = parse_qs(query), path.rpartition("/")[2]
+        rows = [row for row in self.rows[what] if row["state"] == asked.get("state", [row["state"]])[0]]
+        body = json.dumps({what: rows[:int(asked.get("limit", ["100"])[0])]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_what_is_far_behind_is_offered(bare):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bare.folder / "tls" / "server.pem", bare.folder / "tls" / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = bare.folder / "pages.conf"
+    write_secret(bare.folder / "a-token", "x")
+    config.write_text(f'default: {{ server = "https://localhost:{server.server_port}"; ca_file = "{bare.folder}/tls/ca.pem"; token_file = "{bare.folder}/a-token"; }};\n')
+    assert complete(bare, "describe-target", "t-29", TUNNEL_CONFIG=str(config)) == ["t-29", *(f"t-{i}" for i in range(290, 300))]
+    assert complete(bare, "terminate-session", "s-29", TUNNEL_CONFIG=str(config)) == [f"s-{i}" for i in range(290, 300)]
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_command_for_tokens_is_not_waited_for(stack):
