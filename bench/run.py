@@ -18,6 +18,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import paths  # noqa: E402
+import control  # noqa: E402
 import measure  # noqa: E402
 import nets  # noqa: E402
 import scale  # noqa: E402
@@ -36,10 +37,10 @@ def arguments():
     p.add_argument("--pings", type=int, default=5000, help="round trips of a measurement (5000)")
     p.add_argument("--idle", type=int, default=2000, help="idle connections of a way (2000)")
     p.add_argument("--agents", type=int, default=2000, help="idle agents on one server; 10000 takes minutes (2000)")
-    p.add_argument("--starts", type=int, default=1000, help="sessions to start in a row (1000)")
+    p.add_argument("--starts", type=int, default=1000, help="sessions to start in a row (1000); five times as many when their ends are left out")
     p.add_argument("--only", metavar="NAME", action="append", choices=[w.name for w in paths.ALL], help="these ways only; may be repeated")
     p.add_argument("--quick", action="store_true", help="everything once and small: does it work?")
-    p.add_argument("--skip", action="append", default=[], choices=["ways", "shell", "far", "scale"], help="leave a part out; may be repeated")
+    p.add_argument("--skip", action="append", default=[], choices=["ways", "shell", "far", "scale", "control"], help="leave a part out; may be repeated")
     a = p.parse_args()
     if a.quick:
         a.rounds, a.mib, a.pings, a.idle, a.agents, a.starts = 1, 64, 200, 50, 50, 20
@@ -172,6 +173,9 @@ def main():
     if "scale" not in a.skip:
         with tempfile.TemporaryDirectory(prefix="tb-") as folder:
             results["scale"] = scale.measure(a, Path(folder), say)
+    if "control" not in a.skip:
+        with tempfile.TemporaryDirectory(prefix="tb-") as folder:
+            results["control"] = control.measure(a, Path(folder), say)
     results |= {"medians": samples.medians(), "samples": samples.values, "secret": {w.name: w.secret for w in paths.ALL}}
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -31,6 +31,7 @@ static const char help[] =
 	"  --seconds N           quit after so long; else when stdin ends\n"
 	"  --report FILE         write the last line of stats there too\n"
 	"  --spoil N             change the echo's byte at offset N of session 0, to see that it is noticed\n"
+	"  --no-legs             agents take what they are offered, but do not attach: for sessions that others start\n"
 	"  --verbose             log what happens to each session\n"
 	"  --help\n"
 	"\n"
@@ -61,6 +62,7 @@ enum option_key {
 	OPTION_SECONDS,
 	OPTION_REPORT,
 	OPTION_SPOIL,
+	OPTION_NO_LEGS,
 	OPTION_VERBOSE,
 	OPTION_HELP,
 };
@@ -81,6 +83,7 @@ static const struct option rows[] = {
 	{ "seconds", required_argument, NULL, OPTION_SECONDS },
 	{ "report", required_argument, NULL, OPTION_REPORT },
 	{ "spoil", required_argument, NULL, OPTION_SPOIL },
+	{ "no-legs", no_argument, NULL, OPTION_NO_LEGS },
 	{ "verbose", no_argument, NULL, OPTION_VERBOSE },
 	{ "help", no_argument, NULL, OPTION_HELP },
 	{ NULL, 0, NULL, 0 },
@@ -205,6 +208,8 @@ int options_read(int argc, char **argv, struct options *out)
 		}
 		if (key == OPTION_BULK)
 			o.traffic.bulk = true;
+		else if (key == OPTION_NO_LEGS)
+			o.no_legs = true;
 		else if (key == OPTION_VERBOSE)
 			o.verbose = true;
 		else if (!take_text(&o, &raw, key, optarg))

@@ -36,6 +36,7 @@ struct options {
 	int64_t agents, sessions, rate, seconds;
 	struct traffic_config traffic;
 	uint64_t spoil; /* the echo of session 0 changes the byte at this offset; 0: none */
+	bool no_legs;   /* offers are taken, and no leg attaches */
 	bool verbose;
 };
 

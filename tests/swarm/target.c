@@ -210,10 +210,10 @@ static int start_end(struct target *t, const char *relay_url, const char *token,
 	return rc ? rc : endpoint_start(&s->loop, &config, &callbacks, t, &t->ep, e);
 }
 
-static void accept_offer(struct agent *a, const struct target *t)
+static void accept_offer(struct agent *a, const char *session, int64_t generation)
 {
-	agent_tell(a, json_pack("{s:s, s:s, s:I}", "type", "accepted", "session", t->session, "generation",
-				(json_int_t)t->generation));
+	agent_tell(a, json_pack("{s:s, s:s, s:I}", "type", "accepted", "session", session, "generation",
+				(json_int_t)generation));
 }
 
 void target_offer(struct agent *a, json_t *message)
@@ -232,9 +232,13 @@ void target_offer(struct agent *a, json_t *message)
 	a->swarm->totals.offers++;
 	struct target *t = NULL;
 	int rc = json_read(message, "offer", false, fields, &e);
+	if (rc == 0 && a->swarm->options.no_legs) {
+		accept_offer(a, session, generation);
+		return;
+	}
 	if (rc == 0 && (t = target_find(a, session)) != NULL && t->generation >= generation) {
 		if (t->generation == generation)
-			accept_offer(a, t);
+			accept_offer(a, session, generation);
 		return;
 	}
 	if (rc == 0) {
@@ -250,7 +254,7 @@ void target_offer(struct agent *a, json_t *message)
 		rc = start_end(t, relay_url, token, pin, &e);
 	}
 	if (rc == 0) {
-		accept_offer(a, t);
+		accept_offer(a, session, generation);
 		return;
 	}
 	stats_error(a->swarm, "agent %s: an offer: %s", a->id, e.text);
