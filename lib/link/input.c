@@ -62,7 +62,7 @@ static int on_open(struct link *link, const struct frame_head *head, const uint8
 static int on_opened(struct link *link, const struct frame_head *head, const uint8_t *body, struct err *e)
 {
 	(void)body;
-	struct stream *s;
+	struct stream *s = NULL;
 	int rc = frame_stream(link, head, &s, e);
 	if (rc != 0)
 		return rc;
@@ -85,7 +85,7 @@ static int on_opened(struct link *link, const struct frame_head *head, const uin
 static int on_end(struct link *link, const struct frame_head *head, const uint8_t *body, struct err *e)
 {
 	struct frame_reason reason;
-	struct stream *s;
+	struct stream *s = NULL;
 	int rc = frame_stream(link, head, &s, e);
 	if (rc == 0)
 		rc = frame_read_reason(body, head->length, &reason, e);
@@ -101,7 +101,7 @@ static int on_end(struct link *link, const struct frame_head *head, const uint8_
 
 static int on_ack(struct link *link, const struct frame_head *head, const uint8_t *body, struct err *e)
 {
-	struct stream *s;
+	struct stream *s = NULL;
 	int rc = frame_stream(link, head, &s, e);
 	if (rc != 0 || !s || s->state == STREAM_DONE)
 		return rc;
@@ -138,7 +138,7 @@ static int check_next(const struct stream *s, const struct frame_head *head, uin
 
 static int on_fin(struct link *link, const struct frame_head *head, const uint8_t *body, struct err *e)
 {
-	struct stream *s;
+	struct stream *s = NULL;
 	int rc = frame_stream(link, head, &s, e);
 	if (rc != 0 || !s || s->state == STREAM_DONE)
 		return rc;
@@ -153,7 +153,7 @@ static int on_fin(struct link *link, const struct frame_head *head, const uint8_
 
 static int on_data(struct link *link, const struct frame_head *head, const uint8_t *body, struct err *e)
 {
-	struct stream *s;
+	struct stream *s = NULL;
 	int rc = frame_stream(link, head, &s, e);
 	if (rc != 0 || !s || s->state == STREAM_DONE)
 		return rc;
