@@ -7,6 +7,7 @@
 #include <string.h>
 
 struct reports {
+	const char *session;
 	json_t *waiting;
 	size_t sent;  /* of those that wait, from the first one on; the channel takes no more at once */
 	size_t bytes; /* of those that wait, as text */
@@ -15,11 +16,13 @@ struct reports {
 	bool full;
 };
 
-struct reports *reports_new(void)
+struct reports *reports_new(const char *session)
 {
 	struct reports *r = calloc(1, sizeof *r);
-	if (r)
+	if (r) {
+		r->session = session;
 		r->waiting = json_array();
+	}
 	if (!r || !r->waiting) {
 		free(r);
 		return NULL;
@@ -55,8 +58,9 @@ void reports_add(struct reports *r, json_t *body)
 	bool last = type && strcmp(type, "session-closed") == 0;
 	if (r->bytes >= EXITS_REPORTS && !last) {
 		if (!r->full)
-			log_error("%zu reports wait for a supervisor; streams are not reported until one comes",
-				  json_array_size(r->waiting));
+			log_with(LOG_LEVEL_ERROR, FIELDS({ "session", r->session }),
+				 "%zu reports wait for a supervisor; streams are not reported until one comes",
+				 json_array_size(r->waiting));
 		r->full = true;
 		json_decref(body);
 		return;
@@ -64,7 +68,7 @@ void reports_add(struct reports *r, json_t *body)
 	json_t *wrapped =
 		body ? json_pack("{s:s, s:I, s:o}", "type", "report", "n", (json_int_t)r->next, "body", body) : NULL;
 	if (!wrapped || json_array_append_new(r->waiting, wrapped)) {
-		log_error("a report was lost: out of memory");
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", r->session }), "a report was lost: out of memory");
 		return;
 	}
 	r->next++;

@@ -11,7 +11,8 @@
 
 struct reports;
 
-struct reports *reports_new(void); /* NULL: out of memory */
+/* session: for log lines; must outlive it. NULL: out of memory. */
+struct reports *reports_new(const char *session);
 void reports_free(struct reports **reports);
 void reports_add(struct reports *r, json_t *body); /* takes the reference; NULL is ignored */
 void reports_ack(struct reports *r, uint64_t number);

@@ -171,7 +171,7 @@ static int take_exit_record(struct session *one, const json_t *reports, struct e
 		if (rc && rc != ERR_PROTOCOL)
 			return rc;
 		if (rc)
-			log_error("session %s: report lost: %s", one->id, e->text);
+			log_with(LOG_LEVEL_ERROR, FIELDS({ "session", one->id }), "report lost: %s", e->text);
 	}
 	return 0;
 }
@@ -181,7 +181,7 @@ static void on_again(uv_timer_t *timer);
 static void try_again_later(struct session *one, const struct err *e)
 {
 	if (!one->troubled)
-		log_error("session %s: %s; trying again", one->id, e->text);
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", one->id }), "%s; trying again", e->text);
 	one->troubled = true;
 	if (!uv_is_active((uv_handle_t *)one->owner->again))
 		uv_timer_start(one->owner->again, on_again, AGAIN_MS, 0);
@@ -211,7 +211,7 @@ static void on_dead(struct session *one)
 		s->callbacks.refused(s->user, one->id, one->generation, LINK_INTERNAL,
 				     *one->problem ? one->problem : "the agent could not start a worker");
 	} else if (!one->ended && !one->superseded) {
-		log_error("session %s: its worker died without an exit record", one->id);
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", one->id }), "its worker died without an exit record");
 		rc = report_death(one, &e);
 	} else {
 		rc = 0;
@@ -252,7 +252,7 @@ static int connect_worker(const char *runtime_dir, const char *name, struct err 
 /* Something else answers in the worker's place. The server learns from our silence about the session. */
 static void turn_away(struct session *one, const char *why)
 {
-	log_warn("session %s: its socket is not a worker's, %s: removed", one->id, why);
+	log_with(LOG_LEVEL_WARN, FIELDS({ "session", one->id }), "its socket is not a worker's, %s: removed", why);
 	exits_remove(one->owner->settings->runtime_dir, one->name);
 	drop(one);
 }
@@ -278,7 +278,7 @@ static void on_message(void *user, json_t *message)
 	} else if (type && strcmp(type, "report") == 0) {
 		int rc = take_report(one, message, &e);
 		if (rc == ERR_PROTOCOL) {
-			log_error("session %s: report not kept: %s", one->id, e.text);
+			log_with(LOG_LEVEL_ERROR, FIELDS({ "session", one->id }), "report not kept: %s", e.text);
 		} else if (rc) {
 			/* What follows it must not be acknowledged before it. The worker repeats them all. */
 			give_channel_up(one, &e);
@@ -295,7 +295,7 @@ static void tell_settings(struct session *one)
 	json_auto_t *message =
 		json_pack("{s:s, s:o}", "type", "settings", "settings", job_settings(one->owner->settings));
 	if (!message || channel_send(one->channel, message))
-		log_error("session %s: its worker keeps its old settings", one->id);
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", one->id }), "its worker keeps its old settings");
 }
 
 static void tell_superseded(struct session *one)
@@ -364,7 +364,7 @@ static void on_channel_closed(void *user, const char *why)
 {
 	struct session *one = user;
 	bool spoke = one->greeted;
-	log_debug("session %s: worker's channel: %s", one->id, why);
+	log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", one->id }), "worker's channel: %s", why);
 	channel_free(&one->channel);
 	one->greeted = false;
 	if (spoke) {
@@ -593,7 +593,7 @@ static int start(struct sessions *s, const struct offer *offer, json_t *server_u
 static void offer_again(struct sessions *s, struct session *one, int64_t generation)
 {
 	if (generation < one->generation)
-		log_debug("session %s: an offer of an earlier generation", one->id);
+		log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", one->id }), "an offer of an earlier generation");
 	else if (one->ended)
 		s->callbacks.refused(s->user, one->id, generation, LINK_INTERNAL, "the session has ended here");
 	else if (one->greeted)
@@ -653,7 +653,7 @@ static void give_order(struct sessions *s, const char *session, enum order order
 {
 	struct session *one = find(s, session);
 	if (!one || !message) {
-		log_debug("session %s: an order for it came, it does not run here", session);
+		log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", session }), "an order for it came, it does not run here");
 		json_decref(message);
 		if (!one && order == ORDER_TERMINATE)
 			s->callbacks.terminated(s->user, session);

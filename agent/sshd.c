@@ -31,7 +31,7 @@ struct sshd {
 	uv_pipe_t words; /* its stderr */
 	pid_t pid;       /* 0: reaped */
 	int status;
-	char name[WORKER_NAME], stream[12];
+	char session[LIMIT_ID + 1], stream[12]; /* for its lines in the log */
 	sshd_gone *gone;
 	void *user;
 	char line[1024];
@@ -154,7 +154,8 @@ static void log_line(struct sshd *s)
 {
 	s->line[s->len] = '\0';
 	if (s->len)
-		log_with(LOG_LEVEL_INFO, FIELDS({ "session", s->name }, { "stream", s->stream }), "sshd: %s", s->line);
+		log_with(LOG_LEVEL_INFO, FIELDS({ "session", s->session }, { "stream", s->stream }), "sshd: %s",
+			 s->line);
 	s->len = 0;
 }
 
@@ -258,6 +259,7 @@ int sshd_start(uv_loop_t *loop, const struct settings *settings, const char *nam
 	       void *user, struct sshd **out_sshd, int *out_fd, struct err *e)
 {
 	int fds[2] = { -1, -1 }, words[2] = { -1, -1 };
+	int64_t generation;
 	struct sshd *s = calloc(1, sizeof *s);
 	int rc = s ? sockpair_loopback(fds, e) : err_set(e, ERR_NOMEM, "out of memory");
 	if (!rc)
@@ -277,7 +279,7 @@ int sshd_start(uv_loop_t *loop, const struct settings *settings, const char *nam
 		return rc;
 	}
 	s->gone = gone, s->user = user;
-	snprintf(s->name, sizeof s->name, "%s", name);
+	name_parse(name, s->session, &generation);
 	snprintf(s->stream, sizeof s->stream, "%u", stream);
 	uv_pipe_init(loop, &s->words, 0);
 	s->words.data = s;

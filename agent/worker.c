@@ -83,7 +83,7 @@ static void on_grant(struct worker *w, const json_t *message)
 	struct grant grant;
 	if (grant_parse(json_object_get(message, "grant"), &grant, &e)) {
 		/* A grant that cannot be understood allows nothing. */
-		log_error("session %s: %s", w->job.offer.session, e.text);
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", w->job.offer.session }), "%s", e.text);
 		end_session(w, 4010, LINK_INTERNAL, "the agent did not understand a new grant");
 		return;
 	}
@@ -113,7 +113,8 @@ static void on_settings(struct worker *w, json_t *settings)
 	if (!rc)
 		rc = allow_parse(w->job.settings.allow.at, w->job.settings.allow.n, &allow, &e);
 	if (rc) {
-		log_error("session %s: the settings stay as they are: %s", w->job.offer.session, e.text);
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", w->job.offer.session }),
+			 "the settings stay as they are: %s", e.text);
 		return;
 	}
 	log_set_level((enum log_level)w->job.settings.log_level);
@@ -170,7 +171,8 @@ static void take_supervisor(struct worker *w, int fd)
 	struct err e = { 0 };
 	struct channel *channel = NULL;
 	if (channel_new(&w->loop, fd, &callbacks, w, &channel, &e)) {
-		log_warn("session %s: supervisor turned away: %s", w->job.offer.session, e.text);
+		log_with(LOG_LEVEL_WARN, FIELDS({ "session", w->job.offer.session }), "supervisor turned away: %s",
+			 e.text);
 		return;
 	}
 	channel_free(&w->supervisor);
@@ -314,7 +316,7 @@ static void on_over(void *user, const struct endpoint_end *end)
 						  (json_int_t)code, "text", text));
 	log_with(LOG_LEVEL_INFO, FIELDS({ "session", session }), "session over (%u): %s", code, text);
 	if (exits_write(w->job.settings.runtime_dir, w->name, reports_waiting(w->reports), &e))
-		log_error("session %s: exit record: %s", session, e.text);
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", session }), "exit record: %s", e.text);
 	uv_timer_start(&w->farewell, on_farewell_over, FAREWELL_MS, 0);
 	leave_if_done(w);
 }
@@ -425,7 +427,7 @@ static int start(struct worker *w, struct err *e)
 	int rc = allow_parse(s->allow.at, s->allow.n, &w->allow, e);
 	if (!rc)
 		rc = grant_parse(w->job.offer.grant, &w->grant, e);
-	if (!rc && !(w->reports = reports_new()))
+	if (!rc && !(w->reports = reports_new(w->job.offer.session)))
 		rc = err_set(e, ERR_NOMEM, "out of memory");
 	const struct streams_config config = { .loop = &w->loop,
 					       .session = w->job.offer.session,
@@ -502,7 +504,7 @@ int worker_main(void)
 		rc = start(&w, &e);
 	}
 	if (rc) {
-		log_error("session %s: worker: %s", w.job.offer.session ? w.job.offer.session : "?", e.text);
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", w.job.offer.session }), "worker: %s", e.text);
 		say_failed(e.text);
 	} else {
 		uv_run(&w.loop, UV_RUN_DEFAULT);

@@ -93,7 +93,7 @@ def test_an_exit_record_that_cannot_be_read_is_kept(world):
     (run / "s-1.exit").write_text(whole[:-5])
     p = world.start()
     c, _ = connect(world)
-    p.wait_log("s-1: its exit record")
+    assert "session=s-1" in p.wait_log('msg="its exit record')
     assert (run / "s-1.exit").read_text() == whole[:-5]
     (run / "whole").write_text(whole)
     (run / "whole").rename(run / "s-1.exit")
@@ -108,7 +108,7 @@ def test_a_socket_that_speaks_for_another(world):
     c, _ = connect(world)
     peer, _ = s.accept()
     peer.sendall(json.dumps({"type": "hello", "session": "s-1", "generation": 2, "pid": 1}).encode() + b"\n")
-    p.wait_log("s-1: its socket is not a worker's")
+    assert "session=s-1" in p.wait_log("its socket is not a worker's")
     wait_for(lambda: os.listdir(run) == [], "the socket to be gone")
     c.send(world.offer())
     assert c.recv("accepted", "refused", "session-closed")["type"] == "accepted"
@@ -123,7 +123,7 @@ def test_a_socket_that_says_nonsense_or_nothing(world):
     peer, _ = loud.accept()
     quiet, _ = silent.accept()
     peer.sendall(b"{ nonsense\n")
-    p.wait_log("s-1: its worker does not answer")
+    assert "session=s-1" in p.wait_log("its worker does not answer")
     c.send(world.offer("s-3"))
     assert c.recv("accepted")["session"] == "s-3"
     again, _ = loud.accept()  # it is asked again
@@ -147,7 +147,7 @@ print("ready", flush=True); signal.pause()
         p = world.start()
         c, hello = connect(world)
         assert hello["sessions"] == []
-        assert "s-1: its socket is not a worker's, the other end is user 65534" in p.text()
+        assert "session=s-1" in p.wait_log("its socket is not a worker's, the other end is user 65534")
         assert os.listdir(run) == []
     finally:
         impostor.send_signal(signal.SIGKILL)

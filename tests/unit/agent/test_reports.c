@@ -74,7 +74,7 @@ static void test_a_long_queue_goes_out_in_order(void **state)
 {
 	(void)state;
 	const size_t total = 60000, early = 5000;
-	struct supervisor s = { .reports = reports_new() };
+	struct supervisor s = { .reports = reports_new("s-1") };
 	uv_loop_init(&s.loop);
 	for (size_t i = 0; i < total; i++)
 		reports_add(s.reports, closed_stream(i));
@@ -109,7 +109,7 @@ static void test_all_that_can_wait_fits_the_exit_record(void **state)
 	char folder[64], note[301];
 	json_t *read = NULL;
 	struct err e = { 0 };
-	struct reports *r = reports_new();
+	struct reports *r = reports_new("s-1");
 	memset(note, '\1', 300);
 	note[300] = '\0'; /* as text six times as long */
 	case_folder(folder);
