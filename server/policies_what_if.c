@@ -37,6 +37,9 @@ int policies_check_context(const json_t *given, struct err *e)
 			return err_set(e, ERR_INVALID,
 				       "context.%s: expected string, number, boolean, or an array of them",
 				       printable ? key : "?");
+		const char *form = policy_key_form_missed(key, value);
+		if (form)
+			return err_set(e, ERR_INVALID, "context.%s: expected %s", key, form);
 	}
 	return 0;
 }

@@ -1,6 +1,8 @@
 #include "base/clock.h"
 
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -41,11 +43,26 @@ char *clock_text(int64_t wall_ms, char out[CLOCK_TEXT_LEN])
 	return out;
 }
 
+/* strptime forgives blanks and the 31st of February. */
+static bool is_date_shaped(const char *s)
+{
+	static const char shape[] = "dddd-dd-ddTdd:dd:dd";
+	static const unsigned char month_days[] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	for (size_t i = 0; shape[i]; i++)
+		if (shape[i] == 'd' ? s[i] < '0' || s[i] > '9' : s[i] != shape[i])
+			return false;
+	int year = atoi(s), month = atoi(s + 5), day = atoi(s + 8);
+	if (month < 1 || month > 12 || day < 1 || day > month_days[month - 1])
+		return false;
+	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+	return month != 2 || day < 29 || leap;
+}
+
 int clock_parse(const char *text, int64_t *out_wall_ms)
 {
 	struct tm tm;
 	memset(&tm, 0, sizeof tm);
-	const char *p = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	const char *p = is_date_shaped(text) ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
 	if (!p)
 		return -1;
 	int64_t ms = 0;

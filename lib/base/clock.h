@@ -13,7 +13,7 @@ int64_t clock_wall_ms(void); /* since 1970-01-01T00:00:00Z */
 
 /* RFC 3339, UTC, milliseconds: "2026-01-31T09:15:00.250Z". Returns out. */
 char *clock_text(int64_t wall_ms, char out[CLOCK_TEXT_LEN]);
-/* The reverse; fraction optional, "Z" or "+hh:mm". 0, or -1 when it is not a date. */
+/* The reverse; fraction optional, "Z" or "+hh:mm". 0, or -1 when it is not a date: the 31st of February is none. */
 int clock_parse(const char *text, int64_t *out_wall_ms);
 
 #endif

@@ -78,6 +78,31 @@ bool policy_key_is_known(const char *name)
 	return key_id(name, strlen(name)) >= 0;
 }
 
+/* A time or address that is none matches nothing: in a request that was thought up, a typing mistake. */
+static const char *scalar_form_missed(int id, const json_t *value)
+{
+	struct policy_scalar s = policy_scalar_of(value);
+	struct policy_address address;
+	int64_t ms;
+	if (json_is_null(value))
+		return NULL;
+	if (id == POLICY_KEY_CURRENT_TIME && !policy_scalar_as_date(&s, &ms))
+		return "date; allowed: 2026-01-31T09:15:00Z, or seconds since 1970 as a number";
+	if (id == POLICY_KEY_SOURCE_IP && !policy_scalar_as_address(&s, &address))
+		return "address; allowed: 192.0.2.7, 2001:db8::7";
+	return NULL;
+}
+
+const char *policy_key_form_missed(const char *name, const json_t *value)
+{
+	int id = key_id(name, strlen(name));
+	size_t n = json_array_size(value);
+	const char *form = json_is_array(value) ? NULL : scalar_form_missed(id, value);
+	for (size_t i = 0; !form && i < n; i++)
+		form = scalar_form_missed(id, json_array_get(value, i));
+	return form;
+}
+
 bool policy_key_is_list(const struct policy_key *key)
 {
 	return key->id == POLICY_KEY_GROUP;

@@ -47,6 +47,9 @@ const json_t *policy_document(const struct policy *p); /* its own copy; other th
 bool policy_action_is_known(const char *action);
 int policy_action_check(const char *action, struct err *e); /* ERR_INVALID names it, and the nearest or all there are */
 bool policy_key_is_known(const char *condition_key);
+/* The form that values of a key must have and that this one, or one of this array's, has not; NULL: nothing is wrong.
+ * null has no form. */
+const char *policy_key_form_missed(const char *condition_key, const json_t *value);
 
 struct policy_request {
 	const char *subject;

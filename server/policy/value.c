@@ -124,21 +124,6 @@ int policy_number_compare(const struct policy_number *a, const struct policy_num
 	return (a->r > b->r) - (a->r < b->r);
 }
 
-/* clock_parse forgives blanks and the 31st of February; a policy should not. */
-static bool is_date_shaped(const char *s)
-{
-	static const char shape[] = "dddd-dd-ddTdd:dd:dd";
-	static const unsigned char month_days[] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-	for (size_t i = 0; shape[i]; i++)
-		if (shape[i] == 'd' ? s[i] < '0' || s[i] > '9' : s[i] != shape[i])
-			return false;
-	int year = atoi(s), month = atoi(s + 5), day = atoi(s + 8);
-	if (month < 1 || month > 12 || day < 1 || day > month_days[month - 1])
-		return false;
-	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-	return month != 2 || day < 29 || leap;
-}
-
 static bool read_date(const struct policy_scalar *s, int64_t *out_ms)
 {
 	struct policy_number n;
@@ -149,8 +134,7 @@ static bool read_date(const struct policy_scalar *s, int64_t *out_ms)
 		*out_ms = n.whole ? n.i * 1000 : (int64_t)(n.r * 1000.0);
 		return true;
 	}
-	return s->type == POLICY_SCALAR_TEXT && strlen(s->text) == s->len && is_date_shaped(s->text) &&
-	       clock_parse(s->text, out_ms) == 0;
+	return s->type == POLICY_SCALAR_TEXT && strlen(s->text) == s->len && clock_parse(s->text, out_ms) == 0;
 }
 
 bool policy_scalar_as_date(struct policy_scalar *s, int64_t *out_ms)

@@ -187,6 +187,25 @@ def test_what_is_no_address_is_refused(asked):
         asked.cli("simulate-policy", "--principal", "dev", "--target", "web-1", "--source-ip", address)
 
 
+@pytest.mark.parametrize("command", ["simulate-policy --principal ann", "who-can"])
+def test_what_is_no_time_is_refused(asked, command):
+    for time in ("tomorrow", "2026-02-30T09:15:00Z", "9:15", "2026-01-31"):
+        r = asked.cli(*command.split(), "--target", "web-1", "--time", time, check=False)
+        assert r.returncode == 2 and f"--time {time}: expected a time, such as 2026-01-31T09:15:00Z" in r.stderr, r
+    assert asked.cli(*command.split(), "--target", "web-1", "--time", "2026-01-31T10:15:00+01:00", check=False).returncode in (0, 245)
+
+
+@pytest.mark.parametrize("key, value, form", [
+    ("tunnel:CurrentTime", "tomorrow", "2026-01-31T09:15:00Z"), ("tunnel:CurrentTime", ["2026-01-31T09:15:00Z", "9:15"], "2026-01-31T09:15:00Z"),
+    ("tunnel:SourceIp", "fish", "192.0.2.7"),
+])
+def test_the_server_refuses_it_too(asked, key, value, form):
+    body = {"subject": "ann", "action": "tunnel:Revoke", "resource": "principal/bob", "context": {key: value}}
+    r = asked.curl("/v1/policies:simulate", "--json", json.dumps(body))
+    problem = json.loads(r.stdout)
+    assert problem["status"] == 400 and key in r.stdout and form in r.stdout, r.stdout
+
+
 @pytest.mark.parametrize("action, resource, says", [
     ("tunnel:StartSession", "session/*", "Statement[0].Action: tunnel:StartSession is never asked about what Resource names; it is about: target/"),
     (["tunnel:OpenSsh", "tunnel:ReadAudit"], ["target/*", "session/*"], "Statement[0].Action[1]: tunnel:ReadAudit is never asked"),

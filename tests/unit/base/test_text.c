@@ -132,7 +132,24 @@ static void test_dates(void **state)
 	assert_int_equal(clock_parse("2026-01-31T10:15:00+01:00", &ms), 0);
 	assert_string_equal(clock_text(ms, text), "2026-01-31T09:15:00.000Z");
 	assert_int_not_equal(clock_parse("2026-01-31", &ms), 0);
-	assert_int_not_equal(clock_parse("2026-01-31T10:15:00", &ms), 0);
+	assert_int_equal(clock_parse("2028-02-29T09:15:00Z", &ms), 0);
+	static const char *const none[] = {
+		"2026-01-31T10:15:00",
+		" 2026-01-31T10:15:00Z",
+		"2026-1-31T10:15:00Z",
+		"2026-02-29T10:15:00Z",
+		"2026-04-31T10:15:00Z",
+		"2026-13-01T10:15:00Z",
+		"2026-01-31T24:15:00Z",
+		"2026-01-31 10:15:00Z",
+		"2026-01-31T10:15:00Zx",
+		"2026-01-31T10:15:00+1",
+		"tomorrow",
+		"",
+	};
+	for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+		if (clock_parse(none[i], &ms) == 0)
+			fail_msg("%s is taken", none[i]);
 }
 
 static void test_lists_end_at_a_name(void **state)
