@@ -122,6 +122,13 @@ static int convert_path(const struct tunnel_option_spec *row, const char *text, 
 	return check_length(row, full, where, e);
 }
 
+static int check_private(const struct tunnel_option_spec *row, const char *path, const char *where, struct err *e)
+{
+	if (!(row->flags & TUNNEL_OPTION_PRIVATE))
+		return 0;
+	return secret_check_file(path, e) == 0 ? 0 : err_wrap(e, "%s: %s", where, row->key);
+}
+
 /* Text as written in a file to the text that is handed over. */
 static int convert(const struct tunnel_option_spec *row, const char *text, const char *folder, const char *where,
 		   char **out, struct err *e)
@@ -181,6 +188,9 @@ static int check_row(const struct plugin *p, size_t i, const struct tunnel_optio
 			       (int)row->type, TUNNEL_OPTION_ENUM);
 	if (row->type == TUNNEL_OPTION_ENUM && !row->choices)
 		return err_set(e, ERR_INVALID, "%s: option %s is an enum without choices", p->file, row->key);
+	if ((row->flags & TUNNEL_OPTION_PRIVATE) && row->type != TUNNEL_OPTION_PATH)
+		return err_set(e, ERR_INVALID, "%s: option %s has TUNNEL_OPTION_PRIVATE; expected that of a path alone",
+			       p->file, row->key);
 	for (size_t k = 0; k < i && plugin_options_row(p, k, &other); k++)
 		if (strcmp(other.key, row->key) == 0)
 			return err_set(e, ERR_INVALID, "%s: option %s has two rows", p->file, row->key);
@@ -216,8 +226,12 @@ static int add_value(struct option_values *to, const struct tunnel_option_spec *
 {
 	char *value;
 	int rc = convert(row, text, folder, where, &value, e);
-	if (rc != 0)
+	if (rc == 0)
+		rc = check_private(row, value, where, e);
+	if (rc != 0) {
+		secret_free_text(&value);
 		return rc;
+	}
 	struct tunnel_option *at = realloc(to->at, (to->n + 1) * sizeof *at);
 	char *place = strdup(where);
 	if (at)
@@ -327,6 +341,8 @@ void plugin_options_describe(const struct plugin *p, FILE *to)
 			fputs(", may be an array", to);
 		if (row.flags & TUNNEL_OPTION_SECRET)
 			fputs(", secret", to);
+		if (row.flags & TUNNEL_OPTION_PRIVATE)
+			fputs(", of mode 0600", to);
 		if (row.def)
 			fprintf(to, ", default %s", shown(&row, row.def));
 		fprintf(to, "\n  %-20s %s\n", "", row.help ? row.help : "");

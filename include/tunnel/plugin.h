@@ -93,6 +93,9 @@ enum tunnel_option_type {
 #define TUNNEL_OPTION_REQUIRED 1u
 #define TUNNEL_OPTION_SECRET 2u /* never printed */
 #define TUNNEL_OPTION_LIST 4u   /* may be given several times, in order; def counts as one value */
+#define TUNNEL_OPTION_PRIVATE                                                                                      \
+	8u /* PATH of a file that holds a secret: the host refuses one that is missing, or open to others than its \
+	    * owner (0600), before open. A host that does not know the flag does not look: check when you read it */
 
 /* One row of the plugin's option table. The table ends with a row whose key is NULL. The host checks type, range,
  * unknown and repeated keys before open, and names file:line in its complaints. */

@@ -59,13 +59,13 @@ void secret_sha256(const void *data, size_t len, unsigned char out[32])
 		abort();
 }
 
-int secret_read_file(const char *path, struct buf *out, struct err *e)
+static int open_secret(const char *path, int *out_fd, struct err *e)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
 		return err_set_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "%s", path);
 	struct stat st;
-	int rc;
+	int rc = 0;
 	if (fstat(fd, &st) != 0)
 		rc = err_set_errno(e, ERR_IO, errno, "%s", path);
 	else if (!S_ISREG(st.st_mode))
@@ -76,9 +76,30 @@ int secret_read_file(const char *path, struct buf *out, struct err *e)
 	else if (st.st_uid != 0 && st.st_uid != geteuid())
 		rc = err_set(e, ERR_DENIED, "%s: owned by uid %u; it must be root or uid %u", path, (unsigned)st.st_uid,
 			     (unsigned)geteuid());
+	if (rc == 0)
+		*out_fd = fd;
 	else
+		close(fd);
+	return rc;
+}
+
+int secret_read_file(const char *path, struct buf *out, struct err *e)
+{
+	int fd = -1;
+	int rc = open_secret(path, &fd, e);
+	if (rc == 0)
 		rc = file_read_fd(fd, path, LIMIT_SECRET_FILE, out, e);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+int secret_check_file(const char *path, struct err *e)
+{
+	int fd = -1;
+	int rc = open_secret(path, &fd, e);
+	if (fd >= 0)
+		close(fd);
 	return rc;
 }
 

@@ -24,6 +24,8 @@ void secret_sha256(const void *data, size_t len, unsigned char out[32]);
 int secret_read_file(const char *path, struct buf *out, struct err *e);
 /* The same as text, without line breaks and blanks at its end; free with secret_free_text. */
 int secret_read_text(const char *path, char **out, struct err *e);
+/* Refuses what secret_read_file refuses for its kind, mode or owner; reads nothing. */
+int secret_check_file(const char *path, struct err *e);
 /* Cuts blanks and line breaks off the end. */
 void secret_trim(char *text);
 /* Creates or replaces (write to a temporary, fsync, rename) with mode 0600. */

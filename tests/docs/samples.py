@@ -51,6 +51,8 @@ def check_server(d):
     run(SERVER, "--config", conf, "--check-config")
     (sqlite,), (redis,) = re.findall(r"(?m)^store: .*$", text), re.findall(r"(?m)^// (store: .*store-redis.*)$", text)
     conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text.replace(sqlite, redis))
+    assert "redis-password: No such file" in run(SERVER, "--config", conf, "--check-config", code=1)
+    secret(d / "redis-password", "a-password\n")
     run(SERVER, "--config", conf, "--check-config")
     conf.write_text(f'plugin_dir = "{BUILD}/plugins";\n' + text)
     conf.write_text(conf.read_text().replace("https://tunnel.example.com", "https://tunnel.example.org"))

@@ -20,6 +20,11 @@ static const struct tunnel_option_spec options[] = {
 	{ .size = sizeof *options, .key = "twice" },
 	{ .key = NULL },
 };
+#elif defined(PRIVATE_TEXT)
+static const struct tunnel_option_spec options[] = {
+	{ .size = sizeof *options, .key = "word", .flags = TUNNEL_OPTION_PRIVATE },
+	{ .key = NULL },
+};
 #endif
 
 #ifdef BAD_OPEN
@@ -49,7 +54,7 @@ __attribute__((unused)) static const struct tunnel_plugin descriptor = {
 #else
 	.name = PLUGIN_NAME,
 #endif
-#if defined(BAD_ROWS) || defined(TWO_ROWS)
+#if defined(BAD_ROWS) || defined(TWO_ROWS) || defined(PRIVATE_TEXT)
 	.options = options,
 #endif
 #ifdef BAD_OPEN

@@ -90,6 +90,7 @@ static void test_refuses_each_broken_plugin(void **state)
 		{ "auth-no-verify", { "auth-no-verify.so: ", "lacks \"verify\"", "" } },
 		{ "auth-bad-rows", { "auth-bad-rows.so: ", "option rows have 8 bytes", "expected at least 64" } },
 		{ "auth-two-rows", { "auth-two-rows.so: ", "option twice has two rows", "" } },
+		{ "auth-private-text", { "auth-private-text.so: ", "option word has TUNNEL_OPTION_PRIVATE", "" } },
 		{ "auth-bad-open", { "server.conf:9: plugin auth-bad-open: xxx", "", "" } },
 		{ "auth-not-there", { "auth-not-there.so: no such plugin", "", "" } },
 		{ "../auth-minimal", { "server.conf:10: ", "\"../auth-minimal\" is not a plugin", "allowed: a name" } },

@@ -303,6 +303,41 @@ def test_configuration(folder):
         assert r.returncode == 1 and names in r.stderr and r.stderr.count("\n") == 1, (change, r)
 
 
+def test_a_secret_of_the_store_that_others_may_read(folder):
+    """The check does not open a store, and says so all the same."""
+    path, word = os.path.join(folder, "server.conf"), os.path.join(folder, "word")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=x",
+                    "-keyout", f"{folder}/key", "-out", f"{folder}/cert"], check=True, stderr=subprocess.DEVNULL)
+    os.chmod(f"{folder}/key", 0o600)
+    with open(f"{folder}/credentials", "w") as f:
+        f.write('credentials = ( { key_id = "K"; secret = "0123456789abcdef0123"; subject = "dev"; groups = []; } );\n')
+    os.chmod(f"{folder}/credentials", 0o600)
+    os.mkdir(f"{folder}/policies")
+    plugins = os.path.join(os.path.dirname(os.path.dirname(SERVER)), "plugins")
+    rows = ['listen = "127.0.0.1:0";', f'tls: {{ certificate = "{folder}/cert"; key = "{folder}/key"; }};', f'state_dir = "{folder}/state";',
+            f'policy_dir = "{folder}/policies";', f'plugin_dir = "{plugins}";', f'auth = ( {{ plugin = "auth-hmac"; credentials = "{folder}/credentials"; }} );']
+
+    def check(key):
+        tls = 'tls = true; tls_certificate = "/x";' if key == "tls_key" else ""
+        where = 'sentinels = [ "a:1" ]; master_name = "m";' if key.startswith("sentinel") else 'address = "127.0.0.1:1";'
+        with open(path, "w") as f:
+            f.write("\n".join([*rows, f'store: {{ plugin = "store-redis"; {where} {tls} {key} = "{word}"; }};\n']))
+        return run("--config", path, "--check-config")
+
+    for key in ("password_file", "sentinel_password_file", "tls_key"):
+        r = check(key)
+        assert r.returncode == 1 and re.search(rf"server.conf:\d+: {key}: {word}: No such file", r.stderr), (key, r)
+        with open(word, "w") as f:
+            f.write("word\n")
+        os.chmod(word, 0o640)
+        r = check(key)
+        assert r.returncode == 1 and re.search(rf"server.conf:\d+: {key}: {word}: mode 0640 .*chmod 600", r.stderr), (key, r)
+        os.chmod(word, 0o600)
+        r = check(key)
+        assert r.returncode == 0 and r.stderr == "", (key, r)
+        os.unlink(word)
+
+
 def main():
     cases = {k[5:]: v for k, v in globals().items() if k.startswith("test_")}
     for name in sys.argv[2:] or cases:
