@@ -184,26 +184,14 @@ static const size_t sizes[] = {
 	[CONF_DURATION_MS] = sizeof(int64_t), [CONF_STRINGS] = sizeof(struct conf_strings),
 };
 
-static bool differs(const struct conf_row *row, const void *a, const void *b)
-{
-	if (row->type != CONF_STRING && row->type != CONF_PATH)
-		return memcmp(a, b, sizes[row->type]) != 0;
-	const char *x = *(char *const *)a, *y = *(char *const *)b;
-	return strcmp(x ? x : "", y ? y : "") != 0;
-}
-
 void settings_take(struct settings *now, struct settings *fresh, char *out_left, size_t size)
 {
-	size_t len = 0;
-	*out_left = '\0';
+	conf_left(settings_rows, now, fresh, out_left, size);
 	for (const struct conf_row *row = settings_rows; row->key; row++) {
 		char value[sizeof(struct conf_strings)];
 		char *a = (char *)now + row->offset, *b = (char *)fresh + row->offset;
-		if (!(row->flags & CONF_RELOAD)) {
-			if (differs(row, a, b) && len < size)
-				len += (size_t)snprintf(out_left + len, size - len, "%s%s", len ? ", " : "", row->key);
+		if (!(row->flags & CONF_RELOAD))
 			continue;
-		}
 		memcpy(value, a, sizes[row->type]);
 		memcpy(a, b, sizes[row->type]);
 		memcpy(b, value, sizes[row->type]);

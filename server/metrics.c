@@ -231,8 +231,8 @@ char *metrics_text(struct metrics *m)
 	pthread_mutex_lock(&m->lock);
 	rc |= print_families(m, &b);
 	for (size_t i = 0; i < m->plugin_count; i++)
-		rc |= buf_printf(&b, "# TYPE %s counter\n%s %" PRIu64 "\n", m->plugin[i].name, m->plugin[i].name,
-				 m->plugin[i].value);
+		rc |= buf_printf(&b, "# HELP %s a counter of the plugin's own\n# TYPE %s counter\n%s %" PRIu64 "\n",
+				 m->plugin[i].name, m->plugin[i].name, m->plugin[i].name, m->plugin[i].value);
 	pthread_mutex_unlock(&m->lock);
 	rc |= metrics_process_print(&b);
 	char *text = rc == 0 ? buf_take_text(&b) : NULL;

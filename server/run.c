@@ -170,6 +170,18 @@ static int reload_sshca(struct server *v, const struct settings *fresh, struct e
 	return changed ? control_ssh_changed_blocking(v, e) : rc;
 }
 
+/* What stands in the file and comes into force with the next start only. */
+static void tell_left(struct server *v, struct settings *fresh)
+{
+	char left[256];
+	struct err e;
+	if (complete_urls(fresh, reactors_port(v->reactors), &e) != 0)
+		return;
+	conf_left(settings_rows, v->settings, fresh, left, sizeof left);
+	if (*left)
+		log_warn("reload: changed, but needs a restart (sessions go on over it): %s", left);
+}
+
 static void reload(struct server *v, const char *config_path)
 {
 	struct err e = { 0 };
@@ -181,6 +193,7 @@ static void reload(struct server *v, const char *config_path)
 		log_set_level((enum log_level)fresh.log_level);
 		rc = reload_sshca(v, &fresh, &e);
 		all &= told("ssh", rc, &e);
+		tell_left(v, &fresh);
 		settings_free(&fresh);
 	}
 	rc = reactors_reload_tls(v->reactors, &e);

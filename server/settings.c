@@ -37,9 +37,9 @@ const struct conf_row settings_rows[] = {
 	{ "direct_transport", CONF_BOOL, AT(direct_transport), 0, "true", 0, 0, NULL,
 	  "connections of tunnel-agent and tunnel-cli are carried by the server's own code; false: by libwebsockets, "
 	  "like all others" },
-	{ "tls.certificate", CONF_PATH, AT(tls_certificate), CONF_REQUIRED | CONF_RELOAD, NULL, 0, 4000, NULL,
+	{ "tls.certificate", CONF_PATH, AT(tls_certificate), CONF_REQUIRED, NULL, 0, 4000, NULL,
 	  "PEM file: the server's certificate, then its chain; read again on SIGHUP" },
-	{ "tls.key", CONF_PATH, AT(tls_key), CONF_REQUIRED | CONF_RELOAD, NULL, 0, 4000, NULL,
+	{ "tls.key", CONF_PATH, AT(tls_key), CONF_REQUIRED, NULL, 0, 4000, NULL,
 	  "PEM file of mode 0600: its key; read again on SIGHUP" },
 	{ "ssh.ca_key", CONF_PATH, AT(ssh_ca_key), CONF_RELOAD, "", 0, 4000, NULL,
 	  "file of mode 0600: the key of the SSH certificate authority; created when missing; the same on all nodes; "

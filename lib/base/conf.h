@@ -70,6 +70,8 @@ void conf_print(FILE *to, const struct conf_row *rows, const void *settings,
 		bool (*is_secret)(const struct conf_section *, const char *key));
 /* The table as text: key, type, default, range, help. */
 void conf_describe(FILE *to, const struct conf_row *rows);
+/* The keys of what differs and has no CONF_RELOAD, "a, b" or ""; cut off where out is full. */
+void conf_left(const struct conf_row *rows, const void *now, const void *fresh, char *out, size_t size);
 /* Sets one value from text with the row's checks (command-line overrides, defaults). where names it in the error. */
 int conf_set(const struct conf_row *row, const char *text, const char *where, void *settings, struct err *e);
 

@@ -156,3 +156,13 @@ def test_a_policy_change_ends_what_it_no_longer_allows(bare):
     assert p.wait(LIMIT) == 241
     assert "polic" in p.stderr.read().decode()
     assert bare.cli("start-session", "--target", "web-1", "--login", USER, "--", "true", check=False).returncode == 232
+
+
+def test_sighup_says_what_it_does_not_change(stack):
+    conf = stack.folder / "server.conf"
+    stack.server.kill(signal.SIGHUP)
+    stack.server.wait_log("msg=reloaded")
+    assert "needs a restart" not in stack.server.text()
+    conf.write_text(conf.read_text().replace('advertise_url = "https://', 'workers = 7; advertise_url = "https://other-'))
+    stack.server.kill(signal.SIGHUP)
+    stack.server.wait_log("changed, but needs a restart (sessions go on over it): advertise_url, workers")
