@@ -2,6 +2,7 @@
 live session, removed, purged; nothing is left. scripts/test-packages builds what this installs."""
 
 import itertools
+import json
 import os
 import re
 import secrets
@@ -26,7 +27,7 @@ def machine(request):
     release = request.param
     root = copy(WORK / release / "root", WORK / f"test-{release}")
     copy(WORK / release / "debs", root / "debs")
-    needs = {dep for name in NAMES for field in ("Depends", "Recommends") for dep in deb_field(root, name, field) if "c-compiler" not in dep}
+    needs = {dep for name in NAMES for field in ("Depends", "Recommends") for dep in deb_field(root, name, field) if "c-compiler" not in dep} | {"sqlite3"}  # the guide's backup
     chroot(root, "apt-get update -qq && apt-get satisfy -y -qq --no-install-recommends " + f"'{', '.join(sorted(needs))}'")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
     m = Machine(root)
@@ -177,13 +178,93 @@ def check_removal(m):
     stream.say()
     m.sh("apt-get purge -y -qq tunnel-agent")
     wait_for(lambda: m.sh("pgrep -f '[t]unnel-agent worker'", check=False) == "", "the session's process to end")
-    m.sh("pkill -x tunnel-cli")  # it would wait for the other end for as long as the session may be detached
+    m.sh("pkill -x tunnel-cli", check=False)  # one that was not told waits for as long as the session may be detached
     assert stream.p.wait(LIMIT) != 0
     m.sh("apt-get remove -y -qq tunnel-server")
     assert m.path("/etc/tunnel/server.conf").exists() and m.path("/var/lib/tunnel/tunnel.db").exists()
     install(m, 2)
     assert active(m, "tunnel-server") == "active"
     assert "web-1" in m.sh("tunnel-cli list-targets")
+
+
+def guide(heading, kind="sh"):
+    """The blocks of commands below a heading of the operators' guide."""
+    section = re.search(rf"(?ms)^## {heading}\n(.*?)(^## |\Z)", (SOURCE / "docs/operators.md").read_text())[1]
+    return re.findall(rf"```{kind}\n(.*?)```", section, re.S)
+
+
+def served(m):
+    """The certificate that the server shows."""
+    return m.sh("openssl s_client -connect localhost:8443 -servername localhost </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256")
+
+
+def check_certbot_hook(m):
+    """As certbot runs it after a renewal; the session goes on. A pair that does not fit leaves the old one in use."""
+    (hook,) = guide("Certificate")
+    name, lineage = "/etc/letsencrypt/renewal-hooks/deploy/tunnel", "/etc/letsencrypt/live/tunnel.example.com"
+    m.sh(f"mkdir -p {name.rsplit('/', 1)[0]} {lineage}")
+    m.write(name, hook, 0o755)
+    before, stream = served(m), Stream(m)
+    m.sh("cd /root && mkdir -p old && cp *.pem old/")
+    certificate(m)  # of itself, so it is another CA as well
+    m.sh("cat /root/old/fullchain.pem >>/etc/tunnel-ca.pem && systemctl reload tunnel-agent")
+    m.sh(f"cp /root/*.pem {lineage}/ && RENEWED_LINEAGE={lineage} RENEWED_DOMAINS=tunnel.example.com {name}")
+    wait_for(lambda: served(m) not in ("", before), "the new certificate")
+    assert m.sh("stat -c '%U %a' /etc/tunnel/server.key").split() == ["tunnel", "600"]
+    stream.say()
+    assert "alice" in m.sh("tunnel-cli whoami")
+    now = served(m)
+    m.sh(f"cp /root/old/privkey.pem {lineage}/ && RENEWED_LINEAGE={lineage} {name}", check=False)
+    wait_for(lambda: "the old one stays in use" in m.journal("tunnel-server"), "the refusal")
+    assert served(m) == now
+    m.sh(f"cp /root/privkey.pem {lineage}/ && RENEWED_LINEAGE={lineage} {name}")
+    stream.say()
+    stream.end()
+
+
+def check_backup(m):
+    """What came after the copy is gone, all else is there; agents connect, and the SSH CA is the one they know."""
+    backup, restore = guide("What to keep")
+    m.write("/root/later.json", '{"Version": "2026-01-01", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "tunnel:Revoke", "Resource": "*"}]}')
+    m.sh("set -e\n" + backup)
+    assert m.sh("stat -c '%U %a' /var/backups/tunnel.db /var/backups/tunnel-ssh_ca").split() == ["root", "600"] * 2
+    m.sh("tunnel-cli put-policy later /root/later.json")
+    m.sh("set -e\n" + restore)
+    assert active(m, "tunnel-server") == "active", m.journal("tunnel-server")
+    assert m.sh("stat -c '%U %G %a' /var/lib/tunnel/tunnel.db /var/lib/tunnel/ssh_ca").split() == ["tunnel", "tunnel", "600"] * 2
+    connected(m)
+    assert "later" not in m.sh("tunnel-cli list-policies")
+    assert m.sh("tunnel-cli start-session --target web-1 --login root -- id -un").strip() == "root"
+
+
+def check_logs(m):
+    """log.format, and every line in it."""
+    edit(m, "/etc/tunnel/server.conf", ('format = "logfmt"', 'format = "json"'))
+    m.sh("systemctl restart tunnel-server")
+    connected(m)
+    said = m.sh("journalctl --no-pager -o cat _PID=" + main_pid(m, "tunnel-server")).splitlines()
+    assert said and all(json.loads(line)["program"] == "tunnel-server" for line in said), said
+
+
+def check_port(m):
+    """The drop-in for a port below 1024."""
+    (drop_in,) = guide("Under systemd", "ini")
+    m.sh("mkdir -p /etc/systemd/system/tunnel-server.service.d")
+    m.write("/etc/systemd/system/tunnel-server.service.d/override.conf", drop_in)
+    edit(m, "/etc/tunnel/server.conf", ("0.0.0.0:8443", "0.0.0.0:443"))
+    m.sh("systemctl daemon-reload && systemctl restart tunnel-server")
+    assert "HTTP/1.1 200" in m.sh("printf 'GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' | openssl s_client -quiet -connect localhost:443 2>/dev/null")
+
+
+def test_the_operators_guide(machine):
+    """Its commands, as they stand there, on a machine that was set up by the README."""
+    install(machine, 1)
+    set_up_server(machine)
+    set_up_agent(machine)
+    check_certbot_hook(machine)
+    check_backup(machine)
+    check_logs(machine)
+    check_port(machine)
 
 
 def test_a_life(machine):
