@@ -39,7 +39,7 @@
 struct ticket {
 	struct ticket *next;
 	json_t *record;
-	bool is_done; /* this and what follows: with the chain's mutex */
+	bool is_done; /* this and what follows: with the tickets' mutex */
 	int rc;
 	struct err why;
 };
@@ -57,6 +57,8 @@ struct audit {
 	size_t tried_count;
 	struct audit_queue *queue;
 	pthread_mutex_t tickets_lock;
+	pthread_cond_t served; /* tickets are done, or somebody else may serve them */
+	bool serving;          /* somebody does; with the tickets' mutex */
 	struct ticket *first, **last;
 	atomic_bool failing;     /* the last writing failed: the keeper tries again, nobody else */
 	bool stops;              /* whether sessions wait for the log, as the settings say */
@@ -278,14 +280,6 @@ static void save_now_and_then(struct audit *a)
 		log_warn("audit log: noting its end: %s", e.text);
 }
 
-static void hand_in(struct audit *a, struct ticket *t)
-{
-	pthread_mutex_lock(&a->tickets_lock);
-	*a->last = t;
-	a->last = &t->next;
-	pthread_mutex_unlock(&a->tickets_lock);
-}
-
 static struct ticket *take_tickets(struct audit *a)
 {
 	pthread_mutex_lock(&a->tickets_lock);
@@ -297,8 +291,9 @@ static struct ticket *take_tickets(struct audit *a)
 }
 
 /* Marks the first n; returns the one behind them. */
-static struct ticket *finish(struct ticket *t, size_t n, int rc, const struct err *why)
+static struct ticket *finish(struct audit *a, struct ticket *t, size_t n, int rc, const struct err *why)
 {
+	pthread_mutex_lock(&a->tickets_lock);
 	while (t && n--) {
 		struct ticket *next = t->next; /* before its owner may look */
 		t->rc = rc;
@@ -307,6 +302,8 @@ static struct ticket *finish(struct ticket *t, size_t n, int rc, const struct er
 		t->is_done = true;
 		t = next;
 	}
+	pthread_cond_broadcast(&a->served);
+	pthread_mutex_unlock(&a->tickets_lock);
 	return t;
 }
 
@@ -325,11 +322,33 @@ static void serve_tickets(struct audit *a)
 			batch[n++] = t->record;
 		rc = write_locked(a, batch, n, hashes, &written, &why);
 		if (rc == 0)
-			todo = finish(todo, written, 0, NULL);
+			todo = finish(a, todo, written, 0, NULL);
 	}
-	finish(todo, SIZE_MAX, rc, &why);
+	finish(a, todo, SIZE_MAX, rc, &why);
 	if (rc == 0)
 		save_now_and_then(a);
+}
+
+/* Until it is done: by whoever serves now or, when nobody does, by the caller. Who is done does not wait for the chain,
+ * which is held while the next ones are written. */
+static void have_served(struct audit *a, struct ticket *t)
+{
+	pthread_mutex_lock(&a->tickets_lock);
+	*a->last = t;
+	a->last = &t->next;
+	while (!t->is_done && a->serving)
+		pthread_cond_wait(&a->served, &a->tickets_lock);
+	if (!t->is_done) {
+		a->serving = true;
+		pthread_mutex_unlock(&a->tickets_lock);
+		pthread_mutex_lock(&a->chain);
+		serve_tickets(a);
+		pthread_mutex_unlock(&a->chain);
+		pthread_mutex_lock(&a->tickets_lock);
+		a->serving = false;
+		pthread_cond_broadcast(&a->served);
+	}
+	pthread_mutex_unlock(&a->tickets_lock);
 }
 
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e)
@@ -337,12 +356,8 @@ int audit_append_blocking(struct audit *audit, const char *event, json_t *fields
 	struct ticket t = { .record = fields };
 	int rc = begin(audit, event, fields, e);
 	if (rc == 0) {
-		hand_in(audit, &t);
-		pthread_mutex_lock(&audit->chain);
-		if (!t.is_done)
-			serve_tickets(audit);
+		have_served(audit, &t);
 		rc = t.rc;
-		pthread_mutex_unlock(&audit->chain);
 		if (rc != 0)
 			err_set(e, rc, "audit %s: %s", event, t.why.text);
 	}
@@ -428,6 +443,7 @@ static void release(struct audit *a)
 	audit_queue_free(&a->queue);
 	pthread_mutex_destroy(&a->chain);
 	pthread_mutex_destroy(&a->tickets_lock);
+	pthread_cond_destroy(&a->served);
 	free(a->node);
 	free(a);
 }
@@ -440,6 +456,7 @@ int audit_open_blocking(struct server *server, struct audit **out_audit, struct 
 		return err_set(e, ERR_NOMEM, "out of memory");
 	pthread_mutex_init(&a->chain, NULL);
 	pthread_mutex_init(&a->tickets_lock, NULL);
+	pthread_cond_init(&a->served, NULL);
 	a->last = &a->first;
 	a->store = server->store;
 	a->metrics = server->metrics;

@@ -32,7 +32,7 @@ const struct conf_row settings_rows[] = {
 	  "written with the node's URL once it serves, removed when it stops; \"\": none" },
 	{ "reactors", CONF_INT, AT(reactors), 0, "0", 0, LIMIT_REACTORS, NULL,
 	  "threads that move bytes; 0: one a core" },
-	{ "workers", CONF_INT, AT(workers), 0, "4", 1, LIMIT_WORKERS, NULL,
+	{ "workers", CONF_INT, AT(workers), 0, "16", 1, LIMIT_WORKERS, NULL,
 	  "threads for what may block; so many each for API calls, for attaches, and for what legs and agents say" },
 	{ "direct_transport", CONF_BOOL, AT(direct_transport), 0, "true", 0, 0, NULL,
 	  "connections of tunnel-agent and tunnel-cli are carried by the server's own code; false: by libwebsockets, "
