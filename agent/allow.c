@@ -19,6 +19,7 @@ struct rule {
 	unsigned char bytes[16]; /* RULE_ADDRESS, IPv4 in its first four */
 	int family, bits;
 	uint16_t first_port, last_port;
+	bool listen; /* RULE_ANY, RULE_ADDRESS: not where to connect, but where to listen */
 };
 
 struct allow {
@@ -162,10 +163,13 @@ static int parse_rule(const char *entry, struct rule *r, struct err *e)
 	}
 	if (text_starts(entry, "unix:/"))
 		return parse_socket(entry, r, e);
-	const char *at = entry + 4, *colon = strrchr(entry, ':');
-	if (!text_starts(entry, "tcp:") || !colon || colon < at)
-		return err_set(e, ERR_INVALID, "allow: \"%s\": expected \"ssh\", \"tcp:HOST:PORT\" or \"unix:/PATH\"",
-			       entry);
+	r->listen = text_starts(entry, "listen:");
+	const char *at = entry + (r->listen ? 7 : 4), *colon = strrchr(entry, ':');
+	if ((!text_starts(entry, "tcp:") && !r->listen) || !colon || colon < at)
+		return err_set(
+			e, ERR_INVALID,
+			"allow: \"%s\": expected \"ssh\", \"tcp:HOST:PORT\", \"unix:/PATH\" or \"listen:ADDRESS:PORT\"",
+			entry);
 	size_t len = (size_t)(colon - at);
 	if (len == 0 || len >= sizeof host)
 		return err_set(e, ERR_INVALID, "allow: \"%s\": expected a host of 1 to 253 characters", entry);
@@ -182,6 +186,8 @@ static int parse_rule(const char *entry, struct rule *r, struct err *e)
 	int rc = parse_network(host, r, entry, e);
 	if (rc <= 0)
 		return rc;
+	if (r->listen)
+		return err_set(e, ERR_INVALID, "allow: \"%s\": expected an IP address, a network or *", entry);
 	if (!is_name_pattern(host) || !plain_name(host, r->name))
 		return err_set(e, ERR_INVALID, "allow: \"%s\": the host is no address, network, name, *.name or *",
 			       entry);
@@ -228,13 +234,34 @@ bool allow_ssh(const struct allow *allow)
 
 static bool is_tcp(const struct rule *r)
 {
-	return r->kind == RULE_ANY || r->kind == RULE_NAME || r->kind == RULE_ADDRESS;
+	return !r->listen && (r->kind == RULE_ANY || r->kind == RULE_NAME || r->kind == RULE_ADDRESS);
 }
 
 bool allow_tcp(const struct allow *allow)
 {
 	for (size_t i = 0; i < allow->n; i++)
 		if (is_tcp(&allow->rules[i]))
+			return true;
+	return false;
+}
+
+static bool holds_listen(const struct rule *r, int family, const unsigned char bytes[16], uint16_t port)
+{
+	if (!r->listen || (port && (port < r->first_port || port > r->last_port)))
+		return false;
+	return r->kind == RULE_ANY ||
+	       (r->kind == RULE_ADDRESS && r->family == family && in_prefix(bytes, r->bytes, r->bits));
+}
+
+bool allow_listen(const struct allow *allow, const char *address, uint16_t port)
+{
+	unsigned char bytes[16];
+	int family;
+	if (!parse_address(address, &family, bytes))
+		return false;
+	unmap(&family, bytes);
+	for (size_t i = 0; i < allow->n; i++)
+		if (holds_listen(&allow->rules[i], family, bytes, port))
 			return true;
 	return false;
 }

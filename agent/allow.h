@@ -3,6 +3,7 @@
  *   tcp:HOST:PORT              HOST: name, *.suffix, address, network (10.0.0.0/8, [fd00::]/8) or *; PORT: 22, 1-1023
  * or *
  *   unix:/PATH                 a unix socket, or with /DIR/ and a star each that is directly in a folder
+ *   listen:ADDRESS:PORT        to listen there for a client; ADDRESS: one, a network or *; PORT as above
  * Networks are judged by the address a name resolves to; the connection then goes to that very address. */
 #ifndef AGENT_ALLOW_H
 #define AGENT_ALLOW_H
@@ -22,6 +23,7 @@ void allow_free(struct allow **allow);
 bool allow_ssh(const struct allow *allow);
 bool allow_tcp(const struct allow *allow); /* some endpoint, whichever */
 
+bool allow_listen(const struct allow *allow, const char *address, uint16_t port); /* port 0: with some port */
 bool allow_socket(const struct allow *allow, const char *path);
 
 enum allow_answer {

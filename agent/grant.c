@@ -1,6 +1,7 @@
 #include "agent/grant.h"
 
 #include "base/json.h"
+#include "base/place.h"
 #include "base/text.h"
 
 #include <arpa/inet.h>
@@ -33,6 +34,16 @@ static int parse_tcp(const json_t *list, struct grant *g, struct err *e)
 	return 0;
 }
 
+static int parse_listen(const json_t *list, struct grant *g, struct err *e)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		struct grant_endpoint *at = &g->listen[g->listen_count++];
+		if (place_parse(json_string_value(json_array_get(list, i)), at->host, &at->port))
+			return err_set(e, ERR_INVALID, "grant.listen[%zu]: expected address:port", i);
+	}
+	return 0;
+}
+
 static int parse_sockets(const json_t *list, struct grant *g, struct err *e)
 {
 	for (size_t i = 0; i < json_array_size(list); i++) {
@@ -47,7 +58,7 @@ static int parse_sockets(const json_t *list, struct grant *g, struct err *e)
 int grant_parse(const json_t *json, struct grant *out, struct err *e)
 {
 	struct grant g = { .max_streams = LIMIT_LINK_STREAMS, .ssh_forwarding = true };
-	json_t *logins = NULL, *tcp = NULL, *sockets = NULL;
+	json_t *logins = NULL, *tcp = NULL, *sockets = NULL, *listen = NULL;
 	int64_t streams = LIMIT_LINK_STREAMS;
 	const struct json_field fields[] = {
 		{ "ssh", JSON_FIELD_BOOL, false, 0, 0, &g.ssh },
@@ -55,6 +66,7 @@ int grant_parse(const json_t *json, struct grant *out, struct err *e)
 		{ "ssh_forwarding", JSON_FIELD_BOOL, false, 0, 0, &g.ssh_forwarding },
 		{ "tcp", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&tcp },
 		{ "unix", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&sockets },
+		{ "listen", JSON_FIELD_STRINGS, false, 0, LIMIT_ALLOW, (void *)&listen },
 		{ "max_streams", JSON_FIELD_INT, false, 0, INT32_MAX, &streams },
 		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &g.expires_at_ms },
 		{ "bound", JSON_FIELD_BOOL, false, 0, 0, &g.bound },
@@ -67,6 +79,8 @@ int grant_parse(const json_t *json, struct grant *out, struct err *e)
 		rc = parse_tcp(tcp, &g, e);
 	if (!rc)
 		rc = parse_sockets(sockets, &g, e);
+	if (!rc)
+		rc = parse_listen(listen, &g, e);
 	if (rc)
 		return rc;
 	if (streams < LIMIT_LINK_STREAMS)
@@ -100,6 +114,9 @@ void grant_first(const struct grant *grant, char *out, size_t size)
 		text_print(out, size, "tcp:*:*");
 	} else if (grant->socket_count) {
 		text_print(out, size, "unix:%s", grant->sockets[0]);
+	} else if (grant->listen_count) {
+		text_host_port(grant->listen[0].host, grant->listen[0].port, endpoint, sizeof endpoint);
+		text_print(out, size, "listen:%s", endpoint);
 	}
 }
 
@@ -107,6 +124,14 @@ bool grant_allows_socket(const struct grant *grant, const char *path)
 {
 	for (size_t i = 0; i < grant->socket_count; i++)
 		if (strcmp(grant->sockets[i], path) == 0)
+			return true;
+	return false;
+}
+
+bool grant_allows_listen(const struct grant *grant, const char *host, uint16_t port)
+{
+	for (size_t i = 0; i < grant->listen_count; i++)
+		if (grant->listen[i].port == port && same_host(grant->listen[i].host, host))
 			return true;
 	return false;
 }

@@ -25,6 +25,8 @@ struct grant {
 	bool tcp_any; /* every host and port */
 	char sockets[LIMIT_ALLOW][LIMIT_SOCKET_PATH + 1];
 	size_t socket_count;
+	struct grant_endpoint listen[LIMIT_ALLOW]; /* port 0: wherever */
+	size_t listen_count;
 	uint32_t max_streams;
 	int64_t expires_at_ms;
 	bool bound; /* and then because the client's credential expires */
@@ -33,6 +35,7 @@ struct grant {
 int grant_parse(const json_t *json, struct grant *out, struct err *e);
 /* One thing that it allows, as the allow list would have it: "tcp:db:5432"; "" when there is none. */
 void grant_first(const struct grant *grant, char *out, size_t size);
+bool grant_allows_listen(const struct grant *grant, const char *host, uint16_t port);
 bool grant_allows_socket(const struct grant *grant, const char *path);
 bool grant_allows_tcp(const struct grant *grant, const char *host, uint16_t port);
 

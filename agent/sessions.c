@@ -538,6 +538,9 @@ static bool serves_some(const struct allow *allow, const struct grant *grant)
 	for (size_t i = 0; i < grant->socket_count; i++)
 		if (allow_socket(allow, grant->sockets[i]))
 			return true;
+	for (size_t i = 0; i < grant->listen_count; i++)
+		if (allow_listen(allow, grant->listen[i].host, grant->listen[i].port))
+			return true;
 	return false;
 }
 

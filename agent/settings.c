@@ -46,7 +46,8 @@ const struct conf_row settings_rows[] = {
 	  .offset = AT(allow),
 	  .def = "ssh",
 	  .help = "what may be opened from here: \"ssh\", \"tcp:HOST:PORT\" (name, *.name, address, network, *), "
-		  "\"unix:/PATH\", \"unix:/FOLDER/*\"" },
+		  "\"unix:/PATH\", \"unix:/FOLDER/*\"; and "
+		  "where to listen for clients: \"listen:ADDRESS:PORT\" (address, network, *)" },
 	{ .key = "ssh",
 	  .type = CONF_STRING,
 	  .flags = CONF_RELOAD,

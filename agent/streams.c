@@ -1,24 +1,28 @@
-/* A stream's way: judged by name → (TCP) looked up and judged by address, (SSH) an sshd started, or (unix) connected →
- * handed to the
- * endpoint and reported as opened → reported as closed. Only streams that were opened are reported; refusals are told
- * to the client and logged. */
+/* A stream's way: judged by name → (TCP) looked up and judged by address, (SSH) an sshd started, (unix) connected, or
+ * (listen) bound → handed to the endpoint and reported as opened → reported as closed. Only streams that were opened
+ * are reported; refusals are told to the client and logged. A connection that came where the target listens for the
+ * client is a stream the other way round: opened from here, with what is judged of the one that listens. */
 #include "agent/streams.h"
 
 #include "agent/hangup.h"
+#include "agent/listening.h"
 #include "agent/reach.h"
 #include "agent/sshd.h"
-#include "agent/unix_socket.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "endpoint/unix_socket.h"
 
+#include <netdb.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LISTENERS LIMIT_ALLOW  /* places where the target listens for one session: all that it may name */
+#define LISTEN_CONNECTIONS 64u /* open at once of one of them: enough of the session's streams are left for others */
 /* How often it is looked what an sshd runs: a login starts its command soon, later ones are rare. */
 #define LOOK_YOUNG_MS 100
 #define LOOK_OLD_MS 1000
@@ -34,6 +38,12 @@ struct stream {
 	struct sockaddr_storage peer;
 	bool open;
 	int64_t opened_ms;
+	struct listening *listening; /* LISTEN */
+	uint16_t bound;              /* LISTEN, ACCEPTED: the port there */
+	unsigned connections;        /* LISTEN: that came and are open */
+	bool full_told;              /* LISTEN: that more wait */
+	struct link_dest at;         /* ACCEPTED: dest of the one that listens, whose id is listener */
+	uint32_t listener;
 };
 
 struct child {
@@ -62,6 +72,7 @@ struct streams {
 	uv_timer_t *look; /* active while there are children */
 	size_t count;
 	bool configured; /* sshd's configuration fits the grant */
+	bool frozen;
 };
 
 int streams_new(const struct streams_config *config, const struct grant *grant, struct streams **out_streams,
@@ -103,6 +114,10 @@ static struct stream *find(struct streams *s, uint32_t id)
 
 static void drop(struct stream *one)
 {
+	struct stream *listener = one->listener ? find(one->owner, one->listener) : NULL;
+	if (listener)
+		listener->connections--;
+	listening_stop(&one->listening);
 	reach_cancel(&one->dial);
 	list_remove(&one->node);
 	one->owner->count--;
@@ -125,15 +140,9 @@ static void refuse(struct stream *one, unsigned code, const char *text)
 	drop(one);
 }
 
-static void attach(struct stream *one, int fd)
+static void report_opened(struct stream *one)
 {
 	struct streams *s = one->owner;
-	struct err e = { 0 };
-	if (endpoint_attach_fd(s->ep, one->id, fd, fd, &e)) {
-		log_stream(one, LOG_LEVEL_WARN, "stream lost", e.text); /* its client is gone */
-		drop(one);
-		return;
-	}
 	one->open = true;
 	one->opened_ms = clock_mono_ms();
 	reports_add(s->config.reports,
@@ -142,6 +151,17 @@ static void attach(struct stream *one, int fd)
 			      (json_int_t)one->id, "kind", kind_of(one)->name, "endpoint", one->endpoint, "at_ms",
 			      (json_int_t)clock_wall_ms()));
 	log_stream(one, LOG_LEVEL_DEBUG, "stream opened", "");
+}
+
+static void attach(struct stream *one, int fd)
+{
+	struct err e = { 0 };
+	if (endpoint_attach_fd(one->owner->ep, one->id, fd, fd, &e)) {
+		log_stream(one, LOG_LEVEL_WARN, "stream lost", e.text); /* its client is gone */
+		drop(one);
+		return;
+	}
+	report_opened(one);
 }
 
 static void report_closed(struct stream *one, const char *reason, uint64_t bytes_in, uint64_t bytes_out)
@@ -356,12 +376,147 @@ static void open_socket(struct stream *one)
 		attach(one, fd);
 }
 
+/* --- listening for the client */
+
+static bool listen_granted(const struct streams *s, const struct stream *one)
+{
+	return grant_allows_listen(&s->grant, one->dest.host, one->dest.port);
+}
+
+/* Before it is bound: with the port that was asked for, which may be any. */
+static bool listen_listed(const struct streams *s, const struct stream *one)
+{
+	return allow_listen(s->config.allow, one->dest.host, one->bound ? one->bound : one->dest.port);
+}
+
+static bool accepted_granted(const struct streams *s, const struct stream *one)
+{
+	return grant_allows_listen(&s->grant, one->at.host, one->at.port);
+}
+
+static bool accepted_listed(const struct streams *s, const struct stream *one)
+{
+	return allow_listen(s->config.allow, one->at.host, one->bound);
+}
+
+/* An entry of the grant with port 0 may be asked for again and again. */
+static bool listens_enough(const struct streams *s)
+{
+	size_t n = 0;
+	LIST_EACH(node, &s->all)
+	{
+		const struct stream *one = LIST_ENTRY(node, struct stream, node);
+		n += one->listening != NULL;
+	}
+	return n >= LISTENERS;
+}
+
+/* Which limit holds connections up is logged once, until one was taken again. */
+static bool has_no_room(void *user)
+{
+	struct stream *one = user;
+	const struct streams *s = one->owner;
+	char text[100] = "";
+	if (one->connections >= LISTEN_CONNECTIONS)
+		text_print(text, sizeof text, "%u came there and are open, more are not allowed", LISTEN_CONNECTIONS);
+	else if (s->count >= s->grant.max_streams)
+		text_print(text, sizeof text, "the session has %u streams, more are not allowed", s->grant.max_streams);
+	if (text[0] && !one->full_told)
+		log_stream(one, LOG_LEVEL_WARN, "further connections wait", text);
+	one->full_told = text[0];
+	return text[0] || s->frozen;
+}
+
+static void name_accepted(struct stream *one, const struct stream *listener, int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof peer;
+	char host[64] = "?", port[8] = "0", from[80];
+	if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0)
+		(void)getnameinfo((const struct sockaddr *)&peer, len, host, sizeof host, port, sizeof port,
+				  NI_NUMERICHOST | NI_NUMERICSERV);
+	text_host_port(host, (uint16_t)strtoul(port, NULL, 10), from, sizeof from);
+	text_print(one->endpoint, sizeof one->endpoint, "%s from %s", listener->endpoint, from);
+}
+
+static void on_connection(void *user, int fd)
+{
+	struct stream *listener = user, *one = calloc(1, sizeof *one);
+	struct streams *s = listener->owner;
+	struct err e = { 0 };
+	if (!one) {
+		close(fd);
+		return;
+	}
+	one->owner = s, one->listener = listener->id, one->at = listener->dest, one->bound = listener->bound;
+	one->dest.kind = LINK_KIND_ACCEPTED;
+	text_print(one->dest.host, sizeof one->dest.host, "%u", listener->id);
+	name_accepted(one, listener, fd);
+	if (endpoint_open_stream(s->ep, &one->dest, fd, fd, &one->id, &e)) {
+		log_stream(one, LOG_LEVEL_WARN, "connection dropped", e.text);
+		free(one);
+		return;
+	}
+	list_append(&s->all, &one->node);
+	s->count++;
+	listener->connections++;
+	report_opened(one);
+}
+
+/* 0, or a code, with words for the client. */
+static unsigned start_listening(struct stream *one, int *out_fd, char *text, size_t size)
+{
+	struct streams *s = one->owner;
+	const struct listening_user user = { .take = on_connection, .full = has_no_room, .user = one };
+	struct err e = { 0 };
+	unsigned code;
+	int fd = listening_bind(one->dest.host, one->dest.port, &one->bound, &code, text, size);
+	if (fd < 0)
+		return code;
+	if (!listen_listed(s, one)) {
+		text_print(text, size, "the agent's allow list does not hold port %u, which was free", one->bound);
+		close(fd);
+		return LINK_NOT_ALLOWED;
+	}
+	int rc = listening_start(s->config.loop, fd, one->bound, &user, &one->listening, out_fd, &e);
+	text_print(text, size, "%s", e.text);
+	return rc == 0 ? LINK_OK : rc == ERR_CONFLICT ? LINK_REFUSED : LINK_IO;
+}
+
+static void open_listen(struct stream *one)
+{
+	struct streams *s = one->owner;
+	char text[200], place[100];
+	int fd = -1;
+	unsigned code = LINK_NOT_ALLOWED;
+	if (!listen_granted(s, one)) {
+		text_print(text, sizeof text, "the session does not include %s", one->endpoint);
+	} else if (!listen_listed(s, one)) {
+		text_print(text, sizeof text, "the agent's allow list does not hold %s", one->endpoint);
+	} else if (listens_enough(s)) {
+		code = LINK_LIMIT;
+		text_print(text, sizeof text, "the session has the target listen at %u places, more are not allowed",
+			   LISTENERS);
+	} else {
+		code = start_listening(one, &fd, text, sizeof text);
+	}
+	if (code != LINK_OK) {
+		refuse(one, code, text);
+		return;
+	}
+	text_host_port(one->dest.host, one->bound, place, sizeof place);
+	text_print(one->endpoint, sizeof one->endpoint, "listen:%s", place);
+	attach(one, fd);
+}
+
 /* --- the kinds */
 
 static const struct kind kinds[] = {
 	[LINK_KIND_SSH] = { "ssh", open_ssh, ssh_granted, ssh_listed },
 	[LINK_KIND_TCP] = { "tcp", open_tcp, tcp_granted, tcp_listed },
 	[LINK_KIND_UNIX] = { "unix", open_socket, socket_granted, socket_listed },
+	[LINK_KIND_LISTEN] = { "listen", open_listen, listen_granted, listen_listed },
+	[LINK_KIND_ACCEPTED] = { "accepted", NULL, accepted_granted, accepted_listed }, /* opened from here alone */
 };
 
 static const struct kind *kind_of(const struct stream *one)
@@ -378,12 +533,15 @@ static bool is_known(const struct link_dest *dest)
 
 static void name_endpoint(struct stream *one)
 {
+	char place[sizeof one->dest.host + 10];
+	text_host_port(one->dest.host, one->dest.port, place, sizeof place);
 	if (one->dest.kind == LINK_KIND_SSH)
 		strcpy(one->endpoint, "ssh");
 	else if (one->dest.kind == LINK_KIND_UNIX)
 		text_print(one->endpoint, sizeof one->endpoint, "unix:%s", one->dest.host);
 	else
-		text_host_port(one->dest.host, one->dest.port, one->endpoint, sizeof one->endpoint);
+		text_print(one->endpoint, sizeof one->endpoint, "%s%s",
+			   one->dest.kind == LINK_KIND_LISTEN ? "listen:" : "", place);
 }
 
 void streams_open(struct streams *s, uint32_t id, const struct link_dest *dest)
@@ -444,6 +602,11 @@ static void take_away(struct stream *one, const char *why)
 		endpoint_reset_stream(one->owner->ep, one->id, LINK_TERMINATED, why);
 	else
 		refuse(one, LINK_NOT_ALLOWED, why);
+}
+
+void streams_freeze(struct streams *s, bool frozen)
+{
+	s->frozen = frozen;
 }
 
 void streams_set_grant(struct streams *s, const struct grant *grant)

@@ -122,9 +122,10 @@ static void say_hello(void *user)
 	struct supervisor *s = user;
 	s->control = CONTROL_GREETING;
 	s->sent = 0;
-	send_message(s, json_pack("{s:s, s:s, s:O, s:b, s:[ss], s:o}", "type", "hello", "version", TUNNEL_VERSION,
+	send_message(s, json_pack("{s:s, s:s, s:O, s:b, s:[sss], s:o}", "type", "hello", "version", TUNNEL_VERSION,
 				  "ssh_host_keys", s->host_keys, "ssh_loopback", settings_ssh_is_loopback(s->settings),
-				  "features", "any-endpoint", "unix", "sessions", sessions_running(s->sessions)));
+				  "features", "any-endpoint", "unix", "listen", "sessions",
+				  sessions_running(s->sessions)));
 }
 
 static void on_closed(void *user, int status, const char *body, unsigned code, const char *reason)

@@ -249,6 +249,7 @@ static void on_lease(void *user, bool frozen)
 	log_with(LOG_LEVEL_WARN, FIELDS({ "session", w->job.offer.session }), "%s",
 		 frozen ? "the control plane has been out of reach for too long: the session is frozen"
 			: "the control plane is in reach again: the session goes on");
+	streams_freeze(w->streams, frozen);
 	endpoint_freeze(w->ep, frozen);
 }
 

@@ -23,6 +23,7 @@ static const struct arg_row rows[] = {
 	{ "port-forward", 'L', ARG_LIST, AT(forwards.at[FORWARD_LOCAL]), "[BIND:]PORT:HOST:PORT",
 	  "instead of the forwards that the session had here; may be repeated" },
 	{ "socks", 'D', ARG_LIST, AT(forwards.at[FORWARD_SOCKS]), "[BIND:]PORT", "the same" },
+	{ "reverse", 'R', ARG_LIST, AT(forwards.at[FORWARD_REVERSE]), "[BIND:]PORT:HOST:PORT", "the same" },
 	{ "give-up", 0, ARG_TEXT, AT(give_up), "DURATION", "how long to try to come back in an outage; default 15m" },
 	{ .name = NULL },
 };
@@ -109,7 +110,7 @@ static int check_forwards(const struct resume *r, const json_t *session)
 	if (forward_count(&r->forwards) == 0) {
 		join(allow, allowed, sizeof allowed);
 		complain("session %s: its forwards are not known here; it allows %s: give --port-forward "
-			 "PORT:HOST:PORT or --socks PORT",
+			 "PORT:HOST:PORT, --socks PORT or --reverse PORT:HOST:PORT",
 			 r->id, allowed);
 		return EXIT_CODE_USAGE;
 	}
@@ -215,8 +216,8 @@ const struct command command_resume_session = {
 	.rows = rows,
 	.options_size = sizeof(struct resume_options),
 	.run = resume_session,
-	.details = "Connections of the earlier client are gone; new ones work as before. Without --port-forward or\n"
-		   "--socks the forwards are those that start-session left on this machine.\n\n"
+	.details = "Connections of the earlier client are gone; new ones work as before. Without --port-forward,\n"
+		   "--socks or --reverse the forwards are those that start-session left on this machine.\n\n"
 		   "Examples:\n"
 		   "  tunnel-cli resume-session s-2f6c9a\n"
 		   "  tunnel-cli resume-session s-2f6c9a --port-forward 5433:127.0.0.1:5432\n",

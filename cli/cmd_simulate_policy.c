@@ -48,7 +48,8 @@ static json_t *simulated_actions(const struct simulate_options *o)
 static json_t *context_for(const json_t *context, const json_t *action, const struct policy_about *a)
 {
 	json_t *own = json_copy((json_t *)(size_t)context);
-	bool ssh = is_action(action, "tunnel:OpenSsh"), tcp = is_action(action, "tunnel:OpenTcp"),
+	bool ssh = is_action(action, "tunnel:OpenSsh"),
+	     tcp = is_action(action, "tunnel:OpenTcp") || is_action(action, "tunnel:AcceptTcp"),
 	     socket = is_action(action, "tunnel:OpenUnix");
 	if (!ssh && !tcp && !socket && !is_action(action, "tunnel:StartSession"))
 		return own;

@@ -26,6 +26,8 @@ static const struct arg_row rows[] = {
 	  "carry connections of a local port; /PATH, on either side: a unix socket; may be repeated" },
 	{ "socks", 'D', ARG_LIST, AT(forwards.at[FORWARD_SOCKS]), "[BIND:]PORT",
 	  "a SOCKS 5 proxy on a local port, to wherever the target reaches; may be repeated" },
+	{ "reverse", 'R', ARG_LIST, AT(forwards.at[FORWARD_REVERSE]), "[BIND:]PORT:HOST:PORT",
+	  "carry connections of a port on the target to HOST:PORT as seen from here; may be repeated" },
 	{ "allow", 0, ARG_LIST, AT(allow), "HOST:PORT",
 	  "with --socks: only this endpoint, instead of all there are; may be repeated" },
 	{ "stdio", 0, ARG_FLAG, AT(stdio), NULL, "SSH's bytes on standard input and output, for ssh's ProxyCommand" },
@@ -93,7 +95,7 @@ static int want(struct wanted *w, const char *entry, struct err *e)
 
 static int want_host_port(struct wanted *w, const char *option, const char *text, struct err *e)
 {
-	struct forward_place at;
+	struct forward_place at = { .port = 0 };
 	char entry[FORWARD_ENTRY];
 	if (text_parse_host_port(text, at.host, sizeof at.host, &at.port) != 0)
 		return err_set(e, ERR_INVALID, "%s %.120s: expected HOST:PORT (IPv6 in brackets)", option, text);
@@ -222,6 +224,8 @@ const struct command command_start_session = {
 		"  tunnel-cli start-session --target tag:role=db --port-forward 5432:127.0.0.1:5432\n"
 		"  tunnel-cli start-session --target web-1 --socks 1080   # curl --socks5-hostname localhost:1080 …\n"
 		"  tunnel-cli start-session --target web-1 --socks 1080 --allow intranet:443\n"
+		"  tunnel-cli start-session --target web-1 --reverse 8080:127.0.0.1:8000   # curl there shows what is "
+		"here\n"
 		"  rsync -a -e 'tunnel-cli start-session --login root --target' site/ web-1:/srv/site/\n"
 		"  echo ping | tunnel-cli start-session --target web-1 --to 127.0.0.1:7\n",
 	.takes_command = true,

@@ -1,5 +1,6 @@
 #include "cli/forward.h"
 
+#include "base/place.h"
 #include "base/text.h"
 
 #include <stdio.h>
@@ -11,6 +12,9 @@ static const struct {
 	[FORWARD_LOCAL] = { "--port-forward", "[BIND:]PORT:HOST:PORT, such as 5432:127.0.0.1:5432, or /PATH of a "
 					      "unix socket for either side" },
 	[FORWARD_SOCKS] = { "--socks", "[BIND:]PORT, such as 1080" },
+	[FORWARD_REVERSE] = { "--reverse",
+			      "[BIND:]PORT:HOST:PORT, such as 8080:127.0.0.1:8000, with an address of the "
+			      "target, localhost or * as BIND; or /PATH of a unix socket here for HOST:PORT" },
 };
 
 const char *forward_option(enum forward_way way)
@@ -83,6 +87,27 @@ static bool take_to(const char *text, struct forward_place *out)
 	return text_parse_host_port(text, out->host, sizeof out->host, &out->port) == 0;
 }
 
+/* In the spelling that a session's allow takes; without what was there before, so that equal places are equal bytes. */
+static bool make_bind_plain(struct forward_place *place)
+{
+	char plain[PLACE_ADDRESS];
+	const char *host = place->host;
+	if (strcmp(host, "*") == 0)
+		host = "0.0.0.0";
+	else if (strcmp(host, "localhost") == 0)
+		host = "127.0.0.1";
+	if (place_address(host, plain) != 0)
+		return false;
+	memset(place->host, 0, sizeof place->host);
+	strcpy(place->host, plain);
+	return true;
+}
+
+bool forward_is_loopback(const struct forward_place *place)
+{
+	return text_starts(place->host, "127.") || strcmp(place->host, "::1") == 0;
+}
+
 int forward_parse(enum forward_way way, const char *text, struct forward_spec *out, struct err *e)
 {
 	struct forward_spec spec = { .way = way };
@@ -93,6 +118,8 @@ int forward_parse(enum forward_way way, const char *text, struct forward_spec *o
 		good = *rest == '\0';
 	else if (good)
 		good = take_to(rest, &spec.to);
+	if (good && way == FORWARD_REVERSE)
+		good = make_bind_plain(&spec.from);
 	if (!good)
 		return err_set(e, ERR_INVALID, "%s %.120s: expected %s; IPv6 addresses in brackets", ways[way].option,
 			       text, ways[way].expected);
@@ -121,8 +148,12 @@ void forward_text(const struct forward_spec *spec, char out[FORWARD_TEXT])
 
 void forward_allow(const struct forward_spec *spec, char out[FORWARD_ENTRY])
 {
+	char from[FORWARD_ENTRY];
+	forward_place_text(&spec->from, from);
 	if (spec->way == FORWARD_SOCKS)
 		strcpy(out, "*");
+	else if (spec->way == FORWARD_REVERSE)
+		text_print(out, FORWARD_ENTRY, "listen:%s", from);
 	else if (spec->to.path[0])
 		snprintf(out, FORWARD_ENTRY, "unix:%s", spec->to.path);
 	else

@@ -41,6 +41,7 @@ static int file_path(const char *session, char out[PATH_MAX], struct err *e)
 static const char *const names[FORWARD_WAYS] = {
 	[FORWARD_LOCAL] = "forwards",
 	[FORWARD_SOCKS] = "socks",
+	[FORWARD_REVERSE] = "reverse",
 };
 
 static json_t *to_json(const struct kept_session *k)
@@ -70,6 +71,7 @@ static int from_json(json_t *json, struct kept_session *out, struct err *e)
 		{ "expires_at_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &out->expires_ms },
 		{ names[FORWARD_LOCAL], JSON_FIELD_STRINGS, true, 0, ARG_LIST_MAX, &lists[FORWARD_LOCAL] },
 		{ names[FORWARD_SOCKS], JSON_FIELD_STRINGS, false, 0, ARG_LIST_MAX, &lists[FORWARD_SOCKS] },
+		{ names[FORWARD_REVERSE], JSON_FIELD_STRINGS, false, 0, ARG_LIST_MAX, &lists[FORWARD_REVERSE] },
 		{ .name = NULL },
 	};
 	int rc = json_read(json, "state", false, fields, e);

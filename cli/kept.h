@@ -12,7 +12,7 @@
 struct kept_session {
 	const char *session, *target, *server;
 	const char *profile, *config;  /* as they were given; NULL: not */
-	struct forward_texts forwards; /* with the ports that were bound */
+	struct forward_texts forwards; /* with the ports that were bound here */
 	int64_t expires_ms;
 	json_t *json; /* of kept_read: what the texts point into */
 };

@@ -4,19 +4,17 @@
 #define CLI_LISTENER_H
 
 #include "cli/session.h"
+#include "net/acceptor.h"
 
 struct listener {
-	uv_poll_t poll;
-	uv_timer_t again; /* runs while no more connections can be taken */
+	struct acceptor acceptor;
 	struct session *session;
 	struct link_dest dest;
 	char label[300]; /* for complaints */
 	/* Owns the connection; NULL: it goes to dest. */
 	void (*take)(struct listener *l, int fd);
-	/* No more can be taken now: asked before each, and again a little later. NULL: that is never so. */
+	/* As that of the acceptor. */
 	bool (*full)(const struct listener *l);
-	int fd;
-	bool active;
 };
 
 /* fd: listening, non-blocking; owned from here on. dest, label, take and full are set by the caller before. */

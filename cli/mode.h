@@ -8,6 +8,7 @@
 #include "cli/keyholder.h"
 #include "cli/listener.h"
 #include "cli/rendezvous.h"
+#include "cli/reverse.h"
 #include "cli/session.h"
 #include "cli/socks_server.h"
 #include "cli/sshdir.h"
@@ -50,8 +51,9 @@ struct mode_stdio {
 };
 void mode_stdio_init(struct mode_stdio *m);
 
-/* Local listeners; each connection is a stream, to one endpoint or to where its SOCKS client asks for. On a terminal
- * with escapes. What another client needs to take the session over is kept in a file while it runs (kept.h). */
+/* Local listeners; each connection is a stream, to one endpoint or to where its SOCKS client asks for. And listeners on
+ * the target, whose connections come to one endpoint here. On a terminal with escapes. What another client needs to
+ * take the session over is kept in a file while it runs (kept.h). */
 struct mode_forward {
 	struct session_mode mode;
 	const struct forward_texts *texts; /* at least one */
@@ -59,12 +61,13 @@ struct mode_forward {
 	/* private */
 	struct forward *forwards; /* freed by mode_forward_free */
 	size_t count;
+	int64_t wait_ms;
 	struct escape_reader escapes;
 	struct session *session;
 };
 void mode_forward_init(struct mode_forward *m);
-/* Binds the local ports; one that is taken is waited for as long as wait_ms. Before session_run. Complains, and returns
- * the exit code. */
+/* Binds the local ports; one that is taken, here or then on the target, is waited for as long as wait_ms. Before
+ * session_run. Complains, and returns the exit code. */
 int mode_forward_listen(struct mode_forward *m, int64_t wait_ms);
 void mode_forward_free(struct mode_forward *m);
 

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "cli/kept.h"
 #include "cli/local_socket.h"
 
@@ -18,6 +19,7 @@ struct forward {
 	struct socks_server socks;
 	struct listener *listener; /* its own, but that of socks with FORWARD_SOCKS */
 	struct listener own;
+	struct reverse reverse;
 	struct local_socket socket; /* its fd is the listener's from begin on */
 	char shown[FORWARD_ENTRY], text[FORWARD_TEXT];
 };
@@ -53,11 +55,19 @@ static void aim(struct forward *f)
 	snprintf(dest->host, sizeof dest->host, "%s", to->path[0] ? to->path : to->host);
 }
 
+static void warn_of_reverse(const struct forward *f)
+{
+	if (!forward_is_loopback(&f->spec.from))
+		complain("warning: whoever reaches %s of the target from another machine gets to %s here", f->shown,
+			 f->own.label);
+}
+
 static int listen_one(struct forward *f, enum forward_way way, const char *text, int64_t until_ms)
 {
 	struct err e = { 0 };
 	int rc = forward_parse(way, text, &f->spec, &e);
-	if (rc == 0)
+	f->socket.fd = -1;
+	if (rc == 0 && way != FORWARD_REVERSE)
 		rc = listen_here(f, until_ms, &e);
 	if (rc != 0) {
 		complain("%s%s%s", e.text, rc == ERR_CONFLICT ? "; give another one with " : "",
@@ -66,7 +76,9 @@ static int listen_one(struct forward *f, enum forward_way way, const char *text,
 	}
 	label(f);
 	aim(f);
-	if (!local_socket_is_private(&f->socket))
+	if (way == FORWARD_REVERSE)
+		warn_of_reverse(f);
+	else if (!local_socket_is_private(&f->socket))
 		complain("warning: whoever reaches %s from another machine uses this session", f->shown);
 	return EXIT_CODE_OK;
 }
@@ -79,6 +91,7 @@ int mode_forward_listen(struct mode_forward *m, int64_t wait_ms)
 		return EXIT_CODE_FAILED;
 	}
 	int64_t until_ms = clock_mono_ms() + wait_ms;
+	m->wait_ms = wait_ms;
 	for (int way = 0; way < FORWARD_WAYS; way++)
 		for (size_t i = 0; i < m->texts->at[way].n; i++) {
 			int code = listen_one(&m->forwards[m->count], (enum forward_way)way, m->texts->at[way].at[i],
@@ -134,10 +147,12 @@ static void on_escape(void *user, enum escape escape)
 	}
 }
 
-static int begin_one(struct forward *f, struct session *s, struct err *e)
+static int begin_one(const struct mode_forward *m, struct forward *f, struct session *s, struct err *e)
 {
 	int fd = f->socket.fd;
 	f->socket.fd = -1;
+	if (f->spec.way == FORWARD_REVERSE)
+		return reverse_start(&f->reverse, s, &f->spec, m->wait_ms, e);
 	return f->spec.way == FORWARD_SOCKS ? socks_server_start(&f->socks, s, fd, e)
 					    : listener_start(&f->own, s, fd, e);
 }
@@ -148,14 +163,15 @@ static int begin(struct session_mode *mode, struct session *s)
 	struct err e = { 0 };
 	m->session = s;
 	for (size_t i = 0; i < m->count; i++)
-		if (begin_one(&m->forwards[i], s, &e) != 0) {
+		if (begin_one(m, &m->forwards[i], s, &e) != 0) {
 			complain("%s", e.text);
 			return EXIT_CODE_FAILED;
 		}
 	keep(m, s);
 	for (size_t i = 0; i < m->count; i++)
-		session_tell(s, "listening on %s for %s on %s", m->forwards[i].shown, m->forwards[i].listener->label,
-			     s->target);
+		if (m->forwards[i].spec.way != FORWARD_REVERSE) /* they tell when they do */
+			session_tell(s, "listening on %s for %s on %s", m->forwards[i].shown,
+				     m->forwards[i].listener->label, s->target);
 	escape_start(&m->escapes, &s->loop, on_escape, m);
 	if (m->escapes.active)
 		session_tell(s, "session %s; ~? and Enter for help", s->id);
@@ -171,13 +187,28 @@ static void opened(struct session_mode *mode, struct session *s, uint32_t stream
 			return;
 }
 
+/* Only what comes from where we asked it to listen, and only to where that leads: the target has no say in it. */
+static void asked(struct session_mode *mode, struct session *s, uint32_t stream, const struct link_dest *dest)
+{
+	struct mode_forward *m = (struct mode_forward *)(void *)mode;
+	for (size_t i = 0; i < m->count; i++)
+		if (m->forwards[i].spec.way == FORWARD_REVERSE && reverse_asked(&m->forwards[i].reverse, stream, dest))
+			return;
+	log_debug("the target opened stream %u, which nobody here asked for", stream);
+	endpoint_refuse(s->endpoint, stream, LINK_NOT_ALLOWED, "this client did not ask for it");
+}
+
 static void stream_closed(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
 			  const char *text)
 {
 	struct mode_forward *m = (struct mode_forward *)(void *)mode;
-	for (size_t i = 0; i < m->count; i++)
-		if (m->forwards[i].spec.way == FORWARD_SOCKS)
-			socks_server_closed(&m->forwards[i].socks, stream, code);
+	for (size_t i = 0; i < m->count; i++) {
+		struct forward *f = &m->forwards[i];
+		if (f->spec.way == FORWARD_SOCKS)
+			socks_server_closed(&f->socks, stream, code);
+		else if (f->spec.way == FORWARD_REVERSE && reverse_closed(&f->reverse, stream, code, text))
+			return;
+	}
 	if (code != LINK_OK && code != LINK_IO && code != LINK_TERMINATED)
 		session_tell(s, "connection %u: %s (%s)", stream, text, link_code_name(code));
 }
@@ -202,6 +233,7 @@ static void over(struct session_mode *mode, struct session *s)
 		local_socket_remove(&m->forwards[i].socket, &m->forwards[i].spec.from);
 		listener_stop(&m->forwards[i].own);
 		socks_server_stop(&m->forwards[i].socks);
+		reverse_stop(&m->forwards[i].reverse);
 	}
 	escape_stop(&m->escapes);
 	if (s->gone)
@@ -215,6 +247,7 @@ void mode_forward_init(struct mode_forward *m)
 {
 	m->mode = (struct session_mode){ .begin = begin,
 					 .opened = opened,
+					 .asked = asked,
 					 .stream_closed = stream_closed,
 					 .interrupted = interrupted,
 					 .renewed = renewed,

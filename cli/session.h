@@ -55,6 +55,8 @@ struct session {
 struct session_mode {
 	int (*begin)(struct session_mode *mode, struct session *s); /* opens streams, listeners, processes; exit code */
 	void (*opened)(struct session_mode *mode, struct session *s, uint32_t stream);
+	/* The target asks for a stream; as endpoint_callbacks.open. NULL: all are refused. */
+	void (*asked)(struct session_mode *mode, struct session *s, uint32_t stream, const struct link_dest *dest);
 	void (*stream_closed)(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
 			      const char *text);
 	void (*interrupted)(struct session_mode *mode, struct session *s, int signum);

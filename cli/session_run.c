@@ -135,6 +135,15 @@ static void on_opened(void *user, uint32_t stream)
 		s->mode->opened(s->mode, s, stream);
 }
 
+static void on_asked(void *user, uint32_t stream, const struct link_dest *dest)
+{
+	struct session *s = user;
+	if (s->mode->asked && !s->stopping)
+		s->mode->asked(s->mode, s, stream, dest);
+	else
+		endpoint_refuse(s->endpoint, stream, LINK_NOT_ALLOWED, "this client takes no streams");
+}
+
 static void on_local_error(void *user, uint32_t stream, int error)
 {
 	struct session *s = user;
@@ -301,6 +310,7 @@ static void watch_signals(struct session *s)
 static int start_endpoint(struct session *s, struct err *e)
 {
 	static const struct endpoint_callbacks callbacks = { .state = on_state,
+							     .open = on_asked,
 							     .opened = on_opened,
 							     .local_error = on_local_error,
 							     .stream_closed = on_stream_closed,

@@ -171,7 +171,7 @@ int socks_server_start(struct socks_server *s, struct session *session, int fd, 
 
 void socks_server_stop(struct socks_server *s)
 {
-	if (!s->listener.active)
+	if (!s->listener.acceptor.active)
 		return;
 	listener_stop(&s->listener);
 	while (!list_empty(&s->clients))

@@ -75,6 +75,7 @@ static const struct about {
 	{ "tunnel:OpenSsh", "ssh", true, true, false, false, true },
 	{ "tunnel:OpenTcp", "tcp", true, false, true, false, true },
 	{ "tunnel:OpenUnix", "tcp", true, false, false, true, true },
+	{ "tunnel:AcceptTcp", "tcp", true, false, true, false, false },
 	{ "tunnel:ListTargets", NULL, false, false, false, false, false },
 	{ "tunnel:EnrollTarget", NULL, false, false, false, false, false },
 	{ "tunnel:DeregisterTarget", NULL, false, false, false, false, false },

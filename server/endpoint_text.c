@@ -1,6 +1,7 @@
 #include "server/endpoint_text.h"
 
 #include "base/limits.h"
+#include "base/place.h"
 #include "base/text.h"
 
 #include <arpa/inet.h>
@@ -67,7 +68,7 @@ static int check_host_port(const char *text, struct err *e)
 	char host[LIMIT_LINK_HOST + 1], plain[LIMIT_LINK_HOST + 1], wanted[LIMIT_LINK_HOST + 16];
 	uint16_t port;
 	if (text_parse_host_port(text, host, sizeof host, &port) || port == 0)
-		return err_set(e, ERR_INVALID, "'%.100s' is not host:port, unix:/path or *", text);
+		return err_set(e, ERR_INVALID, "'%.100s' is not host:port, unix:/path, listen:address:port or *", text);
 	if (!canonical_address(host, plain, sizeof plain)) {
 		int rc = canonical_name(host, plain, sizeof plain, e);
 		if (rc)
@@ -82,9 +83,31 @@ static int check_host_port(const char *text, struct err *e)
 }
 
 #define UNIX_PREFIX "unix:"
+#define LISTEN_PREFIX "listen:"
+
+/* A host may be called "listen", but then one colon is all there is. */
+static bool is_listen(const char *text)
+{
+	return text_starts(text, LISTEN_PREFIX) && strchr(text + strlen(LISTEN_PREFIX), ':');
+}
+
+static int check_listen(const char *text, struct err *e)
+{
+	char plain[PLACE_ADDRESS], wanted[PLACE_ADDRESS + 16];
+	uint16_t port;
+	if (place_parse(text, plain, &port))
+		return err_set(e, ERR_INVALID, "'listen:%.100s': expected listen:ADDRESS:PORT, with an IP address",
+			       text);
+	text_host_port(plain, port, wanted, sizeof wanted);
+	if (strcmp(wanted, text) != 0)
+		return err_set(e, ERR_INVALID, "'listen:%.100s' must be written as 'listen:%.100s'", text, wanted);
+	return 0;
+}
 
 static enum endpoint_kind kind_of(const char *text)
 {
+	if (is_listen(text))
+		return ENDPOINT_LISTEN;
 	if (strcmp(text, "*") == 0)
 		return ENDPOINT_ANY;
 	return text_starts(text, UNIX_PREFIX "/") ? ENDPOINT_UNIX : ENDPOINT_TCP;
@@ -107,6 +130,8 @@ int endpoint_text_check(const char *text, struct err *e)
 		return 0;
 	case ENDPOINT_UNIX:
 		return check_path(text + strlen(UNIX_PREFIX), e);
+	case ENDPOINT_LISTEN:
+		return check_listen(text + strlen(LISTEN_PREFIX), e);
 	default:
 		return check_host_port(text, e);
 	}
@@ -116,8 +141,14 @@ int endpoint_text_read(const char *text, struct endpoint_parts *out, struct err 
 {
 	out->kind = kind_of(text);
 	out->path = out->kind == ENDPOINT_UNIX ? text + strlen(UNIX_PREFIX) : NULL;
-	if (out->kind == ENDPOINT_TCP && text_parse_host_port(text, out->host, sizeof out->host, &out->port))
-		return err_set(e, ERR_INVALID, "allow: '%.100s' is not host:port, unix:/path or *", text);
+	int rc = 0;
+	if (out->kind == ENDPOINT_TCP)
+		rc = text_parse_host_port(text, out->host, sizeof out->host, &out->port);
+	else if (out->kind == ENDPOINT_LISTEN)
+		rc = place_parse(text + strlen(LISTEN_PREFIX), out->host, &out->port);
+	if (rc)
+		return err_set(e, ERR_INVALID, "allow: '%.100s' is not host:port, unix:/path, listen:address:port or *",
+			       text);
 	return 0;
 }
 
@@ -126,6 +157,7 @@ static const char *const features[] = {
 	[ENDPOINT_TCP] = NULL,
 	[ENDPOINT_ANY] = "any-endpoint",
 	[ENDPOINT_UNIX] = "unix",
+	[ENDPOINT_LISTEN] = "listen",
 };
 
 static bool has(const json_t *list, const char *word)

@@ -1,5 +1,5 @@
-/* The entries of a session's allow (PROTOCOL.md, StartSession): "host:port", "*" for every host and port, or
- * "unix:/path" of a socket. Only one
+/* The entries of a session's allow (PROTOCOL.md, StartSession): "host:port", "*" for every host and port, "unix:/path"
+ * of a socket, or "listen:address:port" for where the target listens (port 0: anywhere). Only one
  * spelling of an address is taken, so that a policy that names "127.0.0.1" or "db.internal" cannot be walked around
  * with "127.1", "::ffff:127.0.0.1" or "DB.internal.". */
 #ifndef SERVER_ENDPOINT_TEXT_H
@@ -18,11 +18,12 @@ enum endpoint_kind {
 	ENDPOINT_TCP,
 	ENDPOINT_ANY, /* every host and port */
 	ENDPOINT_UNIX,
+	ENDPOINT_LISTEN,
 };
 
 struct endpoint_parts {
 	enum endpoint_kind kind;
-	char host[LIMIT_LINK_HOST + 1]; /* ENDPOINT_TCP, as is port */
+	char host[LIMIT_LINK_HOST + 1]; /* ENDPOINT_TCP and _LISTEN, as is port */
 	uint16_t port;
 	const char *path; /* ENDPOINT_UNIX: inside the text */
 };

@@ -43,9 +43,13 @@ static int ask_about(const char *entry, json_t *context, struct policies_questio
 	int rc = endpoint_text_read(entry, &at, e);
 	if (rc)
 		return rc;
-	q->action = at.kind == ENDPOINT_UNIX ? "tunnel:OpenUnix" : "tunnel:OpenTcp";
+	static const char *const actions[] = { [ENDPOINT_TCP] = "tunnel:OpenTcp",
+					       [ENDPOINT_ANY] = "tunnel:OpenTcp",
+					       [ENDPOINT_UNIX] = "tunnel:OpenUnix",
+					       [ENDPOINT_LISTEN] = "tunnel:AcceptTcp" };
+	q->action = actions[at.kind];
 	q->any_endpoint = at.kind == ENDPOINT_ANY;
-	if (at.kind == ENDPOINT_TCP) {
+	if (at.kind == ENDPOINT_TCP || at.kind == ENDPOINT_LISTEN) {
 		json_object_set_new(context, "tunnel:Host", json_string(at.host));
 		json_object_set_new(context, "tunnel:Port", json_integer(at.port));
 	} else if (at.kind == ENDPOINT_UNIX) {
@@ -114,32 +118,40 @@ int session_judge_forwarding_blocking(struct server *server, const struct sessio
 	return rc == ERR_DENIED ? 0 : rc;
 }
 
-/* The entries of allow, each to the list of its kind. */
-static void sort_allow(const json_t *allow, json_t *tcp, json_t *sockets)
+/* The entries of allow, each in the grant's list of its kind. */
+static void grant_entries(const json_t *allow, json_t *grant)
 {
+	static const char *const lists[] = {
+		[ENDPOINT_TCP] = "tcp", [ENDPOINT_ANY] = "tcp", [ENDPOINT_UNIX] = "unix", [ENDPOINT_LISTEN] = "listen"
+	};
 	for (size_t i = 0; i < json_array_size(allow); i++) {
 		json_t *entry = json_array_get(allow, i);
+		char place[LIMIT_LINK_HOST + 16];
 		struct endpoint_parts at;
 		struct err e;
 		if (endpoint_text_read(json_string_value(entry), &at, &e) != 0)
 			continue;
-		if (at.kind == ENDPOINT_UNIX)
-			json_array_append_new(sockets, json_string(at.path));
+		json_t *list = json_object_get(grant, lists[at.kind]);
+		if (at.kind == ENDPOINT_LISTEN)
+			text_host_port(at.host, at.port, place, sizeof place);
+		if (at.kind == ENDPOINT_TCP || at.kind == ENDPOINT_ANY)
+			json_array_append(list, entry);
 		else
-			json_array_append(tcp, entry);
+			json_array_append_new(list, json_string(at.kind == ENDPOINT_UNIX ? at.path : place));
 	}
 }
 
 json_t *session_grant(const json_t *record, const json_t *allow, bool ssh_forwarding)
 {
 	int ssh = strcmp(record_text(record, "kind"), "ssh") == 0;
-	json_t *logins = json_array(), *tcp = json_array(), *sockets = json_array();
+	json_t *logins = json_array();
 	if (ssh)
 		json_array_append_new(logins, json_string(record_text(record, "login")));
-	else
-		sort_allow(allow, tcp, sockets);
-	json_t *grant = json_pack("{s:b, s:o, s:b, s:o, s:o, s:i}", "ssh", ssh, "logins", logins, "ssh_forwarding",
-				  ssh_forwarding, "tcp", tcp, "unix", sockets, "max_streams", (int)LIMIT_LINK_STREAMS);
+	json_t *grant =
+		json_pack("{s:b, s:o, s:b, s:[], s:[], s:[], s:i}", "ssh", ssh, "logins", logins, "ssh_forwarding",
+			  ssh_forwarding, "tcp", "unix", "listen", "max_streams", (int)LIMIT_LINK_STREAMS);
+	if (!ssh)
+		grant_entries(allow, grant);
 	record_date_grant(record, grant);
 	return grant;
 }

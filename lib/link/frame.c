@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 struct frame_rule {
@@ -117,6 +118,21 @@ static bool is_host(const char *host, size_t len)
 	return len > 0;
 }
 
+static bool is_address(const char *host)
+{
+	unsigned char bytes[16];
+	return inet_pton(strchr(host, ':') ? AF_INET6 : AF_INET, host, bytes) == 1;
+}
+
+static int check_accepted(const struct link_dest *dest, struct err *e)
+{
+	int64_t stream;
+	if (dest->port == 0 && text_parse_int(dest->host, 1, UINT32_MAX, &stream) == 0)
+		return 0;
+	return err_set(e, ERR_INVALID,
+		       "a destination of kind accepted has no port, and the number of a stream as host");
+}
+
 static int check_tcp(const struct link_dest *dest, struct err *e)
 {
 	size_t len = strnlen(dest->host, sizeof(dest->host));
@@ -144,8 +160,15 @@ int frame_check_dest(const struct link_dest *dest, struct err *e)
 					 "a destination of kind unix has no port, and an absolute path of at most %u "
 					 "bytes without \".\", \"..\" and \"//\"",
 					 LIMIT_SOCKET_PATH);
+	case LINK_KIND_LISTEN:
+		return is_address(dest->host)
+			       ? 0
+			       : err_set(e, ERR_INVALID, "a destination of kind listen has an IP address as host");
+	case LINK_KIND_ACCEPTED:
+		return check_accepted(dest, e);
 	default:
-		return err_set(e, ERR_INVALID, "destination kind %d, must be 1 (ssh), 2 (tcp) or 3 (unix)",
+		return err_set(e, ERR_INVALID,
+			       "destination kind %d, must be 1 (ssh), 2 (tcp), 3 (unix), 4 (listen) or 5 (accepted)",
 			       (int)dest->kind);
 	}
 }

@@ -44,12 +44,19 @@ enum link_code {
 /* "not-allowed"; "unknown" for a number that has no name. */
 const char *link_code_name(unsigned code);
 
-enum link_kind { LINK_KIND_SSH = 1, LINK_KIND_TCP = 2, LINK_KIND_UNIX = 3 };
+enum link_kind {
+	LINK_KIND_SSH = 1,
+	LINK_KIND_TCP = 2,
+	LINK_KIND_UNIX = 3,
+	LINK_KIND_LISTEN = 4,   /* by the client: the target listens while the stream lives */
+	LINK_KIND_ACCEPTED = 5, /* by the target: a connection that came there */
+};
 
 struct link_dest {
 	enum link_kind kind;
-	char host[254]; /* TCP; UNIX: the socket's path (text_is_socket_path); "" for SSH */
-	uint16_t port;  /* TCP; else 0 */
+	char host[254]; /* TCP; UNIX: the socket's path (text_is_socket_path); LISTEN: an address; ACCEPTED: the number
+			 * of the stream that listens; "" for SSH */
+	uint16_t port;  /* TCP; LISTEN, 0: any that is free; else 0 */
 };
 
 struct link_config {

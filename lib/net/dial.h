@@ -1,4 +1,4 @@
-/* Gets one connected TCP socket: resolves (resolve.h), then races the addresses (RFC 8305). Internal to lib/net. */
+/* Gets one connected TCP socket: resolves (resolve.h), then races the addresses (RFC 8305). */
 #ifndef NET_DIAL_H
 #define NET_DIAL_H
 

@@ -4,7 +4,7 @@ import {announce, checkbox, empty, field, h, notice, select, table, trouble, val
 import {chip, code} from "./format.js";
 
 export const title = "Simulate";
-const ACTIONS = ["StartSession", "OpenSsh", "OpenTcp", "OpenUnix", "ListTargets", "EnrollTarget", "DeregisterTarget", "ResumeSession", "TerminateSession", "DescribeSessions",
+const ACTIONS = ["StartSession", "OpenSsh", "OpenTcp", "OpenUnix", "AcceptTcp", "ListTargets", "EnrollTarget", "DeregisterTarget", "ResumeSession", "TerminateSession", "DescribeSessions",
   "Revoke", "PutPolicy", "GetPolicy", "ReadAudit", "ReadMetrics", "ListNodes"].map((name) => [`tunnel:${name}`, name]);
 const KEYS = {login: "tunnel:Login", host: "tunnel:Host", port: "tunnel:Port", path: "tunnel:Path", source: "tunnel:SourceIp"};
 
@@ -79,7 +79,7 @@ export function open(view, {params, who: me}) {
   const reach = question([
     field("Target", {name: "target", required: true, value: target}), field("Login", {name: "login"}),
     h("fieldset", null, h("legend", null, "Actions"),
-      ["StartSession", "OpenSsh", "OpenTcp", "OpenUnix", "ListTargets", "EnrollTarget", "DeregisterTarget"].map((name) => checkbox("actions", name, {value: `tunnel:${name}`})), h("small", null, "none: what a session needs"))], "Who can?", whoCan);
+      ["StartSession", "OpenSsh", "OpenTcp", "OpenUnix", "AcceptTcp", "ListTargets", "EnrollTarget", "DeregisterTarget"].map((name) => checkbox("actions", name, {value: `tunnel:${name}`})), h("small", null, "none: what a session needs"))], "Who can?", whoCan);
   view.append(h("p", null, "Asks the policies in force; nothing is changed or recorded. What an auth plugin's own authorisation adds or vetoes is not in the answers."),
     section("Would it be allowed?", may.form, may.out), section("Who can reach a target?", reach.form, reach.out));
   if (target) reach.form.requestSubmit();

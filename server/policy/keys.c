@@ -161,13 +161,15 @@ static const char *const actions[] = {
 	"tunnel:ListTargets",  "tunnel:EnrollTarget",  "tunnel:DeregisterTarget", "tunnel:PutPolicy",
 	"tunnel:GetPolicy",    "tunnel:Revoke",        "tunnel:ReadAudit",        "tunnel:ReadMetrics",
 	"tunnel:OpenSsh",      "tunnel:OpenTcp",       "tunnel:ListNodes",        "tunnel:OpenUnix",
+	"tunnel:AcceptTcp",
 };
 #define ACTIONS (sizeof actions / sizeof *actions)
 _Static_assert(POLICY_ACTIONS_ALL == (1u << ACTIONS) - 1, "one bit for each action");
 
 const char policy_actions_allowed[] =
 	"tunnel: StartSession, ResumeSession, TerminateSession, DescribeSessions, ListTargets, EnrollTarget, "
-	"DeregisterTarget, PutPolicy, GetPolicy, Revoke, ReadAudit, ReadMetrics, OpenSsh, OpenTcp, OpenUnix, ListNodes";
+	"DeregisterTarget, PutPolicy, GetPolicy, Revoke, ReadAudit, ReadMetrics, OpenSsh, OpenTcp, OpenUnix, "
+	"AcceptTcp, ListNodes";
 
 uint32_t policy_action_bit(const char *name)
 {

@@ -18,6 +18,7 @@ static const struct {
 	{ "tunnel:PutPolicy", { "policy/" } },         { "tunnel:GetPolicy", { "policy/" } },
 	{ "tunnel:ReadAudit", { "audit" } },           { "tunnel:ReadMetrics", { "metrics" } },
 	{ "tunnel:ListNodes", { "nodes" } },           { "tunnel:OpenUnix", { "target/" } },
+	{ "tunnel:AcceptTcp", { "target/" } },
 };
 #define ROWS (sizeof rows / sizeof *rows)
 _Static_assert(POLICY_ACTIONS_ALL == (1u << ROWS) - 1, "a row for each action");

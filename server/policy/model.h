@@ -141,7 +141,7 @@ void policy_view_values(struct policy_view *view, const struct policy_key *key, 
 bool policy_view_knows(const struct policy_view *view, const struct policy_key *key);
 
 /* Actions are bits. */
-#define POLICY_ACTIONS_ALL ((1u << 16) - 1)
+#define POLICY_ACTIONS_ALL ((1u << 17) - 1)
 uint32_t policy_action_bit(const char *name);      /* 0: unknown */
 uint32_t policy_action_match(const char *pattern); /* wildcards; 0: no action of that name */
 

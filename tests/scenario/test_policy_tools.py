@@ -167,7 +167,7 @@ def test_each_mistake_of_a_policy_is_told(asked):
     assert r.returncode == 1 and lines[0] == "tunnel-cli: 4 mistakes (invalid-request)", r.stderr
     assert [line.split(": ")[1] for line in lines[1:]] == PLACES
     assert '"tunnel:OpenShell"; did you mean tunnel:OpenSsh? allowed: tunnel: StartSession' in lines[1], lines[1]
-    assert lines[1].endswith("OpenSsh, OpenTcp, OpenUnix, ListNodes"), "nothing is cut"
+    assert lines[1].endswith("OpenSsh, OpenTcp, OpenUnix, AcceptTcp, ListNodes"), "nothing is cut"
 
 
 def test_a_server_tells_each_mistake_of_a_file(bare):

@@ -148,6 +148,13 @@ static void test_bad_entries_are_named(void **state)
 		"unix:/a*",
 		"unix:/a*/b",
 		"unix:a",
+		"listen:",
+		"listen:8080",
+		"listen:localhost:80",
+		"listen:127.0.0.1:0",
+		"listen:127.0.0.1",
+		"listen:127.0.0.1/8:80",
+		"listen:*.local:80",
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		struct allow *a = NULL;
@@ -158,6 +165,39 @@ static void test_bad_entries_are_named(void **state)
 		assert_null(a);
 		assert_non_null(strstr(e.text, bad[i]));
 	}
+}
+
+static void test_where_to_listen(void **state)
+{
+	(void)state;
+	struct allow *a = PARSE("listen:127.0.0.1:8000-8999", "listen:[::1]:80", "listen:10.0.0.0/8:*");
+	assert_true(allow_listen(a, "127.0.0.1", 8000));
+	assert_true(allow_listen(a, "127.0.0.1", 0)); /* with some port: which one is judged when it is known */
+	assert_true(allow_listen(a, "::ffff:127.0.0.1", 8000));
+	assert_true(allow_listen(a, "::1", 80));
+	assert_true(allow_listen(a, "10.1.2.3", 22));
+	static const struct {
+		const char *address;
+		uint16_t port;
+	} no[] = { { "127.0.0.1", 7999 }, { "127.0.0.1", 9000 }, { "127.0.0.2", 8000 }, { "0.0.0.0", 8000 },
+		   { "::", 80 },          { "::1", 81 },         { "11.0.0.0", 22 },    { "11.0.0.0", 0 },
+		   { "localhost", 8000 }, { "", 8000 } };
+	for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+		if (allow_listen(a, no[i].address, no[i].port))
+			fail_msg("%s %u", no[i].address, no[i].port);
+	assert_false(allow_tcp(a));
+	assert_int_equal(allow_host(a, "127.0.0.1", 8000), ALLOW_NO);
+	assert_false(address(a, "10.1.2.3", 22));
+	allow_free(&a);
+	a = PARSE("tcp:*:*", "ssh", "unix:/run/x");
+	assert_false(allow_listen(a, "127.0.0.1", 8000));
+	assert_false(allow_listen(a, "127.0.0.1", 0));
+	allow_free(&a);
+	a = PARSE("listen:*:8080");
+	assert_true(allow_listen(a, "0.0.0.0", 8080));
+	assert_true(allow_listen(a, "::", 8080));
+	assert_false(allow_listen(a, "0.0.0.0", 8081));
+	allow_free(&a);
 }
 
 static int parse_grant(const char *text, struct grant *out, struct err *e)
@@ -191,7 +231,17 @@ static void test_grant(void **state)
 	assert_int_equal(parse_grant("{\"logins\":[\"*\"],\"expires_at_ms\":5}", &g, &e), ERR_INVALID);
 	assert_int_equal(parse_grant("{\"tcp\":[\"nowhere\"],\"expires_at_ms\":5}", &g, &e), ERR_INVALID);
 	assert_int_equal(parse_grant("{\"ssh\":true}", &g, &e), ERR_INVALID);
+	assert_int_equal(parse_grant("{\"listen\":[\"localhost:80\"],\"expires_at_ms\":5}", &g, &e), ERR_INVALID);
+	assert_int_equal(
+		parse_grant("{\"listen\":[\"127.0.0.1:80\",\"[::1]:0\"],\"tcp\":[\"*\"],\"expires_at_ms\":5}", &g, &e),
+		0);
+	assert_true(grant_allows_listen(&g, "127.0.0.1", 80));
+	assert_true(grant_allows_listen(&g, "::1", 0));
+	assert_false(grant_allows_listen(&g, "::1", 80));
+	assert_false(grant_allows_listen(&g, "127.0.0.1", 0));
+	assert_false(grant_allows_listen(&g, "0.0.0.0", 80));
 	assert_int_equal(parse_grant("{\"expires_at_ms\":5}", &g, &e), 0);
+	assert_false(grant_allows_listen(&g, "127.0.0.1", 80));
 	assert_false(g.ssh);
 }
 
@@ -232,6 +282,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bad_entries_are_named),
 		cmocka_unit_test(test_grant),
 		cmocka_unit_test(test_sockets),
+		cmocka_unit_test(test_where_to_listen),
 	};
 	return RUN_CASES(tests);
 }

@@ -1,6 +1,7 @@
 #include "support/case.h"
 
 #include "base/clock.h"
+#include "base/place.h"
 #include "base/text.h"
 
 static void test_base64url_round_trip_and_strictness(void **state)
@@ -77,6 +78,45 @@ static void test_host_port(void **state)
 	static const char *const bad[] = { "db", ":22", "db:0", "db:65536", "::1:22", "[::1]22", "db:", "[]:1" };
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		assert_int_not_equal(text_parse_host_port(bad[i], host, sizeof host, &port), 0);
+}
+
+static void test_places(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text, *address;
+		uint16_t port;
+	} good[] = {
+		{ "127.0.0.1:8080", "127.0.0.1", 8080 },      { "[::1]:0", "::1", 0 },
+		{ "0.0.0.0:65535", "0.0.0.0", 65535 },        { "[0:0::1]:1", "::1", 1 },
+		{ "[::ffff:127.0.0.1]:80", "127.0.0.1", 80 }, { "[FE80::A]:80", "fe80::a", 80 },
+	};
+	static const char *const bad[] = { "",
+					   "8080",
+					   "127.0.0.1",
+					   "127.0.0.1:",
+					   ":80",
+					   "localhost:80",
+					   "*:80",
+					   "127.1:80",
+					   "::1:80",
+					   "[::1]80",
+					   "[127.0.0.1]:80",
+					   "127.0.0.1:65536",
+					   "127.0.0.1:-1",
+					   "[]:1",
+					   "[::1:80",
+					   "[fe80::1%eth0]:80" };
+	char address[PLACE_ADDRESS];
+	uint16_t port;
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(place_parse(good[i].text, address, &port), 0);
+		assert_string_equal(address, good[i].address);
+		assert_int_equal(port, good[i].port);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		if (place_parse(bad[i], address, &port) == 0)
+			fail_msg("\"%s\" was accepted", bad[i]);
 }
 
 static void test_names_and_utf8(void **state)
@@ -174,6 +214,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_globs),
 		cmocka_unit_test(test_numbers_and_units),
 		cmocka_unit_test(test_host_port),
+		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_names_and_utf8),
 		cmocka_unit_test(test_what_is_cut_ends_at_a_character),
 		cmocka_unit_test(test_dates),

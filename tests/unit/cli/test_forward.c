@@ -24,6 +24,11 @@ static void test_specs_and_what_they_need(void **state)
 		{ FORWARD_SOCKS, "1080", "127.0.0.1:1080", "*", "127.0.0.1:1080" },
 		{ FORWARD_SOCKS, "[::1]:0", "[::1]:0", "*", "[::1]:0" },
 		{ FORWARD_SOCKS, "*:1080", "*:1080", "*", "*:1080" },
+		{ FORWARD_REVERSE, "8080:web:80", "127.0.0.1:8080", "listen:127.0.0.1:8080", "127.0.0.1:8080:web:80" },
+		{ FORWARD_REVERSE, "localhost:0:/run/a.sock", "127.0.0.1:0", "listen:127.0.0.1:0",
+		  "127.0.0.1:0:/run/a.sock" },
+		{ FORWARD_REVERSE, "[0::1]:80:[::1]:81", "[::1]:80", "listen:[::1]:80", "[::1]:80:[::1]:81" },
+		{ FORWARD_REVERSE, "*:80:a:1", "0.0.0.0:80", "listen:0.0.0.0:80", "0.0.0.0:80:a:1" },
 	};
 	struct err e;
 	struct forward_spec spec, same;
@@ -48,14 +53,36 @@ static void test_what_is_no_spec(void **state)
 		enum forward_way way;
 		const char *spec;
 	} bad[] = {
-		{ FORWARD_LOCAL, "" },          { FORWARD_LOCAL, "80" },          { FORWARD_LOCAL, "80:web" },
-		{ FORWARD_LOCAL, "x:web:80" },  { FORWARD_LOCAL, "80:web:http" }, { FORWARD_LOCAL, "80:web:0" },
-		{ FORWARD_LOCAL, "1:2:3:4:5" }, { FORWARD_LOCAL, "[::1:80:a:1" }, { FORWARD_LOCAL, "[::1]80:a:1" },
-		{ FORWARD_LOCAL, "/l" },        { FORWARD_LOCAL, "/l:" },         { FORWARD_LOCAL, "/l:r" },
-		{ FORWARD_LOCAL, "/l:/../r" },  { FORWARD_LOCAL, "/a/../l:/r" },  { FORWARD_LOCAL, "80:/" },
-		{ FORWARD_LOCAL, "/:a:1" },     { FORWARD_LOCAL, "/l:/r/" },      { FORWARD_SOCKS, "/l" },
-		{ FORWARD_SOCKS, "" },          { FORWARD_SOCKS, "1080:web:80" }, { FORWARD_SOCKS, "65536" },
-		{ FORWARD_SOCKS, "localhost" }, { FORWARD_SOCKS, ":1080" },       { FORWARD_SOCKS, "1080:1080:" },
+		{ FORWARD_LOCAL, "" },
+		{ FORWARD_LOCAL, "80" },
+		{ FORWARD_LOCAL, "80:web" },
+		{ FORWARD_LOCAL, "x:web:80" },
+		{ FORWARD_LOCAL, "80:web:http" },
+		{ FORWARD_LOCAL, "80:web:0" },
+		{ FORWARD_LOCAL, "1:2:3:4:5" },
+		{ FORWARD_LOCAL, "[::1:80:a:1" },
+		{ FORWARD_LOCAL, "[::1]80:a:1" },
+		{ FORWARD_LOCAL, "/l" },
+		{ FORWARD_LOCAL, "/l:" },
+		{ FORWARD_LOCAL, "/l:r" },
+		{ FORWARD_LOCAL, "/l:/../r" },
+		{ FORWARD_LOCAL, "/a/../l:/r" },
+		{ FORWARD_LOCAL, "80:/" },
+		{ FORWARD_LOCAL, "/:a:1" },
+		{ FORWARD_LOCAL, "/l:/r/" },
+		{ FORWARD_SOCKS, "/l" },
+		{ FORWARD_SOCKS, "" },
+		{ FORWARD_SOCKS, "1080:web:80" },
+		{ FORWARD_SOCKS, "65536" },
+		{ FORWARD_REVERSE, "8080" },
+		{ FORWARD_REVERSE, "web:80:a:1" },
+		{ FORWARD_REVERSE, "/l:a:1" },
+		{ FORWARD_REVERSE, "80:a:0" },
+		{ FORWARD_REVERSE, "127.1:80:a:1" },
+		{ FORWARD_REVERSE, "" },
+		{ FORWARD_SOCKS, "localhost" },
+		{ FORWARD_SOCKS, ":1080" },
+		{ FORWARD_SOCKS, "1080:1080:" },
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct forward_spec spec;
@@ -66,11 +93,28 @@ static void test_what_is_no_spec(void **state)
 	}
 }
 
+static void test_what_other_machines_reach(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *spec;
+		bool loopback;
+	} cases[] = { { "80:a:1", true },    { "127.8.0.1:80:a:1", true }, { "[::1]:80:a:1", true },
+		      { "*:80:a:1", false }, { "[::]:80:a:1", false },     { "10.0.0.1:80:a:1", false } };
+	struct forward_spec spec;
+	struct err e;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		assert_int_equal(forward_parse(FORWARD_REVERSE, cases[i].spec, &spec, &e), 0);
+		assert_int_equal(forward_is_loopback(&spec.from), cases[i].loopback);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_specs_and_what_they_need),
 		cmocka_unit_test(test_what_is_no_spec),
+		cmocka_unit_test(test_what_other_machines_reach),
 	};
 	return RUN_CASES(tests);
 }

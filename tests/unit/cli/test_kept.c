@@ -40,7 +40,8 @@ static struct kept_session sample(const char *session, int64_t expires_ms)
 		.server = "https://tunnel.example.com",
 		.profile = "work",
 		.forwards = { { [FORWARD_LOCAL] = { { "127.0.0.1:5432:db:5432", "[::1]:80:web:80" }, 2 },
-				[FORWARD_SOCKS] = { { "127.0.0.1:1080" }, 1 } } },
+				[FORWARD_SOCKS] = { { "127.0.0.1:1080" }, 1 },
+				[FORWARD_REVERSE] = { { "127.0.0.1:8080:web:80" }, 1 } } },
 		.expires_ms = expires_ms
 	};
 }
@@ -63,6 +64,8 @@ static void test_what_was_kept_is_read(void **state)
 	assert_string_equal(got.forwards.at[FORWARD_LOCAL].at[1], "[::1]:80:web:80");
 	assert_int_equal(got.forwards.at[FORWARD_SOCKS].n, 1);
 	assert_string_equal(got.forwards.at[FORWARD_SOCKS].at[0], "127.0.0.1:1080");
+	assert_int_equal(got.forwards.at[FORWARD_REVERSE].n, 1);
+	assert_string_equal(got.forwards.at[FORWARD_REVERSE].at[0], "127.0.0.1:8080:web:80");
 	assert_true(got.expires_ms == 5000);
 	kept_free(&got);
 	kept_remove("s-1");

@@ -31,6 +31,12 @@ void app_open(struct sim *sim, int at)
 	} else if (sim_below(sim, 2)) {
 		dest.kind = LINK_KIND_UNIX;
 		snprintf(dest.host, sizeof(dest.host), "/run/%u", sim_below(sim, 1000));
+	} else if (sim_below(sim, 2)) {
+		dest.kind = LINK_KIND_LISTEN;
+		snprintf(dest.host, sizeof(dest.host), "127.0.0.%u", sim_below(sim, 256));
+	} else if (sim_below(sim, 2)) {
+		dest.kind = LINK_KIND_ACCEPTED;
+		snprintf(dest.host, sizeof(dest.host), "%u", 1 + sim_below(sim, 1000));
 	}
 	uint32_t id;
 	struct err e;

@@ -68,6 +68,25 @@ static void test_frames_return(void **state)
 	check_head(out, FRAME_DATA, 11, FRAME_DATA_HEAD + 100);
 }
 
+static void test_places_to_listen_and_what_came_there(void **state)
+{
+	(void)state;
+	static const struct link_dest good[] = {
+		{ .kind = LINK_KIND_LISTEN, .host = "127.0.0.1", .port = 8080 },
+		{ .kind = LINK_KIND_LISTEN, .host = "::1" },
+		{ .kind = LINK_KIND_ACCEPTED, .host = "4294967295" },
+	};
+	uint8_t out[FRAME_CONTROL_MAX];
+	struct link_dest got;
+	struct err e;
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		assert_int_equal(frame_check_dest(&good[i], &e), 0);
+		size_t n = frame_write_open(out, 7, &good[i]);
+		assert_int_equal(frame_read_open(out + FRAME_HEAD, n - FRAME_HEAD, &got, &e), 0);
+		assert_memory_equal(&got, &good[i], sizeof(got));
+	}
+}
+
 static void test_paths_of_sockets(void **state)
 {
 	(void)state;
@@ -213,7 +232,13 @@ static void test_bad_opens(void **state)
 		{ { 2, 0, 0, 22, 0, 3, 'h', 0xc3, 0xbc }, 9, "printable" },
 		{ { 2, 0, 0, 22, 0, 0 }, 6, "printable" },
 		{ { 2, 0, 0, 0, 0, 1, 'h' }, 7, "port must be 1" },
-		{ { 4, 0, 0, 22, 0, 1, 'h' }, 7, "kind 4" },
+		{ { 4, 0, 0, 22, 0, 1, 'h' }, 7, "kind listen" },
+		{ { 4, 0, 0, 22, 0, 0 }, 6, "kind listen" },
+		{ { 5, 0, 0, 22, 0, 1, '1' }, 7, "kind accepted" },
+		{ { 5, 0, 0, 0, 0, 1, 'x' }, 7, "kind accepted" },
+		{ { 5, 0, 0, 0, 0, 1, '0' }, 7, "kind accepted" },
+		{ { 5, 0, 0, 0, 0, 0 }, 6, "kind accepted" },
+		{ { 6, 0, 0, 22, 0, 1, 'h' }, 7, "kind 6" },
 		{ { 3, 0, 0, 22, 0, 2, '/', 'h' }, 8, "kind unix" },
 		{ { 3, 0, 0, 0, 0, 1, 'h' }, 7, "kind unix" },
 		{ { 0, 0, 0, 22, 0, 1, 'h' }, 7, "kind 0" },
@@ -276,6 +301,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_numbers_are_big_endian),
 		cmocka_unit_test(test_frames_return),
 		cmocka_unit_test(test_paths_of_sockets),
+		cmocka_unit_test(test_places_to_listen_and_what_came_there),
 		cmocka_unit_test(test_entry_returns),
 		cmocka_unit_test(test_bad_heads),
 		cmocka_unit_test(test_bad_hello),

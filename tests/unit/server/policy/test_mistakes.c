@@ -83,7 +83,7 @@ static const struct row rows[] = {
 	  "Statement[0].Action: unknown action \"OpenShell\"; allowed: tunnel: StartSession, ResumeSession, "
 	  "TerminateSession, DescribeSessions, ListTargets, EnrollTarget, DeregisterTarget, PutPolicy, GetPolicy, "
 	  "Revoke, "
-	  "ReadAudit, ReadMetrics, OpenSsh, OpenTcp, OpenUnix, ListNodes" },
+	  "ReadAudit, ReadMetrics, OpenSsh, OpenTcp, OpenUnix, AcceptTcp, ListNodes" },
 	{ DOC("{" HOW "," WHO ",'Action':'openssh'," WHERE "}"),
 	  "Statement[0].Action: unknown action \"openssh\"; did you mean tunnel:OpenSsh?" },
 	{ DOC("{" HOW "," WHO ",'Action':'tunnel:Close*'," WHERE "}"),

@@ -111,11 +111,64 @@ static void test_sockets(void **state)
 	world_down(w);
 }
 
+/* Rights to open are none to listen; the agent gets what is left, in a list of its own. */
+static void test_places_to_listen(void **state)
+{
+	(void)state;
+	struct world *w = up("'any-endpoint','unix'");
+	char body[512];
+	static const char *const bad[] = { "listen:localhost:80",       "listen:127.0.0.1:65536", "listen:127.1:80",
+					   "listen:[0::1]:80",          "listen:::1:80",          "listen:*:80",
+					   "listen:[::ffff:1.2.3.4]:1", "listen:127.0.0.1:" };
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':['%s'],'client_key':'%s'}", bad[i],
+			 w->client_key);
+		expect(w, "alice", body, 400, "body.allow[0]");
+	}
+	put_policy(
+		w, "bob",
+		"{'Effect':'Allow','Principal':{'User':['bob','eve']},'Action':['tunnel:StartSession','tunnel:Open*',"
+		"'tunnel:List*'],'Resource':['*']},"
+		"{'Effect':'Allow','Principal':{'User':['bob']},'Action':['tunnel:AcceptTcp'],'Resource':['*'],"
+		"'Condition':{'StringEquals':{'tunnel:Host':'127.0.0.1'},'NumericGreaterThan':{'tunnel:Port':1023}}}");
+	snprintf(body, sizeof body,
+		 "{'target':'web-1','kind':'tcp','allow':['listen:127.0.0.1:8080','*'],'client_key':'%s'}",
+		 w->client_key);
+	expect(w, "bob", body, 400, "lacks listen");
+	greet(w, 8, "'listen','any-endpoint'");
+	expect(w, "eve", body, 403, "endpoint listen:127.0.0.1:8080");
+	expect(w, "bob", body, 201, "");
+	json_t *offer = fake_ws_last(8, "offer");
+	json_t *grant = json_object_get(offer, "grant");
+	assert_int_equal(json_array_size(json_object_get(grant, "tcp")), 1);
+	assert_int_equal(json_array_size(json_object_get(grant, "listen")), 1);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(grant, "listen"), 0)), "127.0.0.1:8080");
+	json_decref(offer);
+	static const char *const no[] = { "listen:127.0.0.1:80", "listen:0.0.0.0:8080", "listen:[::1]:8080",
+					  "listen:127.0.0.1:0" };
+	for (size_t i = 0; i < sizeof no / sizeof *no; i++) {
+		snprintf(body, sizeof body, "{'target':'web-1','kind':'tcp','allow':['%s'],'client_key':'%s'}", no[i],
+			 w->client_key);
+		expect(w, "bob", body, 403, no[i]);
+	}
+	put_policy(w, "bob",
+		   "{'Effect':'Allow','Principal':{'User':['bob']},'Action':['tunnel:StartSession','tunnel:Open*'],"
+		   "'Resource':['*']}");
+	sessions_rejudge_blocking(&w->server);
+	json_t *now = fake_ws_last(8, "grant");
+	grant = json_object_get(now, "grant");
+	assert_int_equal(json_array_size(json_object_get(grant, "tcp")), 1);
+	assert_int_equal(json_array_size(json_object_get(grant, "listen")), 0);
+	json_decref(now);
+	world_down(w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_endpoint_at_once),
 		cmocka_unit_test(test_sockets),
+		cmocka_unit_test(test_places_to_listen),
 	};
 	return RUN_CASES(tests);
 }

@@ -1,4 +1,4 @@
-#include "agent/unix_socket.h"
+#include "endpoint/unix_socket.h"
 
 #include "base/text.h"
 #include "link/link.h"

@@ -1,6 +1,6 @@
 /* Connects to a unix socket of this machine. */
-#ifndef AGENT_UNIX_SOCKET_H
-#define AGENT_UNIX_SOCKET_H
+#ifndef ENDPOINT_UNIX_SOCKET_H
+#define ENDPOINT_UNIX_SOCKET_H
 
 #include <stddef.h>
 

@@ -1,0 +1,61 @@
+/* A client that asks the target to listen for more than it may: it stands in tunnel-cli for reverse.c. What became of
+ * each is told on standard error, and when all but so many were turned away. */
+#include "cli/reverse.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FLOOD 200
+
+static unsigned asked, closed;
+
+static void ask(struct reverse *r, const char *host, uint16_t port)
+{
+	struct link_dest dest = { .kind = LINK_KIND_LISTEN, .port = port };
+	struct err e = { 0 };
+	uint32_t id;
+	snprintf(dest.host, sizeof dest.host, "%s", host);
+	if (endpoint_open_stream(r->session->endpoint, &dest, -1, -1, &id, &e) == 0)
+		asked++;
+	else
+		complain("not asked: %s", e.text);
+}
+
+int reverse_start(struct reverse *r, struct session *s, const struct forward_spec *spec, int64_t wait_ms, struct err *e)
+{
+	struct link_dest accepted = { .kind = LINK_KIND_ACCEPTED, .host = "1" };
+	uint32_t id;
+	(void)wait_ms;
+	r->session = s;
+	r->active = true;
+	ask(r, "0.0.0.0", spec->from.port);
+	ask(r, "::1", spec->from.port);
+	ask(r, "127.0.0.1", 22);
+	ask(r, "127.0.0.1", 1);
+	for (unsigned i = 0; i < FLOOD; i++)
+		ask(r, spec->from.host, spec->from.port);
+	asked++;
+	return endpoint_open_stream(s->endpoint, &accepted, -1, -1, &id, e);
+}
+
+bool reverse_asked(struct reverse *r, uint32_t stream, const struct link_dest *dest)
+{
+	(void)r, (void)stream, (void)dest;
+	return false;
+}
+
+bool reverse_closed(struct reverse *r, uint32_t stream, unsigned code, const char *text)
+{
+	if (!r->active || r->session->over)
+		return false;
+	complain("closed %u: %s: %s", stream, link_code_name(code), text);
+	if (++closed + LIMIT_ALLOW == asked)
+		complain("of %u as many are left as may be", asked);
+	return true;
+}
+
+void reverse_stop(struct reverse *r)
+{
+	r->active = false;
+}
