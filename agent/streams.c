@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define LISTENERS LIMIT_ALLOW  /* places where the target listens for one session: all that it may name */
-#define LISTEN_CONNECTIONS 64u /* open at once of one of them: enough of the session's streams are left for others */
+#define LISTEN_CONNECTIONS 64u /* open at once of one of them */
 /* How often it is looked what an sshd runs: a login starts its command soon, later ones are rare. */
 #define LOOK_YOUNG_MS 100
 #define LOOK_OLD_MS 1000
@@ -71,6 +71,7 @@ struct streams {
 	struct list all, children;
 	uv_timer_t *look; /* active while there are children */
 	size_t count;
+	size_t accepted; /* of them ACCEPTED */
 	bool configured; /* sshd's configuration fits the grant */
 	bool frozen;
 };
@@ -117,6 +118,7 @@ static void drop(struct stream *one)
 	struct stream *listener = one->listener ? find(one->owner, one->listener) : NULL;
 	if (listener)
 		listener->connections--;
+	one->owner->accepted -= one->dest.kind == LINK_KIND_ACCEPTED;
 	listening_stop(&one->listening);
 	reach_cancel(&one->dial);
 	list_remove(&one->node);
@@ -411,6 +413,12 @@ static bool listens_enough(const struct streams *s)
 	return n >= LISTENERS;
 }
 
+/* Programs at the target leave half of the session's streams to the client. */
+static size_t most_accepted(const struct streams *s)
+{
+	return (s->grant.max_streams + 1) / 2;
+}
+
 /* Which limit holds connections up is logged once, until one was taken again. */
 static bool has_no_room(void *user)
 {
@@ -419,6 +427,9 @@ static bool has_no_room(void *user)
 	char text[100] = "";
 	if (one->connections >= LISTEN_CONNECTIONS)
 		text_print(text, sizeof text, "%u came there and are open, more are not allowed", LISTEN_CONNECTIONS);
+	else if (s->accepted >= most_accepted(s))
+		text_print(text, sizeof text, "%zu connections that came to the target are open, more are not allowed",
+			   s->accepted);
 	else if (s->count >= s->grant.max_streams)
 		text_print(text, sizeof text, "the session has %u streams, more are not allowed", s->grant.max_streams);
 	if (text[0] && !one->full_told)
@@ -459,6 +470,7 @@ static void on_connection(void *user, int fd)
 	}
 	list_append(&s->all, &one->node);
 	s->count++;
+	s->accepted++;
 	listener->connections++;
 	report_opened(one);
 }

@@ -5,7 +5,6 @@
 #include "endpoint/unix_socket.h"
 #include "net/dial.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -56,15 +55,17 @@ static void on_told(uv_poll_t *poll, int status, int events)
 {
 	struct reverse *r = poll->data;
 	char from[FORWARD_ENTRY], to[FORWARD_ENTRY];
-	uint16_t wire;
 	(void)events;
-	ssize_t n = status < 0 ? 0 : recv(r->fd, &wire, sizeof wire, MSG_PEEK | MSG_DONTWAIT);
-	if (n == 1 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+	ssize_t n = status < 0 ? 0 : recv(r->fd, r->wire + r->heard, sizeof r->wire - r->heard, MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	r->heard += n > 0 ? (size_t)n : 0;
+	if (n > 0 && r->heard < sizeof r->wire)
 		return;
 	uv_poll_stop(poll);
-	if (n != sizeof wire)
+	if (r->heard < sizeof r->wire)
 		return;
-	r->port = ntohs(wire);
+	r->port = (uint16_t)(r->wire[0] << 8 | r->wire[1]);
 	place_texts(r, from, to);
 	session_tell(r->session, "listening on %s on %s for %s here", from, r->session->target, to);
 }
@@ -91,6 +92,7 @@ static int ask(struct reverse *r, struct err *e)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
 		return err_set_errno(e, ERR_IO, errno, "%s", forward_option(FORWARD_REVERSE));
 	r->fd = pair[0];
+	r->heard = 0;
 	int rc = watch(r, e);
 	if (rc != 0)
 		close(pair[1]);

@@ -14,8 +14,10 @@ struct reverse {
 	struct list incoming; /* that are being connected here */
 	uint32_t stream;      /* that listens; 0: none does */
 	uint16_t port;        /* that was bound; 0: not known yet */
-	int fd;               /* our end of the pair that the stream is pumped with; -1: none */
-	uv_poll_t *told;      /* on fd, or NULL */
+	uint8_t wire[2];      /* the port as the target says it, of which so many bytes were heard */
+	size_t heard;
+	int fd;          /* our end of the pair that the stream is pumped with; -1: none */
+	uv_poll_t *told; /* on fd, or NULL */
 	uv_timer_t again;
 	int64_t until_ms;
 	char text[400]; /* what `again` tells */

@@ -1,6 +1,6 @@
 /* A target's end that does to a client what it must not: it stands in the agent for streams.c. Asked to listen, it says
  * that it does, and then opens streams that nobody asked for, as many as there may be and more, and one that is honest.
- * What became of each is in its log. */
+ * What became of each is in its log. At one port it says the first half of its answer, and no more. */
 #include "agent/streams.h"
 
 #include "base/log.h"
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define TOO_MANY 400
+#define HALF_AN_ANSWER 1234 /* the port where it gives that */
 
 struct streams {
 	struct endpoint *ep;
@@ -61,6 +62,7 @@ static void misbehave(struct streams *s, uint32_t listener)
 	char own[16], other[16];
 	text_print(own, sizeof own, "%u", listener);
 	text_print(other, sizeof other, "%u", listener + 2);
+	open_one(s, LINK_KIND_ACCEPTED, own, 0, "good");
 	open_one(s, LINK_KIND_TCP, "127.0.0.1", 22, "bad");
 	open_one(s, LINK_KIND_UNIX, "/run/docker.sock", 0, "bad");
 	open_one(s, LINK_KIND_SSH, "", 0, "bad");
@@ -70,7 +72,6 @@ static void misbehave(struct streams *s, uint32_t listener)
 	open_one(s, LINK_KIND_ACCEPTED, "00001", 0, "bad");
 	for (unsigned i = 0; i < TOO_MANY; i++)
 		open_one(s, LINK_KIND_ACCEPTED, other, 0, "bad");
-	open_one(s, LINK_KIND_ACCEPTED, own, 0, "good");
 }
 
 void streams_open(struct streams *s, uint32_t id, const struct link_dest *dest)
@@ -81,9 +82,10 @@ void streams_open(struct streams *s, uint32_t id, const struct link_dest *dest)
 		endpoint_refuse(s->ep, id, LINK_NOT_ALLOWED, "no");
 		return;
 	}
-	(void)!write(pair[0], "\x1f\x90 and more than a port", 24);
+	bool half = dest->port == HALF_AN_ANSWER;
+	(void)!write(pair[0], "\x1f\x90 and more than a port", half ? 1 : 24);
 	s->pair = pair[0];
-	if (endpoint_attach_fd(s->ep, id, pair[1], pair[1], &e) == 0)
+	if (endpoint_attach_fd(s->ep, id, pair[1], pair[1], &e) == 0 && !half)
 		misbehave(s, id);
 }
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import harness
 import pytest
@@ -279,6 +280,21 @@ def test_more_connections_than_it_takes_wait(open_stack, echo):
     assert end(p) == 0
 
 
+def test_what_comes_there_leaves_streams_to_the_client(open_stack, echo):
+    """However many programs at the target connect to however many places."""
+    p = start(open_stack, *[f"0:127.0.0.1:{echo.port}"] * 4, args=("-L", f"0:127.0.0.1:{echo.port}"))
+    local = int(re.search(r"127\.0\.0\.1:(\d+) for 127", "\n".join(p.lines.lines)).group(1))
+    held = [socket.create_connection(("127.0.0.1", port), LIMIT) for _ in range(64) for port in p.ports]
+    open_stack.agents["web-1"].proc.wait_log("128 connections that came to the target are open")
+    assert talk(local, b"x") == b"x"
+    late = socket.create_connection(("127.0.0.1", p.ports[0]), LIMIT)
+    late.sendall(b"late")
+    for s in held:
+        s.close()
+    assert late.recv(4) == b"late"
+    assert end(p) == 0
+
+
 def test_another_client_brings_it_back(open_stack, echo):
     p = start(open_stack, f"{free_port()}:127.0.0.1:{echo.port}")
     session = session_of(open_stack)
@@ -331,8 +347,28 @@ def test_a_target_that_opens_what_nobody_asked_for(bare, monkeypatch):
     assert len({c for _, c in closed if c != "ok"}) == 1 and closed[0][1] == "not-allowed", closed[:10]
     assert bare.json("list-sessions")[0]["state"] == "active"
     assert end(p) == 0
-    assert set(came) <= {b"good"}, came
+    assert came == [b"good"], came
     here.close()
+
+
+def ticks(p):
+    return sum(map(int, open(f"/proc/{p.pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
+
+
+def test_a_target_that_says_half_a_port(bare, monkeypatch):
+    """The client sleeps over it."""
+    monkeypatch.setattr(harness, "AGENT", BUILD / "tests" / "doubles" / "hostile-agent")
+    bare.start_server()
+    agent = bare.start_agent(allow=LISTEN)
+    p = bare.cli_popen("start-session", "--target", "web-1", "--reverse", "1234:127.0.0.1:9")
+    p.lines = LineReader(p.stderr)
+    agent.proc.wait_log("session up")
+    before, began = ticks(p), time.monotonic()
+    for _ in range(10):
+        bare.json("list-sessions")
+    share = (ticks(p) - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)
+    assert share < 0.05, f"{share:.0%} of a core"
+    assert end(p) == 0
 
 
 def test_a_client_that_asks_for_more_than_it_may(open_stack, echo):
