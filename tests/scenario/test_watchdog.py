@@ -114,7 +114,7 @@ def test_without_a_watchdog_nobody_is_told(bare, systemd, monkeypatch):
     systemd.wait("READY=1")
     bare.server.kill(signal.SIGTERM)
     said = []
-    while "STOPPING=1" not in said:
+    while not any(text.startswith("STOPPING=1\n") for text in said):
         said.append(systemd.next())
     assert "WATCHDOG=1" not in said
     assert bare.server.p.wait(LIMIT) == 0
