@@ -458,8 +458,13 @@ static ssize_t read_to_link(struct pump *p, size_t most, size_t *out_taken)
 	size_t room = 0;
 	void *space = p->bulk ? link_stream_space(link, p->id, most, &room) : NULL;
 	ssize_t n = space ? read_some(&p->in, space, room) : read_some(&p->in, read_bytes, most);
-	if (n <= 0)
+	if (n <= 0) {
+		int error = errno;
+		if (space)
+			link_stream_commit(link, p->id, 0);
+		errno = error;
 		return n;
+	}
 	if (space) {
 		link_stream_commit(link, p->id, (size_t)n);
 		*out_taken = (size_t)n;

@@ -70,6 +70,8 @@ void chunks_commit(struct chunks *q, size_t len)
 {
 	q->tail->len += len;
 	q->end += len;
+	if (q->tail->len == 0 && q->head == q->tail)
+		free_head(q); /* nothing would drop it: no byte of it is ever delivered */
 }
 
 size_t chunks_append(struct chunks *q, const void *data, size_t len)

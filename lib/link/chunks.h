@@ -21,7 +21,7 @@ void chunks_init(struct chunks *q, size_t *held);
 void chunks_free(struct chunks *q); /* gives the memory back; start and end stay */
 /* Room at the end for some of the want bytes (at least one), to be claimed by chunks_commit; NULL: out of memory. */
 uint8_t *chunks_space(struct chunks *q, size_t want, size_t *out_room);
-void chunks_commit(struct chunks *q, size_t len);
+void chunks_commit(struct chunks *q, size_t len); /* 0 gives unused room back */
 /* Copies data to the end; fewer than len only when out of memory. */
 size_t chunks_append(struct chunks *q, const void *data, size_t len);
 /* The bytes at offset (start <= offset < end) as far as they are contiguous. FRAME_DATA_HEAD bytes in front of them are

@@ -97,7 +97,7 @@ int link_stream_refuse(struct link *link, uint32_t id, unsigned code, const char
  * down. */
 size_t link_stream_write(struct link *link, uint32_t id, const void *data, size_t len);
 /* The same without a copy: room for some bytes (at most *out_room, which is at most link_stream_room) of about want, to
- * be claimed at once by link_stream_commit. NULL: none, or out of memory. */
+ * be claimed at once by link_stream_commit, which gives it back with 0. NULL: none, or out of memory. */
 void *link_stream_space(struct link *link, uint32_t id, size_t want, size_t *out_room);
 void link_stream_commit(struct link *link, uint32_t id, size_t len);
 size_t link_stream_room(const struct link *link, uint32_t id);

@@ -291,6 +291,23 @@ static void test_window_stays_on_a_short_way(void **state)
 	wire_free(&w);
 }
 
+/* A reader that found nothing to read keeps no memory for it. */
+static void test_room_that_is_not_used(void **state)
+{
+	(void)state;
+	struct wire w;
+	wire_up(&w, NULL);
+	uint32_t id = wire_stream(&w);
+	struct link_stats stats;
+	size_t room = 0;
+	assert_non_null(link_stream_space(w.end[LINK_CLIENT], id, 65536, &room));
+	assert_true(room > 0);
+	link_stream_commit(w.end[LINK_CLIENT], id, 0);
+	link_get_stats(w.end[LINK_CLIENT], &stats);
+	assert_int_equal(stats.buffered, 0);
+	wire_free(&w);
+}
+
 /* Moves what one end says, which arrives much later than it was said; the other consumes at once and answers, too. */
 static void long_way(struct wire *w, uint32_t id)
 {
@@ -598,6 +615,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bye_while_down_is_silent),
 		cmocka_unit_test(test_writer_stops_at_the_credit),
 		cmocka_unit_test(test_window_stays_on_a_short_way),
+		cmocka_unit_test(test_room_that_is_not_used),
 		cmocka_unit_test(test_window_grows_on_a_long_way),
 		cmocka_unit_test(test_window_stays_for_a_slow_writer),
 		cmocka_unit_test(test_window_stays_for_a_slow_reader),
