@@ -1,4 +1,5 @@
-/* A chained hash table under one mutex. Rows are copied in and out, so nobody holds a pointer into it. */
+/* Two chained hash tables under one mutex, by id and by target: each agent asks for its sessions with each heartbeat.
+ * Rows are copied in and out, so nobody holds a pointer into it. */
 #include "server/session_table.h"
 
 #include "base/secret.h"
@@ -10,7 +11,7 @@
 #define BUCKETS 4096u /* a few thousand live sessions a node; longer chains only cost time */
 
 struct node {
-	struct node *next;
+	struct node *next, *next_of_target; /* in their buckets */
 	struct session_live row;
 	char token[SECRET_TOKEN_TEXT]; /* "": none */
 };
@@ -18,7 +19,7 @@ struct node {
 struct session_table {
 	pthread_mutex_t lock;
 	size_t count;
-	struct node *buckets[BUCKETS];
+	struct node *buckets[BUCKETS], *by_target[BUCKETS];
 };
 
 uint32_t session_table_hash(const char *id)
@@ -41,6 +42,26 @@ static struct node **find(struct session_table *t, const char *id)
 	while (*at && strcmp((*at)->row.id, id) != 0)
 		at = &(*at)->next;
 	return at;
+}
+
+static struct node **bucket_of_target(struct session_table *t, const char *target)
+{
+	return &t->by_target[session_table_hash(target) % BUCKETS];
+}
+
+static void link_target(struct session_table *t, struct node *n)
+{
+	struct node **bucket = bucket_of_target(t, n->row.target);
+	n->next_of_target = *bucket;
+	*bucket = n;
+}
+
+static void unlink_target(struct session_table *t, const struct node *n)
+{
+	struct node **at = bucket_of_target(t, n->row.target);
+	while (*at != n)
+		at = &(*at)->next_of_target;
+	*at = n->next_of_target;
 }
 
 struct session_table *session_table_new(void)
@@ -70,13 +91,17 @@ bool session_table_add(struct session_table *t, const struct session_live *row)
 {
 	pthread_mutex_lock(&t->lock);
 	struct node **at = find(t, row->id);
-	if (!*at) {
+	if (*at) {
+		unlink_target(t, *at);
+	} else {
 		*at = calloc(1, sizeof **at);
 		t->count += *at ? 1 : 0;
 	}
 	bool ok = *at != NULL;
-	if (ok)
+	if (ok) {
 		(*at)->row = *row;
+		link_target(t, *at);
+	}
 	pthread_mutex_unlock(&t->lock);
 	return ok;
 }
@@ -87,6 +112,7 @@ void session_table_remove(struct session_table *t, const char *id)
 	struct node **at = find(t, id), *n = *at;
 	if (n) {
 		*at = n->next;
+		unlink_target(t, n);
 		t->count--;
 		node_free(n);
 	}
@@ -136,23 +162,31 @@ bool session_table_token(struct session_table *t, const char *id, char *out)
 	return kept;
 }
 
-static size_t count_locked(struct session_table *t, const char *target, struct session_live *out)
+static size_t count_locked(struct session_table *t, const char *target)
 {
 	size_t n = 0;
-	for (size_t i = 0; i < BUCKETS; i++)
-		for (struct node *node = t->buckets[i]; node; node = node->next)
-			if (!target || strcmp(node->row.target, target) == 0) {
-				if (out)
-					out[n] = node->row;
-				n++;
-			}
+	for (const struct node *node = *bucket_of_target(t, target); node; node = node->next_of_target)
+		n += strcmp(node->row.target, target) == 0;
 	return n;
+}
+
+static void copy_locked(struct session_table *t, const char *target, struct session_live *out)
+{
+	if (target) {
+		for (const struct node *n = *bucket_of_target(t, target); n; n = n->next_of_target)
+			if (strcmp(n->row.target, target) == 0)
+				*out++ = n->row;
+		return;
+	}
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (const struct node *n = t->buckets[i]; n; n = n->next)
+			*out++ = n->row;
 }
 
 size_t session_table_count(struct session_table *t, const char *target)
 {
 	pthread_mutex_lock(&t->lock);
-	size_t n = target ? count_locked(t, target, NULL) : t->count;
+	size_t n = target ? count_locked(t, target) : t->count;
 	pthread_mutex_unlock(&t->lock);
 	return n;
 }
@@ -160,8 +194,11 @@ size_t session_table_count(struct session_table *t, const char *target)
 struct session_live *session_table_copy(struct session_table *t, const char *target, size_t *out_n)
 {
 	pthread_mutex_lock(&t->lock);
-	struct session_live *rows = t->count ? calloc(t->count, sizeof *rows) : NULL;
-	*out_n = rows ? count_locked(t, target, rows) : 0;
+	size_t n = target ? count_locked(t, target) : t->count;
+	struct session_live *rows = n ? malloc(n * sizeof *rows) : NULL;
+	if (rows)
+		copy_locked(t, target, rows);
+	*out_n = rows ? n : 0;
 	pthread_mutex_unlock(&t->lock);
 	return rows;
 }

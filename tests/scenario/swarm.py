@@ -34,12 +34,12 @@ def percentile(values, p):
 
 
 class Swarm:
-    def __init__(self, stack, agents, sessions, *more, url=None):
-        self.folder, self.sessions = stack.folder, sessions
+    def __init__(self, stack, agents, sessions, *more, url=None, name="swarm"):
+        self.path, self.sessions = stack.folder / f"{name}.log", sessions
         secret = stack.folder / "swarm-secret"
         write_secret(secret, stack.secret)
-        allow_files(sessions * 14 + 2000)
-        self.log = open(stack.folder / "swarm.log", "wb")
+        allow_files(sessions * 14 + agents * 2 + 2000)
+        self.log = open(self.path, "wb")
         args = ["--server", url or stack.url, "--ca", stack.folder / "tls" / "ca.pem", "--key-id", stack.key_id]
         args += ["--secret-file", secret, "--agents", agents, "--sessions", sessions, *more]
         self.p = subprocess.Popen(
@@ -92,7 +92,7 @@ class Swarm:
         return self.p.wait(limit), stats
 
     def tail(self):
-        return (self.folder / "swarm.log").read_text(errors="replace")[-2500:]
+        return self.path.read_text(errors="replace")[-2500:]
 
 
 class Reachable(threading.Thread):

@@ -136,11 +136,13 @@ static json_t *run_command(struct swarm *s, const char *line)
 		pause_all(s, true);
 	else if (strcmp(line, "resume") == 0)
 		pause_all(s, false);
+	else if (strcmp(line, "go") == 0)
+		s->options.hold = false;
 	else if (strcmp(line, "quit") == 0)
 		begin_stop(s);
 	else
 		return json_pack("{s:s}", "error",
-				 "unknown command; allowed: stats, mark, ups, overs, pause, resume, quit");
+				 "unknown command; allowed: stats, mark, ups, overs, pause, resume, go, quit");
 	return json_pack("{s:b}", "ok", 1);
 }
 

@@ -31,6 +31,7 @@ static const char help[] =
 	"  --seconds N           quit after so long; else when stdin ends\n"
 	"  --report FILE         write the last line of stats there too\n"
 	"  --spoil N             change the echo's byte at offset N of session 0, to see that it is noticed\n"
+	"  --hold                start sessions at the command go, not when the agents are connected\n"
 	"  --no-legs             agents take what they are offered, but do not attach: for sessions that others start\n"
 	"  --verbose             log what happens to each session\n"
 	"  --help\n"
@@ -42,6 +43,7 @@ static const char help[] =
 	"  overs    when each session that is over ended at its client (Unix milliseconds)\n"
 	"  pause    send nothing new; what is under way comes back and is checked\n"
 	"  resume   send again\n"
+	"  go       start the sessions that --hold holds back\n"
 	"  quit     wait for what is under way, end all sessions, tell the stats\n"
 	"\n"
 	"Exit code: 0 all well; 1 a byte was wrong, or a session or agent failed; 2 usage.\n";
@@ -62,6 +64,7 @@ enum option_key {
 	OPTION_SECONDS,
 	OPTION_REPORT,
 	OPTION_SPOIL,
+	OPTION_HOLD,
 	OPTION_NO_LEGS,
 	OPTION_VERBOSE,
 	OPTION_HELP,
@@ -83,6 +86,7 @@ static const struct option rows[] = {
 	{ "seconds", required_argument, NULL, OPTION_SECONDS },
 	{ "report", required_argument, NULL, OPTION_REPORT },
 	{ "spoil", required_argument, NULL, OPTION_SPOIL },
+	{ "hold", no_argument, NULL, OPTION_HOLD },
 	{ "no-legs", no_argument, NULL, OPTION_NO_LEGS },
 	{ "verbose", no_argument, NULL, OPTION_VERBOSE },
 	{ "help", no_argument, NULL, OPTION_HELP },
@@ -208,6 +212,8 @@ int options_read(int argc, char **argv, struct options *out)
 		}
 		if (key == OPTION_BULK)
 			o.traffic.bulk = true;
+		else if (key == OPTION_HOLD)
+			o.hold = true;
 		else if (key == OPTION_NO_LEGS)
 			o.no_legs = true;
 		else if (key == OPTION_VERBOSE)

@@ -29,7 +29,7 @@ static void look(uv_timer_t *timer)
 	struct swarm *s = timer->data;
 	while (s->agents_begun < (size_t)s->options.agents && s->calls < SWARM_CALLS)
 		agent_start(s, s->agents_begun++);
-	if (!s->paced_from_ms && agents_ready(s))
+	if (!s->paced_from_ms && !s->options.hold && agents_ready(s))
 		s->paced_from_ms = clock_mono_ms();
 	if (!s->paced_from_ms)
 		return;

@@ -27,7 +27,7 @@
 #define SWARM_ENDS 24u     /* different ways for sessions to end */
 #define SWARM_ERRORS 8u    /* texts that stats tells; more are counted */
 #define SWARM_CALLS 24u    /* REST calls of our own under way at once */
-#define SWARM_AGENTS 5000u /* ceilings of the options, so that a slip of the pen does not fill the machine */
+#define SWARM_AGENTS 20000u/* ceilings of the options, so that a slip of the pen does not fill the machine */
 #define SWARM_SESSIONS 50000u
 
 struct options {
@@ -37,6 +37,7 @@ struct options {
 	struct traffic_config traffic;
 	uint64_t spoil; /* the echo of session 0 changes the byte at this offset; 0: none */
 	bool no_legs;   /* offers are taken, and no leg attaches */
+	bool hold;      /* sessions begin when they are told to, not when the agents are connected */
 	bool verbose;
 };
 
