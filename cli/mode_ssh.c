@@ -108,6 +108,10 @@ static void build_argv(const struct mode_ssh *m, const struct session *s, struct
 	add_option(a, "ServerAliveInterval=0"); /* an outage is the session's affair */
 	add_option(a, "TCPKeepAlive=no");
 	add_option(a, "ConnectTimeout=0");
+	if (m->dir->config_file.fd >= 0) { /* an -F of the user's, below, takes its place */
+		add(a, "-F");
+		add(a, m->dir->config_file.path);
+	}
 	if (m->session->client->common->quiet)
 		add(a, "-q");
 	for (size_t i = 0; i < m->ssh_args->n; i++)
@@ -181,7 +185,7 @@ static int begin(struct session_mode *mode, struct session *s)
 	snprintf(m->socket, sizeof m->socket, "%s/socket", m->dir->path);
 	m->listener.dest.kind = LINK_KIND_SSH;
 	snprintf(m->listener.label, sizeof m->listener.label, "ssh");
-	int fd = sshdir_show_key(m->dir, &e) == 0 ? sshdir_listen(m->dir, "socket", &e) : e.code;
+	int fd = sshdir_show_files(m->dir, &e) == 0 ? sshdir_listen(m->dir, "socket", &e) : e.code;
 	if (fd < 0 || listener_start(&m->listener, s, fd, &e) != 0) {
 		complain("%s", e.text);
 		return EXIT_CODE_FAILED;

@@ -3,13 +3,16 @@
 import hashlib
 import os
 import pty
+import pwd
 import re
 import select
 import signal
 import subprocess
 import time
+from pathlib import Path
 
-from harness import CLI, LIMIT, USER, LineReader, command_line, family, wait_for
+import pytest
+from harness import CLI, LIMIT, USER, LineReader, command_line, family, wait_for, write_secret
 
 MIB = 1 << 20
 
@@ -150,6 +153,30 @@ def test_the_key_of_a_session_stays_out_of_the_agent_of_its_user(stack):
     assert r.stdout == "up\n"
     listed = subprocess.run(["ssh-add", "-l"], env=stack.env(SSH_AUTH_SOCK=str(sock)), capture_output=True, text=True)
     assert "no identities" in listed.stdout, listed
+
+
+def cpu_has_aes():
+    return " aes " in next((line for line in open("/proc/cpuinfo") if line.startswith(("flags", "Features"))), "") + " "
+
+
+def in_place(home, command):
+    """The command, for which the folder is this user's ~/.ssh. In a mount namespace of its own; needs root."""
+    own = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".ssh"
+    return ["unshare", "--mount", "sh", "-c", f"mkdir -p -m 700 {own} && mount --bind {home} {own} && exec \"$@\"", "sh", *command]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to put another folder in the place of ~/.ssh")
+@pytest.mark.parametrize("chosen, cipher", [(None, "aes128-gcm@openssh.com"), ("aes256-ctr", "aes256-ctr")])
+def test_the_cipher_is_fast_where_the_user_has_not_chosen_one(stack, chosen, cipher):
+    if not chosen and not cpu_has_aes():
+        pytest.skip("this CPU has no AES, so ssh chooses")
+    home = stack.folder / "dot-ssh"
+    home.mkdir(mode=0o700)
+    write_secret(home / "config", f"Host web-1\n\tCiphers {chosen}\n" if chosen else "")
+    command = [str(CLI), *start(), "--ssh-arg=-v", "--", "echo up $LC_OWN"]
+    r = subprocess.run(in_place(home, command), capture_output=True, text=True, timeout=LIMIT, env=stack.env(LC_OWN="own"))
+    assert r.stdout == "up own\n", r.stderr + stack.tails()  # the system's config sends LC_*
+    assert f"client->server cipher: {cipher}" in r.stderr, r.stderr
 
 
 def test_a_command_under_nohup_outlives_its_terminal(stack):
