@@ -21,6 +21,7 @@
 struct ssh_argv {
 	char *at[SSH_ARGS_MAX];
 	size_t n;
+	const char *file; /* what is executed */
 	bool too_many;
 };
 
@@ -84,10 +85,13 @@ static void build_argv(const struct mode_ssh *m, const struct session *s, struct
 	quote_for_command(self, self_quoted, sizeof self_quoted);
 	quote_for_command(m->socket, socket_quoted, sizeof socket_quoted);
 
-	snprintf(mask, sizeof mask, "%lx", ignored_signals());
-	add(a, "tunnel-cli");
-	add(a, "exec-ignoring");
-	add(a, mask);
+	if (ignored_signals()) { /* libuv gives a child the defaults */
+		snprintf(mask, sizeof mask, "%lx", ignored_signals());
+		add(a, "tunnel-cli");
+		add(a, "exec-ignoring");
+		add(a, mask);
+		a->file = "/proc/self/exe";
+	}
 	add(a, "ssh");
 	/* What stands first wins over the user's own ssh config. */
 	add_option(a, "ProxyCommand=%s pass-fd %s", self_quoted, socket_quoted);
@@ -148,7 +152,7 @@ static void on_ssh_exit(uv_process_t *process, int64_t status, int term_signal)
 
 static int spawn_ssh(struct mode_ssh *m, struct session *s)
 {
-	struct ssh_argv a = { .n = 0 };
+	struct ssh_argv a = { .file = "ssh" };
 	build_argv(m, s, &a);
 	int rc = UV_E2BIG;
 	if (!a.too_many) {
@@ -158,7 +162,7 @@ static int spawn_ssh(struct mode_ssh *m, struct session *s)
 			stdio[i].data.fd = i;
 		}
 		uv_process_options_t options = {
-			.exit_cb = on_ssh_exit, .file = "/proc/self/exe", .args = a.at, .stdio_count = 3, .stdio = stdio
+			.exit_cb = on_ssh_exit, .file = a.file, .args = a.at, .stdio_count = 3, .stdio = stdio
 		};
 		m->process.data = m;
 		rc = uv_spawn(&s->loop, &m->process, &options);
