@@ -50,8 +50,8 @@ void session_table_free(struct session_table **t);
 bool session_table_add(struct session_table *t, const struct session_live *row);
 void session_table_remove(struct session_table *t, const char *id);
 bool session_table_get(struct session_table *t, const char *id, struct session_live *out);
-/* Runs change on the row under the table's lock; false when it is not there. change must not call the table, nor touch id
- * and target. */
+/* Runs change on the row under the table's lock; false when it is not there. change must not call the table, nor touch
+ * id and target. */
 bool session_table_change(struct session_table *t, const char *id, void (*change)(struct session_live *row, void *arg),
 			  void *arg);
 /* The token of the offer that the session's agent has not answered. It is wiped when the row says "accepted",

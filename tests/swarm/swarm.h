@@ -23,11 +23,11 @@
 #include <stdint.h>
 #include <uv.h>
 
-#define SWARM_ID 65        /* room for an id, with NUL */
-#define SWARM_ENDS 24u     /* different ways for sessions to end */
-#define SWARM_ERRORS 8u    /* texts that stats tells; more are counted */
-#define SWARM_CALLS 24u    /* REST calls of our own under way at once */
-#define SWARM_AGENTS 20000u/* ceilings of the options, so that a slip of the pen does not fill the machine */
+#define SWARM_ID 65         /* room for an id, with NUL */
+#define SWARM_ENDS 24u      /* different ways for sessions to end */
+#define SWARM_ERRORS 8u     /* texts that stats tells; more are counted */
+#define SWARM_CALLS 24u     /* REST calls of our own under way at once */
+#define SWARM_AGENTS 20000u /* ceilings of the options, so that a slip of the pen does not fill the machine */
 #define SWARM_SESSIONS 50000u
 
 struct options {
