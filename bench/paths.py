@@ -88,13 +88,6 @@ class Way:
                 p.stop(15)
 
 
-class Raw(Way):
-    name, secret = "loopback", "nothing stands between"
-
-    def start(self):
-        self.entry = self.to
-
-
 class Chain(Way):
     """Three proxies: TCP to TLS, TLS to TLS, TLS to TCP. Equal work without our features."""
 
@@ -178,7 +171,7 @@ class Sshd:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name], check=True)
         self.file("authorized_keys", (self.folder / "user.pub").read_text())
 
-    def sshd(self, part):
+    def sshd(self, part, pam="no"):
         Path("/run/sshd").mkdir(exist_ok=True)
         port = free_port()
         conf = self.file(f"{part}-sshd.conf", f"""
@@ -188,7 +181,7 @@ HostKey {self.folder}/host
 AuthorizedKeysFile {self.folder}/authorized_keys
 PermitRootLogin prohibit-password
 StrictModes no
-UsePAM no
+UsePAM {pam}
 PidFile none
 MaxStartups 1000
 """)  # fmt: skip
@@ -200,6 +193,20 @@ MaxStartups 1000
         return ["ssh", "-F", "/dev/null", "-i", self.folder / "user", "-p", port, "-o", "StrictHostKeyChecking=no",
                 "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "IPQoS=none",
                 "-o", "ExitOnForwardFailure=yes", "-c", "aes128-gcm@openssh.com", *more, f"{USER}@{at or self.net.relay}"]  # fmt: skip
+
+
+class Raw(Sshd, Way):
+    """Straight to the server, and to a target's sshd as a machine has it (with PAM)."""
+
+    name, secret = "loopback", "nothing stands between"
+
+    def start(self):
+        self.entry = self.to
+        self.keys()
+        self.direct = self.sshd("target", pam="yes")
+
+    def shell(self, *command):
+        return [*self.ssh(self.direct, at="127.0.0.1"), *command], None
 
 
 class Bastion(Sshd, Way):

@@ -155,7 +155,7 @@ def measure_far(a, kinds, samples):
                 for way in ways:
                     say(f"{net.name}: {way.name}")
                     for direction in ("up", "down"):
-                        samples.add(way.name, f"{net.name}, {direction}", {"mb_per_s": measure.bulk(way, direction, 1, max(8, a.mib // 16))["mb_per_s"]})
+                        samples.add(way.name, f"{net.name}, {direction}", {"mb_per_s": measure.bulk(way, direction, 1, max(8, a.mib // 4))["mb_per_s"]})
         finally:
             net.close()
 

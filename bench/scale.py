@@ -3,6 +3,7 @@
 import subprocess
 import time
 
+import reactors
 from paths import BUILD, Server
 from nets import Loopback
 from measure import cpu_s, rss_kib
@@ -57,4 +58,4 @@ def policies():
 
 
 def measure(a, folder, say):
-    return {"idle_agents": idle_agents(a, folder, say), "sessions": sessions(a, folder, say), "policies": policies()}
+    return {"idle_agents": idle_agents(a, folder, say), "sessions": sessions(a, folder, say), "policies": policies(), "reactors": reactors.measure(a, folder, say)}
