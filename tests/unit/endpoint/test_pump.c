@@ -300,7 +300,7 @@ static void say_the_rest_and_close(struct answer *a)
 
 static bool hear(struct answer *a)
 {
-	uint8_t bytes[4096];
+	uint8_t bytes[128 * 1024];
 	ssize_t n = recv(a->client[1], bytes, sizeof bytes, MSG_DONTWAIT);
 	if (n < 0)
 		a->error = errno == EAGAIN ? 0 : errno;
