@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,14 +208,28 @@ static int take_refreshed(const struct profile *p, struct kept *k, struct oidc_t
 	return 0;
 }
 
+/* An issuer takes a refresh token once: who is interrupted between its answer and the file would have to sign in again.
+ * So an interrupt waits for both, 15 s at most. */
+static void hold_signals(sigset_t *out_before)
+{
+	sigset_t ends;
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGTERM);
+	sigaddset(&ends, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &ends, out_before);
+}
+
 /* With the lock. */
 static int refresh(const struct profile *p, const struct place *at, struct kept *k, struct err *e)
 {
 	struct oidc_issuer issuer;
 	struct oidc_tokens fresh = { 0 };
+	sigset_t before;
 	int rc = oidc_discover_blocking(&p->oidc, p->proxy, &issuer, e);
 	if (rc != 0)
 		return rc;
+	hold_signals(&before);
 	rc = oidc_refresh_blocking(&issuer, k->tokens.refresh_token, &fresh, e);
 	oidc_issuer_free(&issuer);
 	if (rc == 0)
@@ -224,7 +239,9 @@ static int refresh(const struct profile *p, const struct place *at, struct kept 
 	oidc_tokens_free(&fresh);
 	if (rc == ERR_DENIED)
 		unlink(at->path);
-	return rc == 0 ? write_kept(at, &k->tokens, e) : rc;
+	rc = rc == 0 ? write_kept(at, &k->tokens, e) : rc;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return rc;
 }
 
 /* What there is may still do while the issuer does not answer. */

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -362,6 +363,21 @@ def test_many_at_once_refresh_once(sso):
     wait_for(lambda: sum(has_open(p.pid, lock) for p in processes) == 6, "the others to wait for it")
     together.set()
     assert [p.wait(LIMIT) for p in processes] == [0] * 6, [p.stderr.read() for p in processes]
+    assert (sso.issuer.refreshed, sso.issuer.reused) == (1, 0)
+
+
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_is_interrupted_while_it_refreshes_is_still_signed_in(sso, interrupt):
+    signed_in(sso)
+    leave(sso, -1)
+    answer = threading.Event()
+    sso.issuer.before_refresh = lambda: answer.wait(LIMIT)
+    p = sso.cli_popen("whoami", "--profile", "sso")
+    wait_for(lambda: forms(sso.issuer, "/token")[-1]["grant_type"] == "refresh_token", "it to refresh")
+    p.send_signal(interrupt)
+    answer.set()
+    assert p.wait(LIMIT) == -interrupt
+    assert json.loads(whoami(sso).stdout)["subject"] == "dev"
     assert (sso.issuer.refreshed, sso.issuer.reused) == (1, 0)
 
 
