@@ -24,7 +24,8 @@ int key_public_text(EVP_PKEY *key, char out[KEY_TEXT_MAX], struct err *e);
 /* The reverse; refuses everything but a valid point on P-256. */
 int key_from_public_text(const char *text, EVP_PKEY **out_key, struct err *e);
 int key_pin(EVP_PKEY *key, unsigned char out_pin[32], struct err *e);
-/* The pin of a key in public text form, without building it twice. */
+/* The pin of a public key's text that key_from_public_text took before it was kept: the point is not looked at again.
+ */
 int key_pin_of_text(const char *text, unsigned char out_pin[32], struct err *e);
 void key_pin_text(const unsigned char pin[32], char out[KEY_PIN_TEXT]);
 int key_pin_parse(const char *text, unsigned char out_pin[32], struct err *e);
