@@ -44,11 +44,9 @@ void secret_token(char out[SECRET_TOKEN_TEXT])
 void secret_random_id(char *out, size_t n)
 {
 	static const char alphabet[] = "abcdefghijkmnpqrstuvwxyz23456789"; /* 32: no l, o, 0, 1 */
-	for (size_t i = 0; i < n; i++) {
-		unsigned char byte;
-		secret_random(&byte, 1);
-		out[i] = alphabet[byte & 31];
-	}
+	secret_random(out, n);
+	for (size_t i = 0; i < n; i++)
+		out[i] = alphabet[out[i] & 31];
 	out[n] = '\0';
 }
 
