@@ -47,6 +47,22 @@ size_t ws_frame_head(enum ws_opcode op, bool fin, bool mask, size_t len, uint8_t
 	return n;
 }
 
+/* Nobody may foresee a mask (RFC 6455, 10.3). Made in stock, for a call of the generator costs as much as masking a
+ * KiB. */
+static void new_mask(uint8_t out[4])
+{
+	static _Thread_local struct {
+		uint8_t bytes[1024];
+		size_t left;
+	} stock;
+	if (stock.left == 0) {
+		secret_random(stock.bytes, sizeof stock.bytes);
+		stock.left = sizeof stock.bytes;
+	}
+	stock.left -= 4;
+	memcpy(out, stock.bytes + stock.left, 4);
+}
+
 int ws_encode(struct buf *out, enum ws_opcode op, bool fin, bool mask, const void *payload, size_t len)
 {
 	if (is_control(op) && (len > CONTROL_MAX || !fin))
@@ -54,7 +70,7 @@ int ws_encode(struct buf *out, enum ws_opcode op, bool fin, bool mask, const voi
 	uint8_t head[WS_HEAD_MAX + 4];
 	size_t n = ws_frame_head(op, fin, mask, len, head);
 	if (mask) {
-		secret_random(head + n, 4);
+		new_mask(head + n);
 		n += 4;
 	}
 	if (len > SIZE_MAX / 2 || n + len > buf_room(out))
