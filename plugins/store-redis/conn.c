@@ -204,6 +204,7 @@ static const struct meaning {
 } meanings[] = {
 	{ "NOPERM ", TUNNEL_CONFIG, "a right is missing (docs/store-redis.md lists them): " },
 	{ "ERR The user executing the script", TUNNEL_CONFIG, "a right is missing (docs/store-redis.md lists them): " },
+	{ "ERR ACL failure in script", TUNNEL_CONFIG, "a right is missing (docs/store-redis.md lists them): " },
 	{ "NOAUTH ", TUNNEL_CONFIG, "" },
 	{ "WRONGPASS ", TUNNEL_CONFIG, "" },
 	{ "WRONGTYPE ", TUNNEL_INTERNAL, "somebody else has written a key of this store: " },
