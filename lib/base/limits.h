@@ -7,6 +7,7 @@
 #define LIMIT_LINK_FRAME_BODY (64u * 1024)      /* bytes; larger is a protocol error */
 #define LIMIT_LINK_STREAMS 256u                 /* live streams a session, both directions of opening together */
 #define LIMIT_LINK_INITIAL_WINDOW (256u * 1024) /* bytes a direction a stream before the first ACK raises it */
+#define LIMIT_LINK_SMALL_WINDOW (512u * 1024)   /* to here it grows on any line: two fast cores need that */
 #define LIMIT_LINK_WINDOW (4u * 1024 * 1024)    /* bytes a direction a stream: 4 MiB carries 335 Mbit/s at 100 ms */
 #define LIMIT_LINK_SESSION_WINDOW (64u * 1024 * 1024) /* bytes a direction a session, all streams */
 #define LIMIT_LINK_OUTPUT (128u * 1024) /* bytes of ciphertext waiting for the leg: short, so keystrokes pass */

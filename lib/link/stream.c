@@ -237,13 +237,16 @@ void stream_frame_ended(struct stream *s)
 			s->hit_edge = true;
 }
 
-/* How much is to be under way for the peer never to wait: twice what is consumed in one round trip. More would only
- * stand in queues, in front of everything that is urgent; so a window does not grow for a relay or a reader that is
- * slow, whom a peer can fill up with any window. */
+/* How much is to be under way for the peer never to wait: twice what is consumed in one round trip, and the small
+ * window at least, since clocks tell no round trip below a millisecond. More would only stand in queues, in front of
+ * everything that is urgent; so a window does not grow for a relay or a reader that is slow, whom a peer can fill up
+ * with any window. */
 static bool window_is_small(struct link *link, struct stream *s)
 {
 	int64_t rtt = link->rtt_min_ms, elapsed = link->now - s->rate_at;
 	live_want_rtt(link);
+	if (s->window < LIMIT_LINK_SMALL_WINDOW)
+		return true;
 	if (rtt < 0 || elapsed < rtt || elapsed < LINK_RATE_MS)
 		return false;
 	uint64_t enough = 2 * (s->in.start - s->rate_from) * (uint64_t)rtt / (uint64_t)elapsed;
