@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "server/reactor_internal.h"
+#include "server/server.h"
+#include "server/strangers.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -71,6 +73,10 @@ static bool accept_one(struct acceptor *a, size_t i)
 	}
 	struct accepted socket = { .fd = fd, .from = a->of[i] };
 	address_text(&from, socket.remote);
+	if (!strangers_enter(a->all->server->strangers, socket.remote, &socket.place)) {
+		close(fd);
+		return true;
+	}
 	set_options(fd);
 	reactor_adopt_anythread(a->all, a->next, &socket);
 	a->next = (a->next + 1) % a->all->count;

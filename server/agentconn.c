@@ -115,6 +115,7 @@ static void judged(void *arg)
 			conn_close(c, j->decision.close_code, j->decision.text);
 		} else {
 			a->in = true;
+			conn_is_known(c);
 			snprintf(a->target, sizeof a->target, "%s", j->decision.target);
 			snprintf(a->identity, sizeof a->identity, "%s", j->decision.identity);
 			conn_resume(c);

@@ -371,11 +371,56 @@ static void refuse_revoked(struct api_call *c, const struct err *why)
 	api_answer_problem(c, 403, "forbidden", NULL, "%s", why->text);
 }
 
+bool api_may_guess(struct api_call *c, const struct guess *who)
+{
+	char text[160];
+	int64_t wait_s = guess_wait_s(c->server, who);
+	if (wait_s == 0)
+		return true;
+	api_answer_wait(c, wait_s, guess_wait_text(wait_s, text, sizeof text));
+	return false;
+}
+
+void api_answer_wait(struct api_call *c, int64_t wait_s, const char *text)
+{
+	api_answer_problem(c, 429, "too-many-attempts", NULL, "%s", text);
+	c->out->retry_after_s = wait_s;
+}
+
+/* rc: of the verification. */
+static void note_guess(struct api_call *c, const struct guess *who, int rc)
+{
+	if (rc == 0)
+		guess_right(c->server, who);
+	else if (rc == ERR_DENIED)
+		guess_wrong_blocking(c->server, who);
+	c->out->known = rc == 0;
+}
+
+/* As auth_verify_blocking; ERR_LIMIT: he has to wait, and the problem is answered. */
+static int verify(struct api_call *c, struct err *e)
+{
+	struct guess who;
+	char *name = NULL;
+	if (!guesses_count(c->server->guesses, c->request->remote_address)) {
+		int rc = auth_verify_blocking(c->server->auth, c->request, &c->id, e);
+		c->out->known = rc == 0;
+		return rc;
+	}
+	auth_claim_blocking(c->server->auth, c->request, &who, &name);
+	int rc = api_may_guess(c, &who) ? auth_verify_blocking(c->server->auth, c->request, &c->id, e) : ERR_LIMIT;
+	note_guess(c, &who, rc);
+	secret_free_text(&name);
+	return rc;
+}
+
 bool api_identify(struct api_call *c)
 {
 	struct err e;
-	int rc = auth_verify_blocking(c->server->auth, c->request, &c->id, &e);
-	if (rc == ERR_DENIED) {
+	int rc = verify(c, &e);
+	if (rc == ERR_LIMIT)
+		return false;
+	if (rc == ERR_DENIED || rc == ERR_NOT_FOUND) {
 		metrics_add(c->server->metrics, METRIC_AUTH_DENIED, 1);
 		api_answer_problem(c, 401, "unauthenticated", NULL, "%s", e.text);
 	} else if (rc == ERR_UNAVAILABLE) {

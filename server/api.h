@@ -28,6 +28,7 @@ struct api_response {
 	size_t body_len;
 	const char *content_type; /* static */
 	int64_t retry_after_s;    /* 0: no header */
+	bool known;               /* the caller has shown a credential that was accepted */
 	char allow[64];           /* Allow of a 405 */
 	char request_id[24];      /* X-Request-Id: what the log's lines about it have; "": no header */
 	const char *headers;      /* static: further header lines, each with its line end; NULL: none */

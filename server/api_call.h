@@ -85,6 +85,10 @@ json_t *api_query(struct api_call *c, const char *const *allowed);
 /* "Bearer <token>" without "Bearer "; NULL when there is none. */
 const char *api_bearer(const struct api_request *q);
 
+/* false: too many were refused, he has to wait, and that is answered. */
+bool api_may_guess(struct api_call *c, const struct guess *who);
+/* 429. */
+void api_answer_wait(struct api_call *c, int64_t wait_s, const char *text);
 /* Finds out who calls, for handlers of API_HANDLER routes. true: c->id is filled; else the problem is answered. */
 bool api_identify(struct api_call *c);
 /* Policy for the caller. true: go on; else the problem is answered. */

@@ -169,6 +169,10 @@ static void answer_refusal(struct api_call *c, const struct attach_decision *d, 
 		{ 4401, 401, "unauthenticated" }, { 4402, 401, "clock" }, { 4403, 403, "forbidden" },
 		{ 4404, 404, "not-found" },       { 4503, 503, "busy" },  { 4010, 503, "busy" },
 	};
+	if (d->wait_s) {
+		api_answer_wait(c, d->wait_s, d->text);
+		return;
+	}
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		if (rows[i].close_code == d->close_code) {
 			json_t *now = d->close_code == 4402 ? json_pack("{s:I}", "now_ms", (json_int_t)clock_wall_ms())
@@ -199,8 +203,10 @@ static json_t *prove(struct api_call *c, struct attach_decision *out)
 					     .dpop = dpop,
 					     .method = c->request->method,
 					     .path = c->request->path,
-					     .host = api_header(c->request, "host") };
+					     .host = api_header(c->request, "host"),
+					     .remote_address = c->request->remote_address };
 	session_prove_blocking(c->server, &proof, out, &record);
+	c->out->known = record != NULL;
 	if (!out->close_code)
 		return record;
 	answer_refusal(c, out, record);

@@ -203,6 +203,10 @@ void api_targets_post(struct api_call *c)
 				   "this call needs 'Authorization: Bearer <enrolment token>'");
 		return;
 	}
+	/* The token says for whom it is to nobody but the store: so the address alone counts. */
+	const struct guess who = { .kind = GUESS_ENROLLMENT, .address = c->request->remote_address };
+	if (!api_may_guess(c, &who))
+		return;
 	json_auto_t *body = api_body(c);
 	json_auto_t *doc = NULL;
 	const struct json_field fields[] = { { "identity_key", JSON_FIELD_STRING, true, 1, KEY_TEXT_MAX - 1,
@@ -215,8 +219,10 @@ void api_targets_post(struct api_call *c)
 	int rc = json_read(body, "body", true, fields, &e);
 	if (rc == 0)
 		rc = targets_enroll_blocking(c->server, token, identity_key, link_key, version, &doc, &e);
+	c->out->known = rc == 0;
 	if (rc == ERR_DENIED) {
 		metrics_add(c->server->metrics, METRIC_AUTH_DENIED, 1);
+		guess_wrong_blocking(c->server, &who);
 		api_answer_problem(c, 401, "unauthenticated", NULL, "%s", e.text);
 	} else if (rc) {
 		api_answer_err(c, rc, &e);

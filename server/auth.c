@@ -180,13 +180,14 @@ static int nobody(const struct auth_chain *chain, const struct api_request *requ
 	char *list = buf_take_text(&names), *why = buf_take_text(said);
 	bool carries = api_header(request, "authorization") != NULL;
 	if (!carries)
-		err_set(e, ERR_DENIED, "the request carries no credential; this server accepts: %s", list ? list : "");
+		err_set(e, ERR_NOT_FOUND, "the request carries no credential; this server accepts: %s",
+			list ? list : "");
 	else
 		err_set(e, ERR_DENIED, "no provider recognises this credential; this server accepts: %s%s%s",
 			list ? list : "", why && *why ? "; " : "", why ? why : "");
 	free(list);
 	free(why);
-	return ERR_DENIED;
+	return carries ? ERR_DENIED : ERR_NOT_FOUND;
 }
 
 static void count(const struct auth_chain *chain, const char *provider, int rc)
@@ -200,21 +201,49 @@ static void count(const struct auth_chain *chain, const char *provider, int rc)
 		metrics_count(chain->metrics, FAMILY_AUTH, labels);
 }
 
+static struct tunnel_auth_request as_asked(const struct api_request *request, unsigned char hash[32])
+{
+	secret_sha256(request->body_len ? request->body : (const unsigned char *)"", request->body_len, hash);
+	return (struct tunnel_auth_request){ .size = sizeof(struct tunnel_auth_request),
+					     .method = request->method,
+					     .path = request->path,
+					     .query = request->query,
+					     .headers = request->headers,
+					     .header_count = request->header_count,
+					     .body = request->body,
+					     .body_len = request->body_len,
+					     .body_sha256 = hash,
+					     .remote_address = request->remote_address };
+}
+
+void auth_claim_blocking(struct auth_chain *chain, const struct api_request *request, struct guess *out,
+			 char **out_name)
+{
+	unsigned char hash[32];
+	const struct tunnel_auth_request asked = as_asked(request, hash);
+	char *name = NULL, claimed[TUNNEL_CREDENTIAL_MAX];
+	*out = (struct guess){ .kind = GUESS_IDENTITY, .address = request->remote_address };
+	for (size_t i = 0; i < chain->n && !name; i++) {
+		const struct provider *p = &chain->at[i];
+		const struct tunnel_call call = { .size = sizeof call,
+						  .deadline_ms = clock_mono_ms() + AUTH_DEADLINE_MS,
+						  .request_id = request->request_id };
+		if (plugin_auth_claim_blocking(p->plugin, &call, &asked, claimed) == TUNNEL_OK &&
+		    clean_text(claimed, sizeof claimed, false) && asprintf(&name, "%s/%s", p->name, claimed) < 0)
+			name = NULL;
+	}
+	const char *header = api_header(request, "authorization");
+	out->secret = !name;
+	if (!name && header)
+		name = strdup(header);
+	out->credential = *out_name = name;
+}
+
 int auth_verify_blocking(struct auth_chain *chain, const struct api_request *request, struct identity *out,
 			 struct err *e)
 {
 	unsigned char hash[32];
-	secret_sha256(request->body_len ? request->body : (const unsigned char *)"", request->body_len, hash);
-	const struct tunnel_auth_request asked = { .size = sizeof asked,
-						   .method = request->method,
-						   .path = request->path,
-						   .query = request->query,
-						   .headers = request->headers,
-						   .header_count = request->header_count,
-						   .body = request->body,
-						   .body_len = request->body_len,
-						   .body_sha256 = hash,
-						   .remote_address = request->remote_address };
+	const struct tunnel_auth_request asked = as_asked(request, hash);
 	struct buf said = BUF_INIT(256);
 	for (size_t i = 0; i < chain->n; i++) {
 		const struct provider *p = &chain->at[i];

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "server/api.h"
+#include "server/guesses.h"
 #include "server/plugin_host.h"
 
 #include <jansson.h>
@@ -28,7 +29,11 @@ void auth_close(struct auth_chain **chain);
 /* How many calls one provider may be at, at once. Before the first call. */
 void auth_limit_calls(struct auth_chain *chain, size_t calls);
 int auth_reload(struct auth_chain *chain, struct err *e); /* all are tried; the first failure is told */
-/* 0; ERR_DENIED (nobody recognised it, or it is wrong; words in e); ERR_UNAVAILABLE. */
+/* What the request claims: "provider/key id" where the provider can name it, else its Authorization header, which is a
+ * secret. *out_name is what out points to: malloc'd, to be wiped; NULL with a request that carries neither. */
+void auth_claim_blocking(struct auth_chain *chain, const struct api_request *request, struct guess *out,
+			 char **out_name);
+/* 0; ERR_NOT_FOUND (no credential); ERR_DENIED (nobody recognised it, or it is wrong); ERR_UNAVAILABLE; words in e. */
 int auth_verify_blocking(struct auth_chain *chain, const struct api_request *request, struct identity *out,
 			 struct err *e);
 /* Does that provider want to be asked by auth_authorize_blocking? Any thread. */

@@ -6,10 +6,13 @@
 #include "server/http.h"
 #include "server/metrics.h"
 #include "server/reactor_internal.h"
+#include "server/server.h"
+#include "server/strangers.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define CLOSE_WAIT_MS 5000 /* for a close frame to go out and be answered */
 
@@ -35,7 +38,7 @@ struct conn *conn_find(struct server *server, wsconn_id id)
 	return NULL;
 }
 
-struct conn *conn_new(struct reactor *r, const struct conn_transport *via, void *transport, const struct accepted *a)
+struct conn *conn_new(struct reactor *r, const struct conn_transport *via, void *transport, struct accepted *a)
 {
 	struct conn *c = calloc(1, sizeof *c);
 	if (!c)
@@ -55,9 +58,22 @@ struct conn *conn_new(struct reactor *r, const struct conn_transport *via, void 
 	}
 	if (a->by_ms)
 		c->deadline_ms = a->by_ms;
+	c->place = a->place;
+	a->place = 0;
 	list_append(bucket_of(r, c->id), &c->node);
 	atomic_fetch_add(&r->all->connections, 1);
 	return c;
+}
+
+void conn_is_known(struct conn *c)
+{
+	strangers_leave(c->server->strangers, &c->place);
+}
+
+void accepted_drop(struct server *server, struct accepted *a)
+{
+	strangers_leave(server->strangers, &a->place);
+	close(a->fd);
 }
 
 static const char *how_it_ended(const struct conn *c)
@@ -80,6 +96,7 @@ void conn_free(struct conn *c)
 {
 	list_remove(&c->node);
 	atomic_fetch_sub(&c->on->all->connections, 1);
+	conn_is_known(c);
 	conn_leave(c);
 	http_free(&c->http);
 	conn_queue_clear(&c->held, false);

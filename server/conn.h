@@ -83,6 +83,7 @@ struct conn {
 	struct list node;
 	char remote[64];
 	enum listener from;
+	uint64_t place;             /* among the strangers, until the connection is known; 0: none */
 	struct http *http;          /* until the upgrade */
 	const struct conn_ops *ops; /* once an upgrade was granted */
 	void *state;                /* of ops */
@@ -119,6 +120,9 @@ enum conn_result conn_next_request(struct conn *c);
 bool conn_has_unread(struct conn *c);
 /* Plain bytes of an HTTP answer; only before an upgrade. */
 int conn_write_http(struct conn *c, const uint8_t *data, size_t len, bool final);
+
+/* Its peer has shown a credential that was accepted: it counts no longer as one of the strangers. */
+void conn_is_known(struct conn *c);
 
 /* The connection of an id on this reactor; NULL when it is gone. */
 struct conn *conn_find(struct server *server, wsconn_id id);

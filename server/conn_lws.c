@@ -18,6 +18,7 @@
 #include "server/http.h"
 #include "server/reactor_internal.h"
 #include "server/server.h"
+#include "server/strangers.h"
 #include "server/upgrade.h"
 
 #include <libwebsockets.h>
@@ -398,7 +399,7 @@ void conn_lws_free(struct reactor *r)
 	}
 }
 
-void conn_lws_adopt(struct reactor *r, const struct accepted *a)
+void conn_lws_adopt(struct reactor *r, struct accepted *a)
 {
 	lws_sockfd_type socket = a->fd;
 	r->lws_touched = true;
@@ -407,6 +408,7 @@ void conn_lws_adopt(struct reactor *r, const struct accepted *a)
 	if (!lws_adopt_socket_vhost(r->vhost, socket))
 		log_debug("a connection from %s was not adopted", a->remote);
 	r->adopting = NULL;
+	strangers_leave(r->server->strangers, &a->place); /* if no conn has got it */
 }
 
 void conn_lws_reload(struct reactor *r, const char *certificate, const char *key)

@@ -6,6 +6,7 @@
  * with, hello is taken only while the target still has that key, and is asked again once the connection can be found:
  * whichever of hello and enrolment comes second sees the other. */
 #include "server/control_message.h"
+#include "server/guesses.h"
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -150,8 +151,22 @@ static void authorize(struct server *server, const char *assertion, struct contr
 void control_authorize_blocking(struct server *server, const char *assertion, const char *remote_address,
 				struct control_decision *out)
 {
+	char target[65], text[160];
+	struct guess who = { .kind = GUESS_AGENT, .address = remote_address };
+	struct err e;
 	*out = (struct control_decision){ .close_code = 0 };
+	if (proof_assertion_target(assertion, target, &e) == 0 && text_is_id(target))
+		who.credential = target;
+	int64_t wait_s = guess_wait_s(server, &who);
+	if (wait_s) {
+		refuse(out, 4503, "%s", guess_wait_text(wait_s, text, sizeof text));
+		return;
+	}
 	authorize(server, assertion, out);
+	if (out->close_code == 0)
+		guess_right(server, &who);
+	if (out->close_code == 4401 || out->close_code == 4403)
+		guess_wrong_blocking(server, &who);
 	if (out->close_code == 0)
 		return;
 	metrics_add(server->metrics, METRIC_AUTH_DENIED, 1);

@@ -216,6 +216,8 @@ static void hand_over(struct direct *d)
 	struct reactor *r = d->loop->r;
 	struct accepted a = { .fd = d->fd, .from = d->c->from, .by_ms = d->c->deadline_ms };
 	memcpy(a.remote, d->c->remote, sizeof a.remote);
+	a.place = d->c->place;
+	d->c->place = 0;
 	let_go(d);
 	conn_lws_adopt(r, &a);
 }
@@ -285,12 +287,12 @@ void direct_reload(struct reactor *r, struct direct_tls *tls)
 	r->direct->tls = tls;
 }
 
-void direct_adopt(struct reactor *r, const struct accepted *a)
+void direct_adopt(struct reactor *r, struct accepted *a)
 {
 	struct direct *d = calloc(1, sizeof *d);
 	if (!d || uv_poll_init(&r->loop, &d->poll, a->fd) != 0) {
 		free(d);
-		close(a->fd);
+		accepted_drop(r->server, a);
 		return;
 	}
 	d->loop = r->direct;
@@ -302,7 +304,7 @@ void direct_adopt(struct reactor *r, const struct accepted *a)
 	d->c = conn_new(r, &direct_transport, d, a);
 	if (!d->c) {
 		uv_close((uv_handle_t *)&d->poll, free_it);
-		close(a->fd);
+		accepted_drop(r->server, a);
 		return;
 	}
 	look(d); /* often it is there already */

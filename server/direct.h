@@ -26,7 +26,7 @@ int direct_new(struct reactor *r, struct direct_tls *tls, struct err *e);
 /* New connections get these; takes the reference. */
 void direct_reload(struct reactor *r, struct direct_tls *tls);
 /* Takes the socket, which nobody has read from; gives it to libwebsockets if its client is not one of ours. */
-void direct_adopt(struct reactor *r, const struct accepted *a);
+void direct_adopt(struct reactor *r, struct accepted *a);
 /* Ends all connections and gives the loop its handles back. */
 void direct_stop(struct reactor *r);
 /* When the loop has run down. */

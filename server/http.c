@@ -193,6 +193,8 @@ static void job_done(void *arg)
 {
 	struct job *j = arg;
 	struct conn *c = conn_find(j->server, j->conn);
+	if (c && j->response.known)
+		conn_is_known(c);
 	if (c && c->http && c->http->state == HTTP_WORKING && answer(c, &j->response) != CONN_OK)
 		conn_kill(c);
 	job_free(j);

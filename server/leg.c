@@ -171,7 +171,7 @@ static void judged(void *arg)
 		else if (!(l->leg = leg_attach(k->server->relay, &init)))
 			refuse(c, 4010, "out of memory", NULL);
 		else
-			conn_resume(c);
+			conn_is_known(c), conn_resume(c);
 	}
 	claim_free(k);
 }

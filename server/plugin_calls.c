@@ -232,6 +232,23 @@ int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call
 	return rc;
 }
 
+int plugin_auth_claim_blocking(struct plugin *p, const struct tunnel_call *call,
+			       const struct tunnel_auth_request *request, char *out)
+{
+	struct gate g;
+	memset(out, 0, TUNNEL_CREDENTIAL_MAX);
+	if (!p->ops.auth.claim)
+		return TUNNEL_NOT_MINE;
+	int rc = gate_enter(&g, p, call);
+	if (rc != 0)
+		return rc;
+	rc = p->ops.auth.claim(p->instance, &g.call, request, out, TUNNEL_CREDENTIAL_MAX);
+	rc = gate_in_time(&g, gate_leave(&g, rc, NO(TUNNEL_NOT_MINE)));
+	if (rc == TUNNEL_OK && (!out[0] || !ends_and_is_utf8(out, TUNNEL_CREDENTIAL_MAX)))
+		rc = broken(&g, "named a claimed credential with text that is empty, does not end or is not UTF-8");
+	return rc;
+}
+
 bool plugin_auth_authorizes(const struct plugin *p)
 {
 	return p->ops.auth.authorize != NULL;

@@ -38,6 +38,10 @@ bool plugin_option_is_secret(const char *plugin_dir, const struct conf_section *
  * INTERNAL). Blocking: workers only. Results are enum tunnel_result. err gets the plugin's words. */
 int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call,
 				const struct tunnel_auth_request *request, struct tunnel_identity *out);
+/* The credential that the request claims to carry (TUNNEL_CREDENTIAL_MAX bytes at out): clean text, not empty. NOT_MINE
+ * when the plugin has no claim. */
+int plugin_auth_claim_blocking(struct plugin *p, const struct tunnel_call *call,
+			       const struct tunnel_auth_request *request, char *out);
 bool plugin_auth_authorizes(const struct plugin *p); /* it has an authorize */
 int plugin_auth_authorize_blocking(struct plugin *p, const struct tunnel_call *call,
 				   const struct tunnel_identity *identity, const char *action, const char *resource,

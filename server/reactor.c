@@ -278,7 +278,7 @@ static void adopt_posted(void *arg)
 {
 	struct adoption *a = arg;
 	if (a->reactor->quit || a->reactor->closed)
-		close(a->socket.fd);
+		accepted_drop(a->reactor->server, &a->socket);
 	else if (a->reactor->direct)
 		direct_adopt(a->reactor, &a->socket);
 	else
@@ -286,7 +286,7 @@ static void adopt_posted(void *arg)
 	free(a);
 }
 
-void reactor_adopt_anythread(struct reactors *all, size_t reactor, const struct accepted *socket)
+void reactor_adopt_anythread(struct reactors *all, size_t reactor, struct accepted *socket)
 {
 	struct adoption *a = calloc(1, sizeof *a);
 	if (a) {
@@ -296,7 +296,7 @@ void reactor_adopt_anythread(struct reactors *all, size_t reactor, const struct 
 			return;
 	}
 	free(a);
-	close(socket->fd);
+	accepted_drop(all->server, socket);
 }
 
 struct reload {

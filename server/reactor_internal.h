@@ -24,7 +24,8 @@ struct direct_loop;
 struct accepted {
 	int fd;
 	enum listener from;
-	int64_t by_ms; /* monotonic: until when its first request must be there; 0: from now on as long as ever */
+	int64_t by_ms;  /* monotonic: until when its first request must be there; 0: from now on as long as ever */
+	uint64_t place; /* among the strangers; who has the struct gives it back, or to a conn; 0: none */
 	char remote[64];
 };
 
@@ -58,7 +59,7 @@ struct reactor {
 	/* connections; reactor's thread */
 	struct list conns[REACTOR_BUCKETS];
 	uint64_t next_serial;
-	const struct accepted *adopting; /* the socket that lws adopts */
+	struct accepted *adopting; /* the socket that lws adopts */
 };
 
 struct reactors {
@@ -72,9 +73,12 @@ struct reactors {
 	struct reactor at[];
 };
 
-/* conn.c, for the transports. Such a connection waits for an HTTP head, with the deadline of one. NULL: out of memory.
+/* Nobody has it: the socket is closed, its place is free. */
+void accepted_drop(struct server *server, struct accepted *a);
+/* conn.c, for the transports. Takes the place of a. Such a connection waits for an HTTP head, with the deadline of one.
+ * NULL: out of memory.
  */
-struct conn *conn_new(struct reactor *r, const struct conn_transport *via, void *transport, const struct accepted *a);
+struct conn *conn_new(struct reactor *r, const struct conn_transport *via, void *transport, struct accepted *a);
 void conn_leave(struct conn *c); /* the layer above is told of the end, if it was not */
 void conn_free(struct conn *c);
 void conn_tick(struct reactor *r, int64_t now_mono_ms);
@@ -82,7 +86,7 @@ void conn_tick(struct reactor *r, int64_t now_mono_ms);
 /* conn_lws.c */
 int conn_lws_new(struct reactor *r, const char *certificate, const char *key, struct err *e);
 void conn_lws_free(struct reactor *r); /* context is NULL once it is all gone; else once more, later */
-void conn_lws_adopt(struct reactor *r, const struct accepted *a); /* takes its fd */
+void conn_lws_adopt(struct reactor *r, struct accepted *a); /* takes its fd */
 void conn_lws_reload(struct reactor *r, const char *certificate, const char *key);
 /* Makes the transport look at timers that were set outside its callbacks. */
 void conn_poke(struct reactor *r);
@@ -96,7 +100,7 @@ int acceptor_listen(struct acceptor *a, const char *setting, const char *text, e
 int acceptor_start(struct acceptor *a, struct err *e);
 void acceptor_stop(struct acceptor **acceptor);
 /* Gives an accepted socket to that reactor. */
-void reactor_adopt_anythread(struct reactors *all, size_t reactor, const struct accepted *socket);
+void reactor_adopt_anythread(struct reactors *all, size_t reactor, struct accepted *socket);
 
 /* The reactor whose thread this is; NULL elsewhere. */
 struct reactor *reactor_current(void);

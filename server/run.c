@@ -14,6 +14,7 @@
 #include "server/control.h"
 #include "server/dev.h"
 #include "server/events.h"
+#include "server/guesses.h"
 #include "server/metrics.h"
 #include "server/nodes.h"
 #include "server/policies.h"
@@ -26,6 +27,7 @@
 #include "server/sessions.h"
 #include "server/sshca.h"
 #include "server/store.h"
+#include "server/strangers.h"
 #include "server/tls_check.h"
 
 #include <errno.h>
@@ -84,6 +86,10 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 {
 	const struct sshca_files ca = { s->ssh_ca_key, s->ssh_ca_trusted };
 	int rc = file_mkdir(s->state_dir, 0700, e);
+	if (rc == 0)
+		rc = guesses_new(s, &v->guesses, e);
+	if (rc == 0)
+		rc = strangers_new(s, v->metrics, &v->strangers, e);
 	/* One that a killed server left would say that this one serves. */
 	if (s->ready_file[0])
 		unlink(s->ready_file);
@@ -151,6 +157,8 @@ static void stop(struct server *v, struct events **events)
 	peers_free(&v->peers);
 	if (v->reactors)
 		reactors_stop(&v->reactors);
+	strangers_free(&v->strangers);
+	guesses_free(&v->guesses);
 	metrics_free(&v->metrics);
 }
 
@@ -191,6 +199,10 @@ static void reload(struct server *v, const char *config_path)
 	bool all = told("config", rc, &e);
 	if (rc == 0) {
 		log_set_level((enum log_level)fresh.log_level);
+		rc = guesses_reload(v->guesses, &fresh, &e);
+		if (rc == 0)
+			rc = strangers_reload(v->strangers, &fresh, &e);
+		all &= told("limits", rc, &e);
 		rc = reload_sshca(v, &fresh, &e);
 		all &= told("ssh", rc, &e);
 		tell_left(v, &fresh);

@@ -22,6 +22,8 @@ struct audit_keeper;
 struct sshca;
 struct sessions;
 struct control;
+struct guesses;
+struct strangers;
 
 struct server {
 	const struct settings *settings;
@@ -36,6 +38,8 @@ struct server {
 	struct revocations *revocations;
 	struct audit *audit;
 	struct audit_keeper *audit_keeper;
+	struct guesses *guesses;     /* NULL: nobody has to wait */
+	struct strangers *strangers; /* NULL: as many as come */
 	struct sshca *sshca;
 	struct sessions *sessions;
 	struct control *control;

@@ -9,6 +9,7 @@
 #include "ident/key.h"
 #include "ident/proof.h"
 #include "server/audit.h"
+#include "server/guesses.h"
 #include "server/policies.h"
 #include "server/server.h"
 #include "server/session_home.h"
@@ -138,12 +139,11 @@ void session_check_alive_blocking(struct server *server, const json_t *record, s
 	}
 }
 
-void session_prove_blocking(struct server *server, const struct session_proof *proof, struct attach_decision *out,
-			    json_t **out_record)
+static void prove(struct server *server, const struct session_proof *proof, struct attach_decision *out,
+		  json_t **out_record)
 {
 	json_auto_t *record = NULL;
 	struct err e;
-	*out = (struct attach_decision){ .close_code = 0 };
 	int rc = record_get_blocking(server, proof->session, &record, NULL, &e);
 	if (rc == ERR_NOT_FOUND) {
 		refuse(out, 4404, "no such session");
@@ -167,6 +167,28 @@ void session_prove_blocking(struct server *server, const struct session_proof *p
 		return;
 	*out_record = json_incref(record);
 	session_check_alive_blocking(server, record, out);
+}
+
+void session_prove_blocking(struct server *server, const struct session_proof *proof, struct attach_decision *out,
+			    json_t **out_record)
+{
+	char text[160];
+	const struct guess who = { .kind = GUESS_SESSION,
+				   .address = proof->remote_address,
+				   .credential = proof->session };
+	*out = (struct attach_decision){ .close_code = 0 };
+	out->wait_s = guess_wait_s(server, &who);
+	if (out->wait_s) {
+		refuse(out, 4503, "%s", guess_wait_text(out->wait_s, text, sizeof text));
+		return;
+	}
+	prove(server, proof, out, out_record);
+	/* Sessions that are not there count, too; not a proof that is right but for its time, nor what came after it.
+	 */
+	if (*out_record)
+		guess_right(server, &who);
+	else if (out->close_code == 4401 || out->close_code == 4404)
+		guess_wrong_blocking(server, &who);
 }
 
 void session_audit_refusal(struct server *server, const json_t *record, const struct identity *caller,
@@ -237,7 +259,8 @@ static void decide(struct server *server, const struct attach_request *request, 
 					     .dpop = request->dpop,
 					     .method = "GET",
 					     .path = path,
-					     .host = request->host };
+					     .host = request->host,
+					     .remote_address = request->remote_address };
 	session_prove_blocking(server, &proof, out, &record);
 	if (out->close_code)
 		return;

@@ -104,6 +104,7 @@ int session_judge_started_blocking(struct server *server, const char *id, const 
  * when the session is known and the proof is good. */
 struct session_proof {
 	const char *session, *token, *dpop, *method, *path, *host;
+	const char *remote_address;
 };
 void session_prove_blocking(struct server *server, const struct session_proof *proof, struct attach_decision *out,
 			    json_t **out_record);

@@ -33,6 +33,7 @@ struct attach_decision {
 	char relay_url[512]; /* with 4009 */
 	enum leg_role role;
 	int64_t generation;
+	int64_t wait_s; /* with 4503: not before; 0: nothing is said about that */
 	char session[65];
 };
 void sessions_attach_blocking(struct server *server, const struct attach_request *request, struct attach_decision *out);

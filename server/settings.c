@@ -3,6 +3,7 @@
 
 #include "base/limits.h"
 #include "base/text.h"
+#include "server/origin.h"
 #include "server/reactor.h"
 
 #include <stdlib.h>
@@ -72,6 +73,22 @@ const struct conf_row settings_rows[] = {
 	  "the audit log is also appended to this file, a record as JSON a line; it may be rotated; \"\": none" },
 	{ "audit.syslog", CONF_PATH, AT(audit_syslog), 0, "", 0, 100, NULL,
 	  "and sent to the syslog daemon with this socket, \"/dev/log\"; \"\": none" },
+	{ "limits.failures_per_credential", CONF_INT, AT(limit_per_credential), CONF_RELOAD, "10", 0, LIMIT_FAILURES,
+	  NULL,
+	  "credentials that may be refused a minute from one address under one name (key id, token, session, target) "
+	  "before the next is looked at only after a wait (429); 0: any number; read again on SIGHUP" },
+	{ "limits.failures_per_address", CONF_INT, AT(limit_per_address), CONF_RELOAD, "100", 0, LIMIT_FAILURES, NULL,
+	  "the same from one address under all names together; who was right there within a day is not held up by it; "
+	  "0: any number; read again on SIGHUP" },
+	{ "limits.strangers", CONF_INT, AT(limit_strangers), CONF_RELOAD, "16384", 0, LIMIT_STRANGERS, NULL,
+	  "connections that have shown no good credential yet; at most half of the open files that the process may "
+	  "have; 0: any number; read again on SIGHUP" },
+	{ "limits.strangers_per_address", CONF_INT, AT(limit_strangers_per_address), CONF_RELOAD, "500", 0,
+	  LIMIT_STRANGERS, NULL,
+	  "of these from one address, and at most a sixteenth of what is free; 0: any number; read again on SIGHUP" },
+	{ "limits.except", CONF_STRINGS, AT(limit_except), CONF_RELOAD, NULL, 0, 0, NULL,
+	  "addresses and networks without these limits: proxies and balancers, which stand for many; default: "
+	  "[ \"127.0.0.1\", \"::1\" ]; read again on SIGHUP" },
 	{ "drain_timeout", CONF_DURATION_MS, AT(drain_ms), 0, "10s", 0, 3600000, NULL,
 	  "on SIGTERM: how long connections may take to move elsewhere" },
 	{ "log.level", CONF_ENUM, AT(log_level), CONF_RELOAD, "info", 0, 0, "error|warn|info|debug",
@@ -116,6 +133,25 @@ static int check_url(const char *key, const char *url, struct err *e)
 	return 0;
 }
 
+/* A proxy on the same machine. An empty list of the file stays empty. */
+static int default_except(struct settings *s, struct err *e)
+{
+	static const char *const own[] = { "127.0.0.1", "::1" };
+	struct origins parsed;
+	if (!s->limit_except.at) {
+		s->limit_except.at = calloc(2, sizeof *s->limit_except.at);
+		for (size_t i = 0; s->limit_except.at && i < 2; i++)
+			if ((s->limit_except.at[i] = strdup(own[i])))
+				s->limit_except.n++;
+		if (s->limit_except.n < 2)
+			return err_set(e, ERR_NOMEM, "out of memory");
+	}
+	int rc = origins_parse("limits.except", &s->limit_except, &parsed, e);
+	if (rc == 0)
+		origins_free(&parsed);
+	return rc;
+}
+
 static int check(struct settings *s, struct err *e)
 {
 	char host[256];
@@ -131,6 +167,8 @@ static int check(struct settings *s, struct err *e)
 	for (size_t i = 0; i < s->server_urls.n; i++)
 		if (check_url("server_urls", s->server_urls.at[i], e) != 0)
 			return ERR_INVALID;
+	if (default_except(s, e) != 0)
+		return ERR_INVALID;
 	if (s->ssh_ca_key[0])
 		return 0;
 	char *path = NULL;

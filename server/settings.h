@@ -27,6 +27,9 @@ struct settings {
 	int64_t session_lease_ms;                                 /* 0: none */
 	int64_t session_max_ms, session_idle_ms, detach_grace_ms; /* idle 0: none */
 	int64_t session_warn_ms;                                  /* 0: no notices */
+	int64_t limit_per_credential, limit_per_address;          /* refusals a minute; 0: any number (guesses.h) */
+	int64_t limit_strangers, limit_strangers_per_address;     /* connections; 0: any number (strangers.h) */
+	struct conf_strings limit_except;                         /* addresses and networks */
 	int64_t drain_ms;
 	int audit_on_failure;            /* enum audit_on_failure */
 	char *audit_file, *audit_syslog; /* "": no export */

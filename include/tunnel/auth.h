@@ -58,6 +58,14 @@ struct tunnel_auth_ops {
 	 * TUNNEL_NOT_MINE: no opinion. Negative refuses. context is a JSON object of condition keys. May be NULL. */
 	int (*authorize)(void *instance, const struct tunnel_call *call, const struct tunnel_identity *identity,
 			 const char *action, const char *resource, const char *context);
+	/* Since 1.2. Which credential does the request claim to carry? Read from it, and not checked: TUNNEL_OK and its
+	 * id, as verify would have it in identity.credential, at out (size bytes with NUL, at least
+	 * TUNNEL_CREDENTIAL_MAX); else TUNNEL_NOT_MINE. The host calls it before verify and counts refusals by the
+	 * answer, so that who guesses at one credential holds up that one alone. It looks at no secret, waits for
+	 * nothing, and answers the same whether or not there is such a credential. May be NULL: then the Authorization
+	 * header as a whole is what is counted by, which is right for tokens. */
+	int (*claim)(void *instance, const struct tunnel_call *call, const struct tunnel_auth_request *request,
+		     char *out, size_t size);
 };
 
 #ifdef __cplusplus

@@ -14,7 +14,7 @@
  * should give up at call->deadline_ms. A later answer of an auth plugin is thrown away: it becomes TUNNEL_TIMEOUT,
  * which refuses. A later answer of a store counts: what it wrote is written.
  *
- * ABI history: 1.0 first. 1.1 tunnel_store_ops.append_many.
+ * ABI history: 1.0 first. 1.1 tunnel_store_ops.append_many. 1.2 tunnel_auth_ops.claim.
  */
 #ifndef TUNNEL_PLUGIN_H
 #define TUNNEL_PLUGIN_H
@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 #define TUNNEL_ABI_MAJOR 1u /* a foreign major is refused */
-#define TUNNEL_ABI_MINOR 1u /* grows when members are appended */
+#define TUNNEL_ABI_MINOR 2u /* grows when members are appended */
 #define TUNNEL_ABI (TUNNEL_ABI_MAJOR << 16 | TUNNEL_ABI_MINOR)
 
 enum tunnel_kind {

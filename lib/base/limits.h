@@ -74,6 +74,8 @@
 #define LIMIT_AGENT_SESSIONS 1024u /* running sessions that an agent's hello lists */
 #define LIMIT_AGENT_FEATURES 32u   /* words of an agent's hello about what it can do */
 #define LIMIT_REASON 256u          /* bytes of the reason that StartSession may carry */
+#define LIMIT_FAILURES 60000       /* refused credentials a minute that may be allowed: one a millisecond */
+#define LIMIT_STRANGERS 1000000    /* connections without a good credential that may be allowed */
 
 /* agent */
 #define LIMIT_AGENT_SPOOL (16u * 1024 * 1024) /* bytes of reports that wait for the server: about 80,000 streams */

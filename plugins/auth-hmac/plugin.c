@@ -194,7 +194,18 @@ static int auth_hmac_verify(void *instance, const struct tunnel_call *call, cons
 	return rc;
 }
 
-static const struct tunnel_auth_ops ops = { .size = sizeof ops, .verify = auth_hmac_verify };
+static int auth_hmac_claim(void *instance, const struct tunnel_call *call, const struct tunnel_auth_request *request,
+			   char *out, size_t size)
+{
+	char key_id[KEY_ID_MAX + 1];
+	(void)instance, (void)call;
+	int rc = sigv4_claim(request, key_id);
+	if (rc == 0)
+		snprintf(out, size, "%s", key_id);
+	return rc;
+}
+
+static const struct tunnel_auth_ops ops = { .size = sizeof ops, .verify = auth_hmac_verify, .claim = auth_hmac_claim };
 
 static const struct tunnel_plugin descriptor = {
 	.size = sizeof descriptor,

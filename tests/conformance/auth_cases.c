@@ -303,6 +303,31 @@ static void body_and_odd_requests(void)
 	plugin_close(&p);
 }
 
+/* What a request claims is read, not checked: a good credential claims what it is accepted as, whichever that is. */
+static void claim_is_read_only(void)
+{
+	struct plugin *p = suite_open(NULL);
+	const struct tunnel_header *good = suite_accept();
+	const struct tunnel_header odd[] = { { "authorization", "Bearer \xff" },
+					     { "authorization", "AWS4-HMAC-SHA256 Credential=" },
+					     { "authorization", "" },
+					     { "x-amz-date", "x" } };
+	char words[128], claimed[TUNNEL_CREDENTIAL_MAX];
+	struct tunnel_call call = suite_call(words, sizeof words);
+	struct tunnel_identity id;
+	for (size_t i = 0; i <= sizeof odd / sizeof *odd; i++) {
+		struct tunnel_auth_request q = request_of(odd, i);
+		int rc = plugin_auth_claim_blocking(p, &call, &q, claimed);
+		EXPECT(rc == TUNNEL_NOT_MINE || (rc == TUNNEL_OK && p->ops.auth.claim));
+	}
+	struct tunnel_auth_request q = request_of(good ? good : odd, 1);
+	if (good && plugin_auth_claim_blocking(p, &call, &q, claimed) == TUNNEL_OK) {
+		EXPECT(plugin_auth_verify_blocking(p, &call, &q, &id) == TUNNEL_OK);
+		EXPECT(strcmp(claimed, id.credential) == 0);
+	}
+	plugin_close(&p);
+}
+
 const struct suite_case auth_cases[] = {
 	CASE(no_credential_is_not_mine),
 	CASE(other_schemes_are_not_mine),
@@ -316,5 +341,6 @@ const struct suite_case auth_cases[] = {
 	CASE(parallel_calls_and_reload),
 	CASE(two_instances),
 	CASE(body_and_odd_requests),
+	CASE(claim_is_read_only),
 	CASES_END,
 };

@@ -30,6 +30,12 @@ def call(stack, method, path, body=None):
     return int(status or 0), json.loads(text) if text and int(status) else None
 
 
+def spki(key):
+    """A public key as our JSON has it."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return b64(key.public_key().public_bytes(serialization.Encoding.DER, form))
+
+
 class RawSession:
     """A session of a key of its own. Raises AssertionError when the start is refused."""
 
@@ -44,8 +50,7 @@ class RawSession:
         self.context = ssl.create_default_context(cafile=stack.folder / "tls" / "ca.pem")
 
     def public(self):
-        spki = serialization.PublicFormat.SubjectPublicKeyInfo
-        return b64(self.key.public_key().public_bytes(serialization.Encoding.DER, spki))
+        return spki(self.key)
 
     def credentials(self):
         n = self.key.public_key().public_numbers()

@@ -207,7 +207,7 @@ static void test_describes(void **state)
 	fclose(f);
 	static const char *const parts[] = { "auth-moody 9.9\n",
 					     "kind     auth\n",
-					     "abi      1.1\n",
+					     "abi      1.2\n",
 					     "threads  serial\n",
 					     "delay                duration 0..60000 ms, default 0ms",
 					     "colour               enum red|green|dark-blue, default red",

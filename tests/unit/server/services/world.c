@@ -62,6 +62,7 @@ struct world *world_up(void)
 	case_folder(w->folder);
 	snprintf(w->ca_path, sizeof w->ca_path, "%s/ca", w->folder);
 	w->ca_trusted = "";
+	w->from = "192.0.2.7";
 	w->settings = (struct settings){ .policy_dir = strdup(""),
 					 .ssh_certificate_ms = 300000,
 					 .session_max_ms = 3600000,
@@ -118,7 +119,7 @@ static char *with_quotes(const char *text)
 static struct answer run(struct world *w, struct api_request *request)
 {
 	struct answer a = { .status = 0 };
-	request->remote_address = "192.0.2.7";
+	request->remote_address = w->from;
 	snprintf(request->request_id, sizeof request->request_id, "r-1");
 	api_handle_blocking(&w->server, request, &a.raw);
 	a.status = a.raw.status;
@@ -273,7 +274,7 @@ unsigned attach_with(struct world *w, const char *session, const char *token, co
 						.token = token,
 						.dpop = proof,
 						.host = HOST,
-						.remote_address = "192.0.2.7",
+						.remote_address = w->from,
 						.request_id = "r-2" };
 	sessions_attach_blocking(&w->server, &request, out);
 

@@ -20,6 +20,7 @@ struct world {
 	struct settings settings;
 	char folder[64], ca_path[96];
 	const char *ca_trusted; /* file; "": none */
+	const char *from;       /* whom calls and attaches come from */
 	struct conf_section provider;
 	EVP_PKEY *client, *identity, *link; /* link and identity are of every target */
 	char client_key[256], ssh_key[1024];
@@ -36,8 +37,8 @@ struct answer {
 	json_t *json; /* NULL: no body */
 	struct api_response raw;
 };
-/* who: "alice", "alice dev" (a group), "alice - t2 600" (no group, credential t2, good for 600 s); NULL: no credential.
- * body: JSON text with ' for ", or NULL. */
+/* who: "alice", "alice guessed" (is refused), "alice dev" (a group), "alice - t2 600" (no group, credential t2, good
+ * for 600 s); NULL: no credential. body: JSON text with ' for ", or NULL. */
 struct answer call(struct world *w, const char *method, const char *path, const char *query, const char *who,
 		   const char *body);
 /* With a session token and a proof by key. */
