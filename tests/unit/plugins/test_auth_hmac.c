@@ -201,6 +201,47 @@ static void test_other_credentials_are_not_mine(void **state)
 	end(&f);
 }
 
+static int claim(struct fixture *f, const struct call *c, char out[TUNNEL_CREDENTIAL_MAX])
+{
+	const struct tunnel_auth_ops *ops = f->p.desc->ops;
+	const struct tunnel_call call = { .size = sizeof call };
+	struct tunnel_auth_request r = {
+		.size = sizeof r, .method = c->method, .path = c->path, .query = c->query, .headers = c->headers
+	};
+	while (c->headers[r.header_count].name)
+		r.header_count++;
+	return ops->claim(f->p.instance, &call, &r, out, TUNNEL_CREDENTIAL_MAX);
+}
+
+/* Who is guessed at is known before anything is compared, and whether or not there is such a key. */
+static void test_the_key_id_is_claimed(void **state)
+{
+	(void)state;
+	struct fixture f;
+	char id[TUNNEL_CREDENTIAL_MAX] = "";
+	begin_open(&f);
+	struct call c = { "GET", "/", "", "", PLAIN(EMPTY) };
+	assert_int_equal(claim(&f, &c, id), TUNNEL_OK);
+	assert_string_equal(id, EXAMPLE_ID);
+	struct call other = {
+		"GET",
+		"/",
+		"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=NOBODY%2F20150830%2Fr%2Fs%2Faws4_request"
+		"&X-Amz-Date=20150830T123600Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=" EMPTY,
+		"",
+		{ HOST }
+	};
+	assert_int_equal(claim(&f, &other, id), TUNNEL_OK);
+	assert_string_equal(id, "NOBODY");
+	struct call none = { "GET", "/", "", "", { HOST, { "authorization", "Bearer a.b.c" } } };
+	assert_int_equal(claim(&f, &none, id), TUNNEL_NOT_MINE);
+	struct call half = {
+		"GET", "/", "", "", { HOST, { "authorization", "AWS4-HMAC-SHA256 Credential=" EXAMPLE_ID } }
+	};
+	assert_int_equal(claim(&f, &half, id), TUNNEL_NOT_MINE);
+	end(&f);
+}
+
 static void test_credentials_files_are_checked(void **state)
 {
 	(void)state;
@@ -381,6 +422,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_scope_time_and_form_are_judged),
 		cmocka_unit_test(test_a_date_header_will_do),
 		cmocka_unit_test(test_other_credentials_are_not_mine),
+		cmocka_unit_test(test_the_key_id_is_claimed),
 		cmocka_unit_test(test_credentials_files_are_checked),
 		cmocka_unit_test(test_the_sample_file_loads_once_it_has_secrets),
 		cmocka_unit_test(test_a_changed_file_is_read_again),
