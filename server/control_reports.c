@@ -33,6 +33,9 @@ static int send_to(struct message *m, const json_t *json)
 static int own_session(struct message *m, const char *session, json_t **out_doc)
 {
 	json_auto_t *doc = NULL;
+	/* Of one that is forgotten the id is all there is to go into the record. */
+	if (!text_is_id(session))
+		return err_set(&m->e, ERR_PROTOCOL, "session: not a session id");
 	int rc = record_get_blocking(m->server, session, &doc, NULL, &m->e);
 	if (rc == ERR_NOT_FOUND)
 		return 0;
