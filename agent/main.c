@@ -4,6 +4,7 @@
 #include "agent/settings.h"
 #include "agent/supervisor.h"
 #include "agent/worker.h"
+#include "base/certain.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -211,6 +212,11 @@ static const struct command *take_command(int *argc, char ***argv)
 	return &commands[0];
 }
 
+static void on_shortage(const char *words)
+{
+	log_error("%s", words);
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments a = { .mode = MODE_WORK };
@@ -218,6 +224,7 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	int code;
 	file_fill_standard_descriptors();
+	certain_init(on_shortage);
 	if (argc > 1 && strcmp(argv[1], "worker") == 0)
 		return worker_main();
 	const struct command *command = take_command(&argc, &argv);

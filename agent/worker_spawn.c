@@ -48,14 +48,14 @@ static int fork_twice(int fd, int null, char *const *argv, struct err *e)
 		pid_t grandchild = fork();
 		if (grandchild == 0)
 			become_worker(fd, null, argv);
-		_exit(grandchild < 0 ? 1 : 0);
+		_exit(grandchild < 0 ? errno : 0); /* which fits: EAGAIN, ENOMEM */
 	}
 	int status = 0;
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return err_set(e, ERR_UNAVAILABLE, "cannot fork a worker");
-	return 0;
+	if (!WIFEXITED(status))
+		return err_set(e, ERR_UNAVAILABLE, "cannot fork a worker: what forks it was killed");
+	return WEXITSTATUS(status) ? err_set_errno(e, ERR_UNAVAILABLE, WEXITSTATUS(status), "cannot fork a worker") : 0;
 }
 
 int worker_spawn(const char *session, const char *runtime_dir, const char *job, int *out_fd, struct err *e)

@@ -1,6 +1,7 @@
 #include "cli/command.h"
 #include "cli/profile.h"
 
+#include "base/certain.h"
 #include "base/file.h"
 #include "base/log.h"
 
@@ -107,9 +108,15 @@ static int run(const struct command *c, int argc, char **argv)
 	return c->run(options, n, argv);
 }
 
+static void on_shortage(const char *words)
+{
+	complain("%s", words);
+}
+
 int main(int argc, char **argv)
 {
 	file_fill_standard_descriptors();
+	certain_init(on_shortage);
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2) {
 		help(stderr);

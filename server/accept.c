@@ -1,6 +1,8 @@
 /* The accept loop: one thread that waits for connections on every listening socket and gives them to the reactors in
  * turn, with a word on which listener they came through. It owns a socket before the TLS layer does, so this is also
- * where socket options are set. When the process has no file descriptors left it waits a moment instead of spinning. */
+ * where socket options are set. The last file descriptors are kept for the server's own work: a connection that would
+ * take one of them is closed at once, so that its peer knows and may try another node. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "server/reactor_internal.h"
@@ -16,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,6 +28,8 @@
 	(128 * 1024) /* bytes of a leg's data that may wait in the kernel: keystrokes stay close behind \
 		      */
 #define NO_FILES_WAIT_MS 100
+#define RESERVED_FILES 32u /* for the store, plugins, keys that are read again, the audit export */
+#define SHORTAGE_MS 10000  /* without a closed connection for so long a shortage is over: two lines in the log each */
 
 struct acceptor {
 	struct reactors *all;
@@ -35,6 +40,9 @@ struct acceptor {
 	enum listener of[LISTENERS];
 	size_t listeners;
 	size_t next;
+	bool is_short; /* of descriptors, and the log has it */
+	size_t turned_away;
+	int64_t short_ms;
 };
 
 static void set_options(int fd)
@@ -58,6 +66,29 @@ static void address_text(const struct sockaddr_storage *from, char out[64])
 		inet_ntop(AF_INET6, &v6->sin6_addr, out, 64);
 }
 
+static void note_shortage(struct acceptor *a, const char *what)
+{
+	if (!a->is_short)
+		log_warn("%s: new connections are closed, or wait", what);
+	a->is_short = true;
+	a->short_ms = clock_mono_ms();
+}
+
+static void note_room(struct acceptor *a)
+{
+	if (!a->is_short || clock_mono_ms() - a->short_ms < SHORTAGE_MS)
+		return;
+	log_warn("connections are taken again; closed for want of file descriptors: %zu", a->turned_away);
+	a->is_short = false;
+	a->turned_away = 0;
+}
+
+static bool is_reserved(int fd)
+{
+	struct rlimit limit;
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + RESERVED_FILES >= limit.rlim_cur;
+}
+
 /* false: nothing more to accept now. */
 static bool accept_one(struct acceptor *a, size_t i)
 {
@@ -66,11 +97,19 @@ static bool accept_one(struct acceptor *a, size_t i)
 	int fd = accept4(a->fds[i].fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			log_warn("no file descriptors or memory for new connections: %s", strerror(errno));
+			note_shortage(a, strerror(errno));
 			poll(&a->fds[a->listeners], 1, NO_FILES_WAIT_MS);
+			return false;
 		}
 		return errno == ECONNABORTED || errno == EINTR;
 	}
+	if (is_reserved(fd)) {
+		close(fd);
+		a->turned_away++;
+		note_shortage(a, "too few file descriptors are left (LimitNOFILE)");
+		return true;
+	}
+	note_room(a);
 	struct accepted socket = { .fd = fd, .from = a->of[i] };
 	address_text(&from, socket.remote);
 	if (!strangers_enter(a->all->server->strangers, socket.remote, &socket.place)) {

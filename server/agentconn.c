@@ -4,6 +4,7 @@
  * report, needs no store, and somebody waits for it while the reports of many ends are being written. */
 #include "server/conn.h"
 
+#include "base/certain.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/secret.h"
@@ -41,11 +42,9 @@ struct agentconn {
 	struct conn_queue out;
 };
 
-static struct job *job_new(struct conn *c, const char *target, const char *text, size_t len)
+/* j: zeroed, with len and one byte of room behind it. */
+static struct job *job_fill(struct job *j, struct conn *c, const char *target, const char *text, size_t len)
 {
-	struct job *j = calloc(1, sizeof *j + len + 1);
-	if (!j)
-		return NULL;
 	j->server = c->server;
 	j->conn = c->id;
 	snprintf(j->target, sizeof j->target, "%s", target);
@@ -54,6 +53,12 @@ static struct job *job_new(struct conn *c, const char *target, const char *text,
 	if (len)
 		memcpy(j->text, text, len);
 	return j;
+}
+
+static struct job *job_new(struct conn *c, const char *target, const char *text, size_t len)
+{
+	struct job *j = calloc(1, sizeof *j + len + 1);
+	return j ? job_fill(j, c, target, text, len) : NULL;
 }
 
 static void job_free(void *arg)
@@ -243,9 +248,8 @@ static void on_closed(struct conn *c, unsigned code, const char *why)
 	if (c->closing)
 		why = c->close_reason;
 	if (a->in) {
-		struct job *j = job_new(c, a->target, why, strlen(why));
-		if (!j)
-			abort(); /* the target would look connected for good */
+		/* If it were lost the target would look connected for good. */
+		struct job *j = job_fill(certain_zeroed(sizeof *j + strlen(why) + 1), c, a->target, why, strlen(why));
 		struct pool_job job = { .run_blocking = gone,
 					.done = job_free,
 					.arg = j,

@@ -1,5 +1,6 @@
 /* tunnel-server's command line. Whatever keeps it from starting is one line on stderr and exit code 1; a wrong command
  * line is 2. */
+#include "base/certain.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -190,11 +191,17 @@ static int with_settings(const struct arguments *a)
 	return code;
 }
 
+static void on_shortage(const char *words)
+{
+	log_error("%s", words);
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments a = { .action = RUN, .plugin_dir = TUNNEL_PLUGIN_DIR };
 	struct err e = { 0 };
 	file_fill_standard_descriptors();
+	certain_init(on_shortage);
 	if (parse(argc, argv, &a) != 0) {
 		fprintf(stderr, "Try tunnel-server --help\n");
 		return 2;

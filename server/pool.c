@@ -5,6 +5,7 @@
  * wherever it waits. */
 #include "server/pool.h"
 
+#include "base/certain.h"
 #include "base/limits.h"
 #include "base/list.h"
 #include "server/reactor.h"
@@ -175,7 +176,7 @@ void pool_stop(struct pool **out_pool)
 }
 
 /* Lock held. The chain of a key, made when it has none; *out_fresh says so. */
-static struct chain *chain_of(struct pool *pool, uint64_t key, bool *out_fresh)
+static struct chain *chain_of(struct pool *pool, uint64_t key, bool must, bool *out_fresh)
 {
 	struct list *bucket = &pool->chains[(key ^ key >> 8 ^ key >> 32) % CHAIN_BUCKETS];
 	*out_fresh = false;
@@ -185,7 +186,7 @@ static struct chain *chain_of(struct pool *pool, uint64_t key, bool *out_fresh)
 		if (c->key == key)
 			return c;
 	}
-	struct chain *c = calloc(1, sizeof *c);
+	struct chain *c = must ? certain_zeroed(sizeof *c) : calloc(1, sizeof *c);
 	if (c) {
 		c->key = key;
 		list_init(&c->waiting);
@@ -198,7 +199,7 @@ static struct chain *chain_of(struct pool *pool, uint64_t key, bool *out_fresh)
 static int submit(struct pool *pool, bool serial, uint64_t key, const struct pool_job *job)
 {
 	struct lane *lane = &pool->lanes[job->lane];
-	struct task *t = calloc(1, sizeof *t);
+	struct task *t = job->must ? certain_zeroed(sizeof *t) : calloc(1, sizeof *t);
 	int rc = ERR_LIMIT;
 	if (!t)
 		return ERR_LIMIT;
@@ -207,7 +208,7 @@ static int submit(struct pool *pool, bool serial, uint64_t key, const struct poo
 	pthread_mutex_lock(&pool->lock);
 	if (lane->queued < pool->limit || job->must) {
 		bool fresh = true;
-		t->chain = serial ? chain_of(pool, key, &fresh) : NULL;
+		t->chain = serial ? chain_of(pool, key, job->must, &fresh) : NULL;
 		if (!serial || t->chain) {
 			if (fresh)
 				enqueue(pool, &t->node);

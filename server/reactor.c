@@ -3,6 +3,7 @@
  * contexts are created before the first loop runs (lws registers OpenSSL indexes then, without a lock). */
 #include "server/reactor.h"
 
+#include "base/certain.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -93,9 +94,8 @@ static void on_tick(uv_timer_t *handle)
 int reactors_post_anythread(struct reactors *all, int reactor, void (*fn)(void *arg), void *arg)
 {
 	struct reactor *r = &all->at[reactor];
-	struct post *p = malloc(sizeof *p);
-	if (!p)
-		abort(); /* a lost post would leave a request without an answer and its memory without an owner */
+	/* A lost post would leave a request without an answer and its memory without an owner. */
+	struct post *p = certain_malloc(sizeof *p);
 	*p = (struct post){ NULL, fn, arg };
 	pthread_mutex_lock(&r->lock);
 	bool closed = r->closed;

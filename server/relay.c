@@ -9,6 +9,7 @@
  * quarter. A peer that takes nothing for STALL_MS is closed with 4012, so nobody waits for ever. */
 #include "server/relay.h"
 
+#include "base/certain.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -101,9 +102,7 @@ static struct pair *pair_get(struct relay *relay, const char *session)
 	struct pair *p = pair_find(relay, session);
 	if (p)
 		return p;
-	p = calloc(1, sizeof *p);
-	if (!p)
-		return NULL;
+	p = certain_zeroed(sizeof *p);
 	pthread_mutex_init(&p->lock, NULL);
 	snprintf(p->session, sizeof p->session, "%s", session);
 	p->detached_ms = clock_mono_ms();
@@ -163,9 +162,7 @@ static void kick(struct leg *leg)
 {
 	if (leg->kick_posted)
 		return;
-	struct kick *k = malloc(sizeof *k);
-	if (!k)
-		abort();
+	struct kick *k = certain_malloc(sizeof *k);
 	*k = (struct kick){ leg->relay->server, leg->id };
 	leg->kick_posted = reactors_post_anythread(leg->relay->server->reactors, leg->reactor, kick_posted, k) == 0;
 	if (!leg->kick_posted)
@@ -318,11 +315,6 @@ struct leg *leg_attach(struct relay *relay, const struct leg_init *init)
 	leg->progress_ms = clock_mono_ms();
 	pthread_mutex_lock(&relay->lock);
 	struct pair *p = pair_get(relay, init->session);
-	if (!p) {
-		pthread_mutex_unlock(&relay->lock);
-		free(leg);
-		return NULL;
-	}
 	pthread_mutex_lock(&p->lock);
 	leg->pair = p;
 	p->users++;
@@ -501,8 +493,6 @@ void relay_renew_anythread(struct relay *relay, const char *session, int64_t gen
 	pthread_mutex_lock(&relay->lock);
 	/* Also while no leg is here: one that was let in before may be on its way. */
 	struct pair *p = pair_get(relay, session);
-	if (!p)
-		abort(); /* it would be let in beside the new client's */
 	pthread_mutex_lock(&p->lock);
 	renew(p, generation);
 	pthread_mutex_unlock(&p->lock);

@@ -1,5 +1,6 @@
 #include "server/relay_events.h"
 
+#include "base/certain.h"
 #include "base/limits.h"
 #include "base/text.h"
 #include "server/pool.h"
@@ -50,9 +51,8 @@ static void run(void *arg)
 
 static void submit(const struct event *what, const char *session, const char *text)
 {
-	struct event *v = malloc(sizeof *v);
-	if (!v)
-		abort(); /* a lost event would leave a session's record wrong for good */
+	/* A lost event would leave a session's record wrong for good. */
+	struct event *v = certain_malloc(sizeof *v);
 	*v = *what;
 	snprintf(v->session, sizeof v->session, "%s", session);
 	text_print(v->text, sizeof v->text, "%s", text ? text : "");

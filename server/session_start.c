@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "ident/key.h"
 #include "ident/sshcert.h"
+#include "server/audit.h"
 #include "server/control.h"
 #include "server/endpoint_text.h"
 #include "server/metrics.h"
@@ -90,7 +91,10 @@ static int check_ssh(struct start *s, struct err *e)
 			       LIMIT_LOGIN);
 	if (json_array_size(s->allow))
 		return err_set(e, ERR_INVALID, "body.allow: belongs to kind tcp");
-	if (sshkey_check_public(s->ssh_public_key, s->ssh_key, e))
+	int rc = sshkey_check_public(s->ssh_public_key, s->ssh_key, e);
+	if (rc == ERR_NOMEM)
+		return rc;
+	if (rc)
 		return err_set(e, ERR_INVALID, "body.ssh_public_key: not a public key that can be certified");
 	if (!text_starts(s->ssh_key, "ssh-ed25519 ") && !text_starts(s->ssh_key, "ecdsa-sha2-nistp256 "))
 		return err_set(e, ERR_INVALID, "body.ssh_public_key: allowed are ssh-ed25519 and ecdsa-sha2-nistp256");
@@ -497,6 +501,15 @@ int session_offline(const json_t *target_doc, struct session_started *out, struc
 		       seen_ms ? clock_text(seen_ms, text) : "never");
 }
 
+/* No agent is here. While nothing can be written none comes back either, and the target is not to blame. */
+static int nobody_home(struct start *s, struct session_started *out, struct err *e)
+{
+	bool stops = false;
+	if (audit_waiting_anythread(s->server->audit, &stops) && stops)
+		return err_set(e, ERR_UNAVAILABLE, "audit records wait to be written, so no session starts");
+	return session_offline(s->target_doc, out, e);
+}
+
 /* The target's agent is on another node. One that was sent here for it comes from there: the agent moves just now. */
 static int start_there(struct start *s, const char *node, struct session_started *out, struct err *e)
 {
@@ -537,7 +550,7 @@ static int start_new(struct start *s, struct session_started *out, struct err *e
 		return rc;
 	char node[LIMIT_ID + 1];
 	if (!session_home_of_target(s->server, s->target_doc, node))
-		return session_offline(s->target_doc, out, e);
+		return nobody_home(s, out, e);
 	if (strcmp(node, s->server->node) != 0)
 		return start_there(s, node, out, e);
 	json_auto_t *doc = make_record(s, e);

@@ -2,6 +2,7 @@
  * up. A connection that has gone meanwhile makes it a no-op. */
 #include "server/wsconn.h"
 
+#include "base/certain.h"
 #include "server/reactor.h"
 #include "server/reactor_internal.h"
 #include "server/server.h"
@@ -35,9 +36,8 @@ static void post(struct server *server, wsconn_id conn, unsigned code, const cha
 	int reactor = conn_reactor_of(conn);
 	if (conn == 0 || (size_t)reactor >= reactors_count(server->reactors))
 		return;
-	struct message *m = malloc(sizeof *m + len + 1);
-	if (!m)
-		abort(); /* the peer would wait for ever for what was promised */
+	/* If it were lost the peer would wait for ever for what was promised. */
+	struct message *m = certain_malloc(sizeof *m + len + 1);
 	*m = (struct message){ .server = server, .conn = conn, .code = code, .len = len };
 	memcpy(m->text, text, len + 1);
 	if (reactors_post_anythread(server->reactors, reactor, arrive, m) != 0)

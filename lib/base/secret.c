@@ -1,5 +1,6 @@
 #include "base/secret.h"
 
+#include "base/certain.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/text.h"
@@ -29,8 +30,9 @@ void secret_free_text(char **text)
 
 void secret_random(void *out, size_t len)
 {
-	if (len > 0 && RAND_bytes(out, (int)len) != 1)
-		abort();
+	while (len > 0 && RAND_bytes(out, (int)len) != 1)
+		if (!certain_release())
+			abort();
 }
 
 void secret_token(char out[SECRET_TOKEN_TEXT])
@@ -53,8 +55,9 @@ void secret_random_id(char *out, size_t n)
 void secret_sha256(const void *data, size_t len, unsigned char out[32])
 {
 	unsigned int n = 32;
-	if (EVP_Digest(data, len, out, &n, EVP_sha256(), NULL) != 1)
-		abort();
+	while (EVP_Digest(data, len, out, &n, EVP_sha256(), NULL) != 1)
+		if (!certain_release())
+			abort();
 }
 
 static int open_secret(const char *path, int *out_fd, struct err *e)

@@ -1,6 +1,8 @@
 /* Starts that fail halfway, and their repetition. */
 #include "world.h"
 
+#include "server/audit.h"
+
 #define TCP "'127.0.0.1:5432'"
 
 static void test_nothing_starts_without_its_audit_record(void **state)
@@ -130,6 +132,24 @@ static void test_two_starts_with_one_key_run_once(void **state)
 	world_down(k.w);
 }
 
+/* While nothing can be written an agent does not come back: the caller is told of the store, not of the target. */
+static void test_a_start_while_records_wait_does_not_blame_the_target(void **state)
+{
+	(void)state;
+	struct keyed k = up_keyed();
+	fake_store_fail_after(-1, 0);
+	leave(&k.w->server);
+	struct answer a = call(k.w, "POST", "/v1/sessions", "", "alice", k.body);
+	assert_int_equal(a.status, 503);
+	assert_non_null(strstr(text_at(a.json, "detail"), "audit records wait to be written"));
+	answer_free(&a);
+	fake_store_heal();
+	audit_flush_blocking(k.w->server.audit);
+	start_keyed(&k);
+	assert_int_equal(k.status, 409);
+	world_down(k.w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -138,6 +158,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_start_without_an_answer_of_the_store_can_be_repeated),
 		cmocka_unit_test(test_a_start_whose_target_just_left_can_be_repeated),
 		cmocka_unit_test(test_two_starts_with_one_key_run_once),
+		cmocka_unit_test(test_a_start_while_records_wait_does_not_blame_the_target),
 	};
 	return RUN_CASES(tests);
 }
