@@ -1,8 +1,9 @@
 /* One file of JSON lines, appended: reports {"seq","session","n","body"}, acknowledgements {"ack"}, departures
  * {"forget"}, and after each rewrite a head {"next","sessions"}. Replaying the lines gives the state. The file is
- * rewritten when little of it is alive. Acknowledgements and departures need no fsync: losing one repeats something
- * that the other end drops. A new spool starts counting at the time of day, so that a lost state folder does not make
- * the server take new reports for old ones. */
+ * rewritten when little of it is alive, and before anything is added to one that a failure has left in doubt: after an
+ * fsync that failed the kernel may have dropped what was written, and the next one would not tell. Acknowledgements and
+ * departures need no fsync: losing one repeats something that the other end drops. A new spool starts counting at the
+ * time of day, so that a lost state folder does not make the server take new reports for old ones. */
 #include "agent/spool.h"
 
 #include "agent/name.h"
@@ -39,6 +40,7 @@ struct spool {
 	size_t live_bytes, file_bytes;
 	json_t *numbers; /* session → newest number */
 	bool dirty;
+	bool doubtful; /* the file may not be what stands here */
 };
 
 static void drop(struct spool *s, struct entry *en)
@@ -154,8 +156,7 @@ static int append(struct spool *s, const json_t *line, struct err *e)
 	free(text);
 	if (done < len) {
 		int why = errno; /* a torn line in the middle would hide what follows it */
-		if (done && ftruncate(s->fd, (off_t)s->file_bytes) != 0)
-			why = errno;
+		s->doubtful = done && ftruncate(s->fd, (off_t)s->file_bytes) != 0;
 		return err_set_errno(e, ERR_IO, why, "%s", s->path);
 	}
 	s->file_bytes += len;
@@ -199,15 +200,22 @@ static int rewrite(struct spool *s, struct err *e)
 	}
 	int rc = bad ? err_set(e, ERR_NOMEM, "%s: cannot rewrite it", s->path)
 		     : file_write(s->path, buf_data(&b), b.len, 0600, e);
-	if (!rc)
-		rc = open_file(s, e);
 	if (!rc) {
 		s->file_bytes = b.len;
+		rc = open_file(s, e);
+		s->doubtful = rc != 0; /* the file that was open is no longer there */
+	}
+	if (!rc) {
 		s->synced = s->next - 1;
 		s->dirty = false;
 	}
 	buf_free(&b);
 	return rc;
+}
+
+static int trust(struct spool *s, struct err *e)
+{
+	return s->doubtful ? rewrite(s, e) : 0;
 }
 
 int spool_open(const char *path, struct spool **out_spool, struct err *e)
@@ -221,7 +229,8 @@ int spool_open(const char *path, struct spool **out_spool, struct err *e)
 	list_init(&s->entries);
 	s->path = strdup(path);
 	s->numbers = json_object();
-	int rc = s->path && s->numbers ? file_read(path, 64u * LIMIT_AGENT_SPOOL, &text, e) : ERR_NOMEM;
+	int rc = s->path && s->numbers ? file_read(path, 64u * LIMIT_AGENT_SPOOL, &text, e)
+				       : err_set(e, ERR_NOMEM, "spool: out of memory");
 	if (rc == ERR_NOT_FOUND) {
 		s->next = (uint64_t)clock_wall_ms();
 		rc = 0;
@@ -268,13 +277,17 @@ int spool_add(struct spool *spool, const char *session, uint64_t number, const j
 				      (json_int_t)number, "body", report);
 	if (!line)
 		return err_set(e, ERR_NOMEM, "spool: out of memory");
-	int rc = append(s, line, e);
+	int rc = trust(s, e);
+	if (!rc)
+		rc = keep(s, s->next, session, number, report, e);
 	if (rc)
 		return rc;
+	rc = append(s, line, e);
+	if (rc) {
+		drop(s, LIST_ENTRY(s->entries.prev, struct entry, node));
+		return rc;
+	}
 	s->dirty = true;
-	rc = keep(s, s->next, session, number, report, e);
-	if (rc)
-		return rc;
 	s->next++;
 	set_number(s, session, number);
 	return 0;
@@ -282,10 +295,14 @@ int spool_add(struct spool *spool, const char *session, uint64_t number, const j
 
 int spool_sync(struct spool *spool, struct err *e)
 {
+	if (spool->doubtful)
+		return rewrite(spool, e);
 	if (!spool->dirty)
 		return 0;
-	if (fdatasync(spool->fd) != 0)
+	if (fdatasync(spool->fd) != 0) {
+		spool->doubtful = true;
 		return err_set_errno(e, ERR_IO, errno, "%s", spool->path);
+	}
 	spool->dirty = false;
 	spool->synced = spool->next - 1;
 	return 0;
@@ -293,7 +310,8 @@ int spool_sync(struct spool *spool, struct err *e)
 
 static void note(struct spool *s, json_t *line)
 {
-	append(s, line, NULL);
+	if (trust(s, NULL) == 0)
+		append(s, line, NULL);
 	json_decref(line);
 	if (s->file_bytes > 2 * s->live_bytes + REWRITE_BYTES)
 		rewrite(s, NULL); /* on failure the long file serves as well */

@@ -1,8 +1,14 @@
 #include "support/case.h"
+#include "support/failing_alloc.h"
 
 #include "agent/spool.h"
 #include "base/file.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -166,6 +172,165 @@ static void test_the_file_does_not_grow_for_ever(void **state)
 	spool_close(&s);
 }
 
+/* ---- a disk that fails ---- */
+
+int __real_open(const char *name, int flags, ...);
+int __wrap_open(const char *name, int flags, ...);
+int __wrap_fdatasync(int fd);
+int __wrap_ftruncate(int fd, off_t len);
+
+static bool sync_fails, open_fails, truncate_fails;
+static off_t durable; /* bytes */
+
+int __wrap_open(const char *name, int flags, ...)
+{
+	va_list more;
+	va_start(more, flags);
+	mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;
+	va_end(more);
+	if (open_fails && flags & O_APPEND) {
+		errno = EMFILE;
+		return -1;
+	}
+	return __real_open(name, flags, mode);
+}
+
+/* One that fails loses what it was to keep, once: from then on all seems well. */
+int __wrap_fdatasync(int fd)
+{
+	struct stat st;
+	if (sync_fails) {
+		sync_fails = false;
+		assert_int_equal(truncate(path, durable), 0);
+		errno = EIO;
+		return -1;
+	}
+	if (fstat(fd, &st) == 0)
+		durable = st.st_size;
+	return 0;
+}
+
+int __real_ftruncate(int fd, off_t len);
+int __wrap_ftruncate(int fd, off_t len)
+{
+	errno = EIO;
+	return truncate_fails ? -1 : __real_ftruncate(fd, len);
+}
+
+static void test_a_sync_that_failed_is_not_trusted(void **state)
+{
+	(void)state;
+	struct spool *s = NULL;
+	struct err e = { 0 };
+	uint64_t first, last;
+	s = reopen(&s);
+	add(s, "s-1", 1, "stream-opened");
+	assert_int_equal(spool_sync(s, &e), 0);
+	add(s, "s-1", 2, "stream-closed");
+	sync_fails = true;
+	assert_int_equal(spool_sync(s, &e), ERR_IO);
+	assert_non_null(strstr(e.text, path));
+	assert_int_equal(waiting(s, &first, &last), 1);
+	assert_int_equal(spool_sync(s, &e), 0);
+	assert_int_equal(waiting(s, &first, &last), 2);
+	s = reopen(&s);
+	assert_int_equal(waiting(s, &first, &last), 2);
+	spool_close(&s);
+}
+
+static int try_to_add(struct spool *s, uint64_t number, struct err *e)
+{
+	json_t *body = json_pack("{s:s, s:s}", "type", "stream-opened", "session", "s-1");
+	int rc = spool_add(s, "s-1", number, body, e);
+	json_decref(body);
+	return rc;
+}
+
+/* Half a line is written and cannot be taken back: what is added behind it is read again all the same. */
+static void test_half_a_line_that_stays_hides_nothing(void **state)
+{
+	(void)state;
+	struct spool *s = NULL;
+	struct stat st;
+	struct err e = { 0 };
+	uint64_t first, last;
+	struct rlimit all, little;
+	s = reopen(&s);
+	add(s, "s-1", 1, "stream-opened");
+	assert_int_equal(stat(path, &st), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &all);
+	little = all;
+	little.rlim_cur = (rlim_t)st.st_size + 10;
+	setrlimit(RLIMIT_FSIZE, &little);
+	truncate_fails = true;
+	assert_int_equal(try_to_add(s, 2, &e), ERR_IO);
+	truncate_fails = false;
+	setrlimit(RLIMIT_FSIZE, &all);
+	assert_int_equal(try_to_add(s, 2, &e), 0);
+	assert_int_equal(spool_sync(s, &e), 0);
+	s = reopen(&s);
+	assert_int_equal(waiting(s, &first, &last), 2);
+	spool_close(&s);
+}
+
+/* The file was replaced and cannot be opened again: it is as soon as there is a descriptor. */
+static void test_a_file_that_cannot_be_opened_for_a_while(void **state)
+{
+	(void)state;
+	struct spool *s = NULL;
+	struct err e = { 0 };
+	uint64_t first, last, number = 0;
+	s = reopen(&s);
+	open_fails = true;
+	while (try_to_add(s, ++number, &e) == 0) {
+		spool_sync(s, &e);
+		waiting(s, &first, &last);
+		spool_ack(s, last);
+		assert_true(number < 20000);
+	}
+	assert_int_equal(e.code, ERR_IO);
+	open_fails = false;
+	assert_int_equal(try_to_add(s, number, &e), 0);
+	assert_int_equal(spool_sync(s, &e), 0);
+	assert_int_equal(waiting(s, &first, &last), 1);
+	s = reopen(&s);
+	assert_int_equal(waiting(s, &first, &last), 1);
+	assert_int_equal(spool_last_number(s, "s-1"), number);
+	spool_close(&s);
+}
+
+/* What was taken is there, once, whatever allocation fails on the way; what was not taken can be added again. */
+static bool add_with_little_memory(void *arg)
+{
+	uint64_t *taken = arg, first, last;
+	struct spool *s = NULL;
+	struct err e = { 0 };
+	int opened = spool_open(path, &s, &e);
+	int rc = opened == 0 ? try_to_add(s, *taken + 1, &e) : -1;
+	int synced = rc == 0 ? spool_sync(s, &e) : -1;
+	bool failed = failing_alloc_over();
+	assert_true(failed || synced == 0);
+	assert_true(rc >= 0 || (e.code == ERR_NOMEM && e.text[0]));
+	if (s)
+		spool_close(&s);
+	s = reopen(&s);
+	*taken += rc == 0;
+	assert_int_equal(waiting(s, &first, &last), *taken);
+	assert_int_equal(spool_last_number(s, "s-1"), *taken);
+	spool_close(&s);
+	return failed;
+}
+
+static void test_with_little_memory(void **state)
+{
+	(void)state;
+	uint64_t taken = 0;
+	failing_alloc_json(false);
+	size_t n = failing_alloc_sweep(add_with_little_memory, &taken);
+	assert_true(n > 5);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -173,6 +338,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_everything_survives_a_restart, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_a_torn_line_is_dropped, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_the_file_does_not_grow_for_ever, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_a_sync_that_failed_is_not_trusted, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_half_a_line_that_stays_hides_nothing, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_a_file_that_cannot_be_opened_for_a_while, make_folder,
+						remove_folder),
+		cmocka_unit_test_setup_teardown(test_with_little_memory, make_folder, remove_folder),
 	};
 	return RUN_CASES(tests);
 }
