@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define CERT_MAX 5800u /* bytes of the blob: as base64 with its type it fits SSHCERT_TEXT */
+#define SIGNATURE 87u  /* bytes of it: a string of two strings, the type and 64 bytes */
 #define PRINCIPALS_MAX 64u
 
 static bool is_plain(const char *s)
@@ -127,7 +128,7 @@ int sshcert_sign(EVP_PKEY *ca, const struct sshcert *cert, const char *public_te
 	if ((rc = sshwire_public_blob(ca_text, &type, &ca_blob, e)) ||
 	    (rc = sshwire_public_blob(public_text, &type, &key, e)) || (rc = check(cert, type, e)))
 		goto out;
-	if (add_statement(&b, cert, type, &key, &ca_blob)) {
+	if (add_statement(&b, cert, type, &key, &ca_blob) || b.len + SIGNATURE > CERT_MAX) {
 		rc = err_set(e, ERR_LIMIT, "certificate: it would be larger than %u bytes", CERT_MAX);
 		goto out;
 	}

@@ -133,6 +133,17 @@ struct walk {
 	bool stopped, further;
 };
 
+static bool is_key(const redisReply *reply)
+{
+	return reply->len <= KEY_MAX_LEN && strlen(reply->str) == reply->len;
+}
+
+/* A piece that is not the last one leads further, or there would be no end. */
+static bool leads_on(const char *low, const redisReply *last, bool end)
+{
+	return end || (last->len && (low[0] != '(' || strcmp(last->str, low + 1) > 0));
+}
+
 /* One row more than asked for is fetched: whether it is there tells whether there is a further page. */
 static int take_piece(struct reading *r, struct walk *walk, const redisReply *reply)
 {
@@ -140,7 +151,8 @@ static int take_piece(struct reading *r, struct walk *walk, const redisReply *re
 	for (size_t i = 2; i + 1 < reply->elements && !walk->further; i += 2) {
 		const redisReply *key = reply_text(reply, i), *doc = reply_text(reply, i + 1);
 		struct stored stored;
-		if (!key || !doc || key->len > KEY_MAX_LEN || !stored_read(doc->str, doc->len, &stored))
+		if (!key || !doc || !is_key(key) || strcmp(key->str, walk->last) <= 0 ||
+		    !stored_read(doc->str, doc->len, &stored))
 			return damaged(&r->errand, "scan");
 		walk->further = walk->stopped || walk->given == r->scan->limit;
 		if (walk->further)
@@ -171,7 +183,7 @@ static int run_scan(struct errand *e, struct conn *c)
 			break;
 		const redisReply *last = reply_text(reply, 1);
 		end = reply_number(reply, 0) != 0;
-		if (!last || last->len > KEY_MAX_LEN)
+		if (!last || !is_key(last) || !leads_on(low, last, end))
 			rc = damaged(e, "scan");
 		else
 			rc = take_piece(r, &walk, reply);
@@ -227,9 +239,11 @@ static void say_range(struct reading *r, struct conn *c, uint32_t records)
 /* Hands a piece on. *out_end: the caller wants no more. */
 static int take_records(struct reading *r, const redisReply *reply, size_t *out_bytes, bool *out_end)
 {
+	if (reply->elements > r->limit)
+		return damaged(&r->errand, "read");
 	for (size_t i = 0; i < reply->elements && !*out_end; i++) {
 		struct stored stored;
-		if (!read_entry(reply->element[i], &stored))
+		if (!read_entry(reply->element[i], &stored) || stored.version < r->from)
 			return damaged(&r->errand, "read");
 		*out_bytes += stored.value_len;
 		r->from = stored.version + 1;

@@ -1,8 +1,9 @@
 /* Runs a fuzz target where there is no libFuzzer.
- *   fuzz_<target> [--rounds N] FOLDER…   each file of a folder as it is, and N changes of it (default 100)
- *   fuzz_<target> FILE…                  these inputs alone
- * The changes depend on nothing but a file's name and content, so a failure comes again. The input that failed is kept
- * in fuzz_<target>.crash of the working folder. */
+ *   fuzz_<target> [--rounds N] [--dictionary FILE] FOLDER…
+ *                          each file of a folder as it is, and N changes of it (default 100), with words of that file
+ *   fuzz_<target> FILE…    these inputs alone
+ * The changes depend on nothing but a file's name and content, and the dictionary, so a failure comes again. The input
+ * that failed is kept in fuzz_<target>.crash of the working folder. */
 #include "fuzz.h"
 
 #include <dirent.h>
@@ -80,6 +81,45 @@ static void read_input(const char *path, struct input *out)
 	out->len = (size_t)n;
 }
 
+/* ---- the dictionary: libFuzzer's form, a line for each word, "\xNN" for bytes ---- */
+
+#define WORDS_MAX 512u
+#define WORD_MAX 128u /* bytes */
+
+static struct word {
+	uint8_t bytes[WORD_MAX];
+	size_t len;
+} words[WORDS_MAX];
+static size_t word_count;
+
+static void read_word(const char *at, struct word *out)
+{
+	unsigned byte;
+	for (; *at && *at != '"' && out->len < WORD_MAX; at++) {
+		if (sscanf(at, "\\x%2x", &byte) == 1)
+			at += 3;
+		else if (*at == '\\' && at[1])
+			byte = (uint8_t) * ++at;
+		else
+			byte = (uint8_t)*at;
+		out->bytes[out->len++] = (uint8_t)byte;
+	}
+}
+
+static void read_dictionary(const char *path)
+{
+	char line[1024];
+	FILE *f = fopen(path, "re");
+	if (!f) {
+		perror(path);
+		exit(2);
+	}
+	while (word_count < WORDS_MAX && fgets(line, sizeof line, f))
+		if (line[0] == '"')
+			read_word(line + 1, &words[word_count++]);
+	fclose(f);
+}
+
 /* ---- changes ---- */
 
 static uint64_t noise; /* xorshift64 */
@@ -112,13 +152,23 @@ static void repeat_some(struct input *in, size_t at, size_t from, size_t n)
 	in->len += n;
 }
 
+static void insert_word(struct input *in, size_t at)
+{
+	const struct word *w = &words[below(word_count)];
+	if (word_count == 0 || w->len > sizeof in->bytes - in->len)
+		return;
+	memmove(in->bytes + at + w->len, in->bytes + at, in->len - at);
+	memcpy(in->bytes + at, w->bytes, w->len);
+	in->len += w->len;
+}
+
 static void change(struct input *in)
 {
 	static const uint8_t telling[] = { 0, 1, 0x7f, 0x80, 0xff, '"', '\\', '\n', '%', ':', '/', '.', ' ', '*', '{' };
 	if (in->len == 0)
 		return;
 	size_t at = below(in->len), n = 1 + below(in->len - at < 32 ? in->len - at : 32);
-	switch (below(6)) {
+	switch (below(word_count ? 8 : 6)) {
 	case 0:
 		in->bytes[at] ^= (uint8_t)(1u << below(8));
 		break;
@@ -134,8 +184,11 @@ static void change(struct input *in)
 	case 4:
 		repeat_some(in, below(in->len), at, n);
 		break;
-	default:
+	case 5:
 		in->len = at;
+		break;
+	default:
+		insert_word(in, at);
 	}
 }
 
@@ -184,6 +237,8 @@ int main(int argc, char **argv)
 		struct stat st;
 		if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
 			rounds = (unsigned)strtoul(argv[++i], NULL, 10);
+		} else if (strcmp(argv[i], "--dictionary") == 0 && i + 1 < argc) {
+			read_dictionary(argv[++i]);
 		} else if (stat(argv[i], &st) == 0 && S_ISDIR(st.st_mode)) {
 			int n = run_folder(argv[i], rounds);
 			ran += n > 0 ? n : 0;

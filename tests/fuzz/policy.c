@@ -1,10 +1,11 @@
 /* A policy document and a request: {"policy": …, "subject", "groups", "action", "resource", "context"}. A document that
- * parses parses again from its own text; a decision names its statement, and obeys what is promised of Allow and Deny.
- */
+ * parses parses again from its own text; a decision names its statement, obeys what is promised of Allow and Deny, and
+ * is that of a second evaluator (tests/unit/server/policy/naive.c). */
 #include "fuzz.h"
 
 #include "base/json.h"
 #include "server/policy/who.h"
+#include "unit/server/policy/naive.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,14 @@ static enum policy_effect judge(const struct policy *a, const struct policy *b, 
 	return d.effect;
 }
 
+static void check_naive(const struct policy *p, const struct policy_request *q)
+{
+	json_t *documents = json_array();
+	json_array_append(documents, (json_t *)(uintptr_t)policy_document(p));
+	FUZZ_CHECK(judge(p, NULL, q) == naive_judge(documents, q));
+	json_decref(documents);
+}
+
 static void check(const struct policy *p, const struct policy *again, const struct policy_request *q)
 {
 	bool known = policy_action_is_known(q->action);
@@ -59,6 +68,7 @@ static void check(const struct policy *p, const struct policy *again, const stru
 	FUZZ_CHECK(judge(again, NULL, q) == effect && judge(p, again, q) == effect);
 	if (!known)
 		return;
+	check_naive(p, q);
 	FUZZ_CHECK(judge(p, always(POLICY_DENY), q) == POLICY_DENY);
 	FUZZ_CHECK(judge(always(POLICY_DENY), p, q) == POLICY_DENY);
 	enum policy_effect with_allow = effect == POLICY_DENY ? POLICY_DENY : POLICY_ALLOW;
@@ -102,7 +112,7 @@ static const char *text_of(const json_t *json, const char *key)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	json_t *json = NULL;
-	if (json_parse((const char *)data, size, &json, NULL) != 0)
+	if (size >= NAIVE_TEXT_MAX || json_parse((const char *)data, size, &json, NULL) != 0)
 		return 0;
 	const json_t *document = json_object_get(json, "policy");
 	struct policy *p = parse("it", document);

@@ -92,6 +92,15 @@ void world_restart(struct world *w)
 	services_up(w);
 }
 
+void world_renew(struct world *w)
+{
+	services_down(w);
+	fake_io_reset();
+	fake_store_reset();
+	services_up(w);
+	put_policy(w, "base", allow_alice);
+}
+
 void world_down(struct world *w)
 {
 	services_down(w);

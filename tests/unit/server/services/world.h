@@ -30,6 +30,8 @@ struct world {
 struct world *world_up(void);
 /* The process dies and comes back: memory is lost, the store is not. */
 void world_restart(struct world *w);
+/* As world_up left it: of all that was, its keys remain. */
+void world_renew(struct world *w);
 void world_down(struct world *w);
 
 struct answer {
