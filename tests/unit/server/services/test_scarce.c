@@ -77,6 +77,8 @@ static void test_calls_that_repeat(void **state)
 		  .path = "/v1/policies:simulate",
 		  .body = "{'subject':'bob','action':'tunnel:StartSession','resource':'target/web-1'}",
 		  .status = 200 },
+		{ .method = "POST", .path = "/v1/policies:who-can", .body = "{'target':'web-1'}", .status = 200 },
+		{ .method = "GET", .path = "/v1/revocations", .status = 200 },
 		{ .method = "POST", .path = "/v1/enrollments", .body = "{'target':'web-2'}", .status = 201 },
 		{ .method = "POST", .path = "/v1/revocations", .body = "{'credential':'t9'}", .status = 200 },
 	};
