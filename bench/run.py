@@ -21,6 +21,7 @@ import paths  # noqa: E402
 import control  # noqa: E402
 import measure  # noqa: E402
 import nets  # noqa: E402
+import reactors  # noqa: E402
 import scale  # noqa: E402
 import tables  # noqa: E402
 
@@ -39,8 +40,9 @@ def arguments():
     p.add_argument("--agents", type=int, default=2000, help="idle agents on one server; 10000 takes minutes (2000)")
     p.add_argument("--starts", type=int, default=1000, help="sessions to start in a row (1000); five times as many when their ends are left out")
     p.add_argument("--only", metavar="NAME", action="append", choices=[w.name for w in paths.ALL], help="these ways only; may be repeated")
+    p.add_argument("--append", action="store_true", help="to what --out has already: a long run in parts, with --only and --skip")
     p.add_argument("--quick", action="store_true", help="everything once and small: does it work?")
-    p.add_argument("--skip", action="append", default=[], choices=["ways", "shell", "far", "scale", "control"], help="leave a part out; may be repeated")
+    p.add_argument("--skip", action="append", default=[], choices=["ways", "shell", "far", "scale", "reactors", "control"], help="leave a part out; may be repeated")
     a = p.parse_args()
     if a.quick:
         a.rounds, a.mib, a.pings, a.idle, a.agents, a.starts = 1, 64, 200, 50, 50, 20
@@ -166,6 +168,9 @@ def main():
         sys.exit(f"scripts/bench: {paths.PUMP} is missing; scripts/bench builds it when TUNNEL_BUILD is not set")
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     samples, results = Samples(), {"machine": machine(), "options": {k: str(v) for k, v in vars(a).items()}}
+    if a.append and (a.out / "results.json").exists():
+        before = json.loads((a.out / "results.json").read_text())
+        samples.values, results = before["samples"], {**before, **results}
     kinds = [k for k in paths.ALL if not a.only or k.name in a.only]
     measure_near(a, kinds, samples)
     if "far" not in a.skip:
@@ -173,6 +178,9 @@ def main():
     if "scale" not in a.skip:
         with tempfile.TemporaryDirectory(prefix="tb-") as folder:
             results["scale"] = scale.measure(a, Path(folder), say)
+    if "reactors" not in a.skip:
+        with tempfile.TemporaryDirectory(prefix="tb-") as folder:
+            results["reactors"] = reactors.measure(a, Path(folder), say)
     if "control" not in a.skip:
         with tempfile.TemporaryDirectory(prefix="tb-") as folder:
             results["control"] = control.measure(a, Path(folder), say)

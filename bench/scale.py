@@ -3,7 +3,6 @@
 import subprocess
 import time
 
-import reactors
 from paths import BUILD, Server
 from nets import Loopback
 from measure import cpu_s, rss_kib
@@ -58,4 +57,4 @@ def policies():
 
 
 def measure(a, folder, say):
-    return {"idle_agents": idle_agents(a, folder, say), "sessions": sessions(a, folder, say), "policies": policies(), "reactors": reactors.measure(a, folder, say)}
+    return {"idle_agents": idle_agents(a, folder, say), "sessions": sessions(a, folder, say), "policies": policies()}

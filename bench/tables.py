@@ -79,17 +79,17 @@ def ways_table(results):
     return lines
 
 
-def reactor_lines(r):
+def reactors_line(r):
     if "missing" in r:
-        return [f"- two reactors: not measured, {r['missing']}"]
+        return f"- two reactors: not measured, {r['missing']}"
     one, two = statistics.median(r["one"]), statistics.median(r["two"])
-    return [f"- One reactor carries {one:.0f} MB/s of {r['sessions']} sessions with {r['share']} % of a core, two with as much each {two:.0f}: "
-            f"{two / one:.2f} × (≥ {REACTORS_GOAL}: {'met' if two / one >= REACTORS_GOAL else 'not met'}). The ends have the rest of the two cores, and are not what limits."]  # fmt: skip
+    return (f"- One reactor carries {one:.0f} MB/s of {r['sessions']} sessions with {r['share']} % of a core, two with as much each {two:.0f}: "
+            f"{two / one:.2f} × (≥ {REACTORS_GOAL}: {'met' if two / one >= REACTORS_GOAL else 'not met'}). The ends have the rest of the two cores, and are not what limits.")  # fmt: skip
 
 
 def scale_lines(scale):
     agents, sessions = scale["idle_agents"], scale["sessions"]
-    lines = reactor_lines(scale["reactors"]) + [
+    lines = [
         f"- {agents['agents']} idle agents: {agents['kib_per_agent']:.1f} KiB of the server's memory each, {100 * agents['core_share']:.1f} % of a core for all.",
         f"- {sessions['sessions']} sessions started as fast as answers came, to the first byte back: {sessions['per_s']:.0f} a second with clients and "
         f"targets on the same cores; the server alone would do {sessions['per_server_core_s']:.0f} a second of one core; "
@@ -153,12 +153,15 @@ def plot(results, out):
 def report(results, out):
     m = results["machine"]
     lines = [f"{m['cpu']}, {m['cores']} cores, {m['system']}, Linux {m['kernel']}; {m['date']}. " + ", ".join(m["versions"].values()) + "."]
-    lines += [f"Medians of {results['options']['rounds']} rounds in turns; the widest spread within a row of tunnel's: {spread(results):.2f} ×.", ""]
+    rounds = max((len(v) for what in results["samples"].values() for v in what.values()), default=0)
+    lines += [f"Medians of up to {rounds} rounds in turns; the widest spread within a row of tunnel's: {spread(results):.2f} ×.", ""]
     if results["medians"]:
         lines += [*ways_table(results), ""]
         lines += ["What the middle sees: " + "; ".join(f"{n}: {results['secret'][n]}" for n in results["medians"]) + ".", ""]
     if results.get("scale"):
         lines += [*scale_lines(results["scale"]), ""]
+    if results.get("reactors"):
+        lines += [reactors_line(results["reactors"]), ""]
     if results.get("control"):
         lines += [*starts_table(results["control"]["starts"]), "", *stores_table(results["control"]["stores"]), ""]
     lines += [f"![{name}]({name})" for name in plot(results, out)]
