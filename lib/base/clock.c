@@ -34,12 +34,13 @@ char *clock_text(int64_t wall_ms, char out[CLOCK_TEXT_LEN])
 		s--;
 	}
 	struct tm tm;
-	char date[24];
-	if (!gmtime_r(&s, &tm) || strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm) == 0) {
+	char rest[24];
+	int n = CLOCK_TEXT_LEN;
+	/* The year by itself: %Y has no leading zeros. */
+	if (gmtime_r(&s, &tm) && strftime(rest, sizeof rest, "-%m-%dT%H:%M:%S", &tm) > 0)
+		n = snprintf(out, CLOCK_TEXT_LEN, "%04lld%s.%03dZ", 1900 + (long long)tm.tm_year, rest, (int)ms);
+	if (n >= CLOCK_TEXT_LEN)
 		snprintf(out, CLOCK_TEXT_LEN, "invalid-time");
-		return out;
-	}
-	snprintf(out, CLOCK_TEXT_LEN, "%s.%03dZ", date, (int)ms);
 	return out;
 }
 

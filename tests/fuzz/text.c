@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "server/endpoint_text.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,22 @@ static void check_date(const char *text)
 	FUZZ_CHECK(!zone || strspn(zone + 1, "0123456789:") == 5);
 }
 
+/* "listen:", and an address and a port as they are written. */
+static bool is_listen(const char *text)
+{
+	char address[64], printed[96];
+	unsigned char bytes[16];
+	if (strncmp(text, "listen:", strlen("listen:")) != 0)
+		return false;
+	const char *place = text + strlen("listen:"), *colon = strrchr(text, ':');
+	if (colon < place || (size_t)(colon - place) >= sizeof address)
+		return false;
+	bool in_brackets = *place == '[';
+	snprintf(address, sizeof address, "%.*s", (int)(colon - place) - 2 * in_brackets, place + in_brackets);
+	text_host_port(address, (uint16_t)atoi(colon + 1), printed, sizeof printed);
+	return inet_pton(in_brackets ? AF_INET6 : AF_INET, address, bytes) == 1 && strcmp(printed, place) == 0;
+}
+
 static void check_endpoint(const char *text)
 {
 	char host[254], printed[300];
@@ -78,7 +95,7 @@ static void check_endpoint(const char *text)
 	}
 	int rc = endpoint_text_check(text, &e);
 	bool socket = strncmp(text, "unix:/", 6) == 0 && text_is_socket_path(text + 5);
-	bool whole = strcmp(text, "*") == 0 || socket || (is_pair && strcmp(printed, text) == 0);
+	bool whole = strcmp(text, "*") == 0 || socket || is_listen(text) || (is_pair && strcmp(printed, text) == 0);
 	FUZZ_CHECK(rc == 0 ? whole : rc == ERR_INVALID && e.text[0]);
 }
 

@@ -171,6 +171,7 @@ static void test_dates(void **state)
 	assert_string_equal(clock_text(ms, text), "2026-01-31T09:15:00.250Z");
 	assert_int_equal(clock_parse("2026-01-31T10:15:00+01:00", &ms), 0);
 	assert_string_equal(clock_text(ms, text), "2026-01-31T09:15:00.000Z");
+	assert_string_equal(clock_text(-62135596800000, text), "0001-01-01T00:00:00.000Z");
 	assert_int_not_equal(clock_parse("2026-01-31", &ms), 0);
 	assert_int_equal(clock_parse("2028-02-29T09:15:00Z", &ms), 0);
 	static const char *const none[] = {
