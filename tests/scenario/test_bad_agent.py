@@ -3,11 +3,9 @@ waits for it. And a client with a credential that opens streams as fast as it ca
 
 import asyncio
 import json
-import os
 import secrets
 import ssl
 import subprocess
-import threading
 import time
 
 import pytest

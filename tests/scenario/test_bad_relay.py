@@ -57,7 +57,7 @@ def test_bytes_arrive_as_they_were_sent(world, seed):
     world.start_agent()
     echo = TcpServer(echo_until_eof)
     p, (port,) = world.forward("web-1", f"127.0.0.1:{echo.port}")
-    workers = world.workers()
+    workers = wait_for(world.workers, "the session's worker")
     while relay.kinds:
         sent = secrets.token_bytes(BYTES // 10)
         got = stream(port, sent)
