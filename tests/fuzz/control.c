@@ -38,6 +38,8 @@ static void hear(struct talk *t, wsconn_id conn, EVP_PKEY *key, const char *rest
 	char *message = service_fill(&t->s, rest);
 	say_by(t->s.w, key, "web-1", conn, message);
 	free(message);
+	/* Before its hello it may ask for the time, and no more. */
+	FUZZ_CHECK(fake_ws_count(conn, "welcome") || fake_ws_count(conn, "clock") || fake_ws_closed(conn));
 }
 
 static void take_line(struct talk *t, const char *line)
