@@ -6,8 +6,10 @@
 #include "agent/worker.h"
 #include "base/certain.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "base/process.h"
 #include "base/secret.h"
 
 #include <getopt.h>
@@ -25,6 +27,7 @@ enum mode { MODE_WORK, MODE_CHECK, MODE_PRINT, MODE_DESCRIBE };
 struct arguments {
 	const char *config, *state_dir, *server, *ca_file, *token_file, *token, *output;
 	int mode;
+	const struct err *unguarded; /* code 0: all is as process_guard wants it */
 };
 
 static void usage(FILE *to)
@@ -176,6 +179,8 @@ static int run(const struct arguments *a, struct settings *s)
 {
 	struct err e = { 0 };
 	log_init("tunnel-agent", (enum log_level)s->log_level, (enum log_format)s->log_format);
+	if (a->unguarded->code)
+		log_warn("%s", a->unguarded->text);
 	notify_init();
 	if (supervisor_run(s, a->config, a->state_dir, &e) == 0)
 		return EXIT_SUCCESS;
@@ -219,11 +224,12 @@ static void on_shortage(const char *words)
 
 int main(int argc, char **argv)
 {
-	struct arguments a = { .mode = MODE_WORK };
+	struct err e = { 0 }, unguarded = { 0 };
+	struct arguments a = { .mode = MODE_WORK, .unguarded = &unguarded };
 	struct settings settings = { .ssh = NULL };
-	struct err e = { 0 };
 	int code;
 	file_fill_standard_descriptors();
+	process_guard(LIMIT_SECRETS, &unguarded);
 	certain_init(on_shortage);
 	if (argc > 1 && strcmp(argv[1], "worker") == 0)
 		return worker_main();

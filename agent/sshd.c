@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -146,6 +147,7 @@ static void become_sshd(int socket, int words, const char *program, char *const 
 	if (dup2(socket, 0) < 0 || dup2(socket, 1) < 0 || dup2(words, 2) < 0)
 		_exit(126);
 	closefrom(3);
+	process_restore_limits();
 	execve(program, argv, environment);
 	_exit(127);
 }

@@ -8,6 +8,7 @@
 #include "agent/job.h"
 #include "agent/lease.h"
 #include "agent/name.h"
+#include "agent/privileges.h"
 #include "agent/reports.h"
 #include "agent/state.h"
 #include "agent/streams.h"
@@ -56,6 +57,7 @@ struct worker {
 	uv_timer_t expiry, farewell;
 	uv_signal_t child, term;
 	bool over, superseded;
+	bool no_logins;    /* since the session began without any, see privileges.h */
 	unsigned end_code; /* set when the end was ordered from here: a close code of PROTOCOL.md, section 3 */
 	char end_text[256];
 };
@@ -87,6 +89,7 @@ static void on_grant(struct worker *w, const json_t *message)
 		end_session(w, 4010, LINK_INTERNAL, "the agent did not understand a new grant");
 		return;
 	}
+	grant.ssh = grant.ssh && !w->no_logins;
 	w->grant = grant;
 	log_with(LOG_LEVEL_INFO, FIELDS({ "session", w->job.offer.session }), "new grant");
 	streams_set_grant(w->streams, &grant);
@@ -428,6 +431,9 @@ static int start(struct worker *w, struct err *e)
 	int rc = allow_parse(s->allow.at, s->allow.n, &w->allow, e);
 	if (!rc)
 		rc = grant_parse(w->job.offer.grant, &w->grant, e);
+	w->no_logins = !w->grant.ssh;
+	if (!rc && w->no_logins)
+		rc = privileges_drop(e);
 	if (!rc && !(w->reports = reports_new(w->job.offer.session)))
 		rc = err_set(e, ERR_NOMEM, "out of memory");
 	const struct streams_config config = { .loop = &w->loop,

@@ -1,5 +1,7 @@
 #include "agent/worker_spawn.h"
 
+#include "base/process.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -26,6 +28,7 @@ static void become_worker(int fd, int null, char *const *argv)
 	closefrom(WORKER_FD + 1);
 	if (chdir("/") != 0)
 		_exit(126);
+	process_restore_limits();
 	execve("/proc/self/exe", argv, environ);
 	_exit(127);
 }

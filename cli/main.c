@@ -3,7 +3,9 @@
 
 #include "base/certain.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/log.h"
+#include "base/process.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -90,6 +92,8 @@ const struct command *command_find(const char *name)
 	return NULL;
 }
 
+static struct err unguarded; /* code 0: all is as process_guard wants it */
+
 static int run(const struct command *c, int argc, char **argv)
 {
 	_Alignas(max_align_t) char options[COMMAND_OPTIONS_MAX] = { 0 };
@@ -105,6 +109,8 @@ static int run(const struct command *c, int argc, char **argv)
 		return EXIT_CODE_OK;
 	}
 	log_init("tunnel-cli", common->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, LOG_FORMAT_PLAIN);
+	if (unguarded.code)
+		log_debug("%s", unguarded.text);
 	return c->run(options, n, argv);
 }
 
@@ -116,6 +122,7 @@ static void on_shortage(const char *words)
 int main(int argc, char **argv)
 {
 	file_fill_standard_descriptors();
+	process_guard(LIMIT_SECRETS, &unguarded);
 	certain_init(on_shortage);
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2) {

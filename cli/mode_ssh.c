@@ -257,10 +257,17 @@ void mode_ssh_init(struct mode_ssh *m)
 	};
 }
 
+/* Field by field: what lies between them is undefined. */
+static bool same_terminal(const struct termios *a, const struct termios *b)
+{
+	return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag &&
+	       a->c_lflag == b->c_lflag && memcmp(a->c_cc, b->c_cc, sizeof a->c_cc) == 0;
+}
+
 void mode_ssh_free(struct mode_ssh *m)
 {
 	struct termios now;
-	if (!m->has_terminal || tcgetattr(STDIN_FILENO, &now) != 0 || memcmp(&now, &m->terminal, sizeof now) == 0)
+	if (!m->has_terminal || tcgetattr(STDIN_FILENO, &now) != 0 || same_terminal(&now, &m->terminal))
 		return;
 	/* ssh was killed before it could do this. Whoever is in the background by now must leave the terminal alone. */
 	if (tcgetpgrp(STDIN_FILENO) == getpgrp())

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/process.h"
 #include "cli/unixsock.h"
 #include "net/tls_ciphers.h"
 
@@ -128,8 +129,10 @@ int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e)
 	return write_known_hosts(d, alias, host_cas ? host_cas : one, host_keys, e);
 }
 
+/* ssh, which closes what it inherits, opens it through /proc. */
 static int hide(struct sshdir_hidden *h, const void *data, size_t len, struct err *e)
 {
+	process_show();
 	h->fd = memfd_create("tunnel", MFD_CLOEXEC);
 	snprintf(h->path, sizeof h->path, "/proc/%ld/fd/%d", (long)getpid(), h->fd);
 	if (h->fd >= 0 && fchmod(h->fd, 0600) == 0 && write(h->fd, data, len) == (ssize_t)len)

@@ -3,6 +3,7 @@
 #include "base/certain.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "server/auth.h"
 #include "server/dev.h"
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum action { RUN, CHECK_CONFIG, PRINT_CONFIG, DESCRIBE_CONFIG, DESCRIBE_PLUGIN, VERSION, HELP };
 
@@ -25,6 +27,7 @@ struct arguments {
 	enum action action;
 	const char *config, *state_dir, *listen, *plugin, *plugin_dir;
 	bool dev;
+	const struct err *unguarded; /* code 0: all is as process_guard wants it */
 };
 
 enum option_id { O_CONFIG = 1, O_DEV, O_STATE_DIR, O_LISTEN, O_PLUGIN_DIR, O_ACTION };
@@ -163,6 +166,10 @@ static int run(struct settings *s, const struct arguments *a, const char *config
 	struct err e = { 0 };
 	const char *dir = a->dev ? dev_dir : NULL;
 	log_init("tunnel-server", (enum log_level)s->log_level, (enum log_format)s->log_format);
+	if (a->unguarded->code)
+		log_warn("%s", a->unguarded->text);
+	if (geteuid() == 0 && !a->dev)
+		log_warn("runs as root, whose rights it has no use for: give it a user of its own (tunnel-server(8))");
 	run_prepare();
 	return run_server(s, config, dir, &e) == 0 ? 0 : fail(&e);
 }
@@ -198,9 +205,10 @@ static void on_shortage(const char *words)
 
 int main(int argc, char **argv)
 {
-	struct arguments a = { .action = RUN, .plugin_dir = TUNNEL_PLUGIN_DIR };
-	struct err e = { 0 };
+	struct err e = { 0 }, unguarded = { 0 };
+	struct arguments a = { .action = RUN, .plugin_dir = TUNNEL_PLUGIN_DIR, .unguarded = &unguarded };
 	file_fill_standard_descriptors();
+	process_guard(process_secrets_for_descriptors(), &unguarded);
 	certain_init(on_shortage);
 	if (parse(argc, argv, &a) != 0) {
 		fprintf(stderr, "Try tunnel-server --help\n");

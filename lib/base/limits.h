@@ -87,4 +87,10 @@
 #define LIMIT_SECRET_FILE (64u * 1024) /* bytes of a key or credentials file */
 #define LIMIT_CONFIG_FILE (1024u * 1024)
 
+/* memory for keys, locked (base/process.h); it takes room only as it is used */
+#define LIMIT_SECRETS (256u * 1024)             /* bytes in agent and CLI, which have few connections */
+#define LIMIT_SECRETS_LEAST (4u * 1024 * 1024)  /* bytes in a server; a file of 4,096 HMAC secrets fits twice */
+#define LIMIT_SECRETS_MOST (128u * 1024 * 1024) /* bytes in one that may open a million descriptors */
+#define LIMIT_SECRET_KEPT 8192u                 /* bytes of one text in it; longer ones are on the heap */
+
 #endif

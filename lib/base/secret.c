@@ -20,11 +20,21 @@ void secret_wipe(void *data, size_t len)
 	OPENSSL_cleanse(data, len);
 }
 
+char *secret_dup(const char *text)
+{
+	size_t size = strlen(text) + 1;
+	char *copy = size <= LIMIT_SECRET_KEPT ? OPENSSL_secure_malloc(size) : NULL;
+	if (!copy && !(copy = malloc(size)))
+		return NULL;
+	memcpy(copy, text, size);
+	return copy;
+}
+
+/* OpenSSL knows by the address what is its own. */
 void secret_free_text(char **text)
 {
 	if (*text)
-		OPENSSL_cleanse(*text, strlen(*text));
-	free(*text);
+		OPENSSL_secure_clear_free(*text, strlen(*text));
 	*text = NULL;
 }
 
@@ -117,11 +127,12 @@ int secret_read_text(const char *path, char **out, struct err *e)
 	int rc = secret_read_file(path, &b, e);
 	if (rc != 0)
 		return rc;
-	char *text = buf_take_text(&b);
-	if (!text)
+	char *text = buf_take_text(&b), *kept = text ? secret_dup(text) : NULL;
+	secret_free_text(&text);
+	if (!kept)
 		return err_set(e, ERR_NOMEM, "out of memory");
-	secret_trim(text);
-	*out = text;
+	secret_trim(kept);
+	*out = kept;
 	return 0;
 }
 

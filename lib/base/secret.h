@@ -11,7 +11,9 @@
 #define SECRET_TOKEN_TEXT TEXT_B64URL_SIZE(32) /* room for 256 random bits as base64url, with NUL */
 
 void secret_wipe(void *data, size_t len);
-void secret_free_text(char **text); /* wipes, frees and nulls a malloc'd string */
+/* A copy in memory that is not swapped, as far as process_guard has made some; NULL when out of memory. */
+char *secret_dup(const char *text);
+void secret_free_text(char **text); /* wipes, frees and nulls a string of secret_dup or malloc */
 /* Never fails: aborts when the system has no randomness. Any thread. */
 void secret_random(void *out, size_t len);
 void secret_token(char out[SECRET_TOKEN_TEXT]);
@@ -22,7 +24,7 @@ void secret_sha256(const void *data, size_t len, unsigned char out[32]);
 /* Reads a file whose mode grants nothing to group and others and whose owner is root or this user; else ERR_DENIED with
  * a text that names the file, its mode and "chmod 600". At most LIMIT_SECRET_FILE bytes. out is initialised here. */
 int secret_read_file(const char *path, struct buf *out, struct err *e);
-/* The same as text, without line breaks and blanks at its end; free with secret_free_text. */
+/* The same as text, without line breaks and blanks at its end; free with secret_free_text. Kept as by secret_dup. */
 int secret_read_text(const char *path, char **out, struct err *e);
 /* Refuses what secret_read_file refuses for its kind, mode or owner; reads nothing. */
 int secret_check_file(const char *path, struct err *e);

@@ -262,7 +262,7 @@ static int copy_config(struct endpoint *ep, const struct endpoint_config *c, str
 	ep->tls = c->tls;
 	ep->give_up_ms = c->give_up_ms ? c->give_up_ms : GIVE_UP_MS;
 	ep->session = strdup(c->session);
-	ep->token = strdup(c->token);
+	ep->token = secret_dup(c->token);
 	ep->relay_url = strdup(c->relay_url);
 	ep->proxy = c->proxy ? strdup(c->proxy) : NULL;
 	ep->server_urls = calloc(n + 1, sizeof *ep->server_urls);

@@ -36,8 +36,7 @@ struct credential_store {
 static void free_secret(char *secret)
 {
 	if (secret)
-		OPENSSL_cleanse(secret, strlen(secret));
-	free(secret);
+		OPENSSL_secure_clear_free(secret, strlen(secret));
 }
 
 static void credential_clear(struct credential *c)

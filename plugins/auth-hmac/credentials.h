@@ -13,6 +13,7 @@
 #define KEY_ID_MAX 128u                     /* characters of a key id */
 #define SECRET_MIN 16u                      /* characters of a secret */
 #define SECRET_MAX 256u
+#define SECRET_LOCKED 128u /* bytes of one, with its NUL, that is kept in locked memory */
 
 struct credential {
 	char *key_id, *subject;

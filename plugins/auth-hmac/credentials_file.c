@@ -14,6 +14,17 @@
 
 #include <openssl/crypto.h>
 
+/* In the program's memory for keys, which is not swapped. That has an end and TLS needs it, too: no room there for the
+ * long ones, lest a whole file of them fill it. */
+static char *keep_secret(const char *secret)
+{
+	size_t size = strlen(secret) + 1;
+	char *copy = size <= SECRET_LOCKED ? OPENSSL_secure_malloc(size) : NULL;
+	if (copy || (copy = OPENSSL_malloc(size)))
+		memcpy(copy, secret, size);
+	return copy;
+}
+
 static int compare_ids(const void *a, const void *b)
 {
 	return strcmp(((const struct credential *)a)->key_id, ((const struct credential *)b)->key_id);
@@ -140,7 +151,7 @@ static int read_entry(const config_setting_t *entry, const char *at, struct cred
 	if (read_groups(config_setting_get_member(entry, "groups"), at, &out->groups, err, err_len) != 0)
 		return -1;
 	out->key_id = strdup(key_id);
-	out->secret = strdup(secret);
+	out->secret = keep_secret(secret);
 	out->subject = strdup(subject);
 	return out->groups && out->key_id && out->secret && out->subject ? 0 : say(-1, err, err_len, "out of memory");
 }

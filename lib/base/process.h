@@ -1,0 +1,22 @@
+/* What a program of ours does to its own process so that keys and tokens stay in it: no core dumps, no look into its
+ * memory by other processes of its user, and the keys that OpenSSL holds in memory that is not swapped out. */
+#ifndef BASE_PROCESS_H
+#define BASE_PROCESS_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+
+/* First thing in main, before threads and keys. secrets: bytes of memory for keys, a power of two; when it is used up,
+ * OpenSSL makes no more keys. Every private key of a TLS connection is one, of at most 128 bytes. Without the right to
+ * lock so much (RLIMIT_MEMLOCK) the memory is used all the same and the answer is ERR_LIMIT, for a line in the log. */
+int process_guard(size_t secrets, struct err *e);
+/* The number of bytes that process_guard needs for a key on each descriptor that this process may open. */
+size_t process_secrets_for_descriptors(void);
+/* From now on processes of the same user may open descriptors of this one through /proc, and look into it. */
+void process_show(void);
+/* In a forked child, before it becomes somebody else's program: the limits that process_guard found. Async-signal-safe.
+ */
+void process_restore_limits(void);
+
+#endif
