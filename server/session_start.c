@@ -312,7 +312,7 @@ static json_t *make_record(const struct start *s, struct err *e)
 				record_text(s->target_doc, "id"), "kind", s->kind, "state", "starting", "principal",
 				s->id->subject, "provider", s->id->provider, "bound",
 				s->server->settings->bind_to_identity, "created_ms", (json_int_t)now_ms, "limit_ms",
-				(json_int_t)(now_ms + s->server->settings->session_max_ms));
+				(json_int_t)now_ms + s->server->settings->session_max_ms);
 	if (!doc) {
 		err_set(e, ERR_NOMEM, "out of memory");
 		return NULL;

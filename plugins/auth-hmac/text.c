@@ -18,7 +18,7 @@ int say(int result, char *err, size_t err_len, const char *format, ...)
 const char *shown(const char *text, char out[SHOWN_MAX])
 {
 	size_t n = 0;
-	for (; text[n] && n < SHOWN_MAX - 4; n++) {
+	for (; n < SHOWN_MAX - 4 && text[n]; n++) {
 		unsigned char c = (unsigned char)text[n];
 		out[n] = text[n];
 		if (c < 0x20 || c >= 0x7f || c == '"')

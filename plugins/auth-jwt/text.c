@@ -52,7 +52,7 @@ int base64url_decode(const char *in, size_t n, unsigned char *out, size_t *out_l
 const char *shown(const char *text, char out[SHOWN_MAX])
 {
 	size_t n = 0;
-	for (; text[n] && n < SHOWN_MAX - 4; n++) {
+	for (; n < SHOWN_MAX - 4 && text[n]; n++) {
 		unsigned char c = (unsigned char)text[n];
 		out[n] = text[n];
 		if (c < 0x20 || c == 0x7f || c == '"')
