@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/nearest.h"
 #include "base/process.h"
 
 #include <signal.h>
@@ -94,6 +95,16 @@ const struct command *command_find(const char *name)
 
 static struct err unguarded; /* code 0: all is as process_guard wants it */
 
+static int unknown_command(const char *name)
+{
+	struct nearest nearest = { .wanted = name };
+	for (size_t i = 0; commands[i]; i++)
+		if (!commands[i]->hidden)
+			nearest_offer(&nearest, commands[i]->name);
+	complain("unknown command \"%s\";%s see tunnel-cli --help", name, nearest_words(&nearest));
+	return EXIT_CODE_USAGE;
+}
+
 static int run(const struct command *c, int argc, char **argv)
 {
 	_Alignas(max_align_t) char options[COMMAND_OPTIONS_MAX] = { 0 };
@@ -147,9 +158,7 @@ int main(int argc, char **argv)
 		complain("%s: the command comes first, then its options; see tunnel-cli --help", name);
 		return EXIT_CODE_USAGE;
 	}
-	if (!c) {
-		complain("unknown command \"%s\"; see tunnel-cli --help", name);
-		return EXIT_CODE_USAGE;
-	}
+	if (!c)
+		return unknown_command(name);
 	return run(c, argc - 2, argv + 2);
 }

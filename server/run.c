@@ -178,6 +178,21 @@ static int reload_sshca(struct server *v, const struct settings *fresh, struct e
 	return changed ? control_ssh_changed_blocking(v, e) : rc;
 }
 
+/* Where it listens at any port, the file may name the one that was found, as --dev writes it: that is no change. */
+static void forget_found_port(const char *running, uint16_t port, char **fresh)
+{
+	char host[256], found[300];
+	uint16_t asked;
+	if (reactors_parse_listen(running, host, sizeof host, &asked) != 0 || asked != 0)
+		return;
+	text_host_port(host, port, found, sizeof found);
+	char *same = strcmp(*fresh, found) == 0 ? strdup(running) : NULL;
+	if (!same)
+		return;
+	free(*fresh);
+	*fresh = same;
+}
+
 /* What stands in the file and comes into force with the next start only. */
 static void tell_left(struct server *v, struct settings *fresh)
 {
@@ -185,6 +200,8 @@ static void tell_left(struct server *v, struct settings *fresh)
 	struct err e;
 	if (complete_urls(fresh, reactors_port(v->reactors), &e) != 0)
 		return;
+	forget_found_port(v->settings->listen, reactors_port(v->reactors), &fresh->listen);
+	forget_found_port(v->settings->admin_listen, reactors_admin_port(v->reactors), &fresh->admin_listen);
 	conf_left(settings_rows, v->settings, fresh, left, sizeof left);
 	if (*left)
 		log_warn("reload: changed, but needs a restart (sessions go on over it): %s", left);

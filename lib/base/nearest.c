@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define LONGEST 64
 
@@ -42,7 +43,10 @@ void nearest_offer(struct nearest *n, const char *name)
 	size_t len = strlen(text);
 	if (strlen(name) > LONGEST || strlen(n->wanted) > LONGEST)
 		return;
-	size_t far = distance(n->wanted, text);
+	size_t far = distance(n->wanted, text), written = strlen(n->wanted);
+	/* who has written more than half of a name, and nothing wrong, left the rest out */
+	if (far > 1 && written * 2 > len && strncasecmp(n->wanted, text, written) == 0)
+		far = 1;
 	if (far * 3 > len || (*n->name && far >= n->distance))
 		return;
 	snprintf(n->name, sizeof n->name, "%s", name);

@@ -54,6 +54,9 @@ def test_a_development_server_keeps_to_its_folder(dev):
     (console,) = re.findall(r"console: (https://localhost:\d+/) \(the key is in " + str(state), p.text())
     with urllib.request.urlopen(console, context=ssl.create_default_context(cafile=state / "ca.pem"), timeout=LIMIT) as answer:
         assert "/console/app.js" in answer.read().decode()
+    p.kill(signal.SIGHUP)
+    p.wait_log("msg=reloaded")
+    assert "needs a restart" not in p.text(), "the ports that it found are in its config"
     assert p.stop() == 0
     kept = {name: (state / name).read_bytes() for name in ("ca.pem", "server.key", "credentials", "server.conf", "cli.conf")}
     again = dev.start("--state-dir", state)

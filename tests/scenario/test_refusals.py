@@ -212,6 +212,7 @@ def test_usage_errors_cost_no_call(bare):
         (["start-session", "--target", "a", "--port-forward", "80"], "PORT:HOST:PORT"),
         (["start-session", "--target", "a", "--login", "-oProxyCommand=x"], "--login"),
         (["frobnicate"], "unknown command"),
+        (["list-target"], "did you mean list-targets?"),
         (["--profile", "default", "whoami"], "the command comes first"),
         (["list-targets", "--frob"], "unknown option"),
     ]:
