@@ -2,6 +2,7 @@
 
 #include "cli/command.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,12 +18,36 @@ static void put_clean(char *out, size_t size, const char *text)
 	make_plain(out); /* what is left: C1 controls */
 }
 
+static void cell_text(const json_t *v, char *out, size_t size);
+
+/* Within others they stand in brackets, so that it is seen where they end. */
+static void put_members(const json_t *v, char *out, size_t size)
+{
+	bool object = json_is_object(v), inner = *out != '\0';
+	const char *key, *comma = "";
+	json_t *value;
+	size_t i;
+	put_clean(out, size, !inner ? "" : object ? "{" : "[");
+	json_object_foreach((json_t *)(uintptr_t)v, key, value)
+	{
+		put_clean(out, size, comma);
+		put_clean(out, size, key);
+		put_clean(out, size, "=");
+		cell_text(value, out, size);
+		comma = ",";
+	}
+	json_array_foreach(v, i, value)
+	{
+		put_clean(out, size, comma);
+		cell_text(value, out, size);
+		comma = ",";
+	}
+	put_clean(out, size, !inner ? "" : object ? "}" : "]");
+}
+
 static void cell_text(const json_t *v, char *out, size_t size)
 {
 	char number[32];
-	const char *key;
-	const json_t *item;
-	size_t i;
 	switch (v ? json_typeof(v) : JSON_NULL) {
 	case JSON_STRING:
 		put_clean(out, size, json_string_value(v));
@@ -40,21 +65,8 @@ static void cell_text(const json_t *v, char *out, size_t size)
 		put_clean(out, size, json_is_true(v) ? "yes" : "no");
 		break;
 	case JSON_OBJECT:
-		for (void *it = json_object_iter((json_t *)(size_t)v); it;
-		     it = json_object_iter_next((json_t *)(size_t)v, it)) {
-			key = json_object_iter_key(it);
-			put_clean(out, size, *out ? "," : "");
-			put_clean(out, size, key);
-			put_clean(out, size, "=");
-			cell_text(json_object_iter_value(it), out, size);
-		}
-		break;
 	case JSON_ARRAY:
-		json_array_foreach(v, i, item)
-		{
-			put_clean(out, size, i ? "," : "");
-			cell_text(item, out, size);
-		}
+		put_members(v, out, size);
 		break;
 	case JSON_NULL:
 		put_clean(out, size, "-");

@@ -50,7 +50,7 @@ def test_what_is_looked_for(stack):
     table = stack.cli("audit", "--session", session).stdout.splitlines()
     assert table[0].split() == ["SEQ", "TIME", "EVENT", "PRINCIPAL", "TARGET", "SESSION", "DETAILS"]
     assert len(table) == 1 + len(of_session)
-    assert re.match(rf"\d+ +\S+Z +session.start +dev +web-1 +{session} +.*kind=tcp", table[1])
+    assert re.match(rf"\d+ +\S+Z +session.start +dev +web-1 +{session} +.*kind=tcp,.*allow=\[\S+\],", table[1])
 
 
 @pytest.mark.parametrize(
