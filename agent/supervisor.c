@@ -59,6 +59,7 @@ struct supervisor {
 	int64_t clock_ahead_ms; /* the server's clock, of ours: for the next assertion and nothing else */
 	uint64_t sent;          /* highest seq sent on this connection */
 	bool started, draining, stopping, sync_failed;
+	bool refused;           /* for a reason that only people can mend, and nothing else since */
 	char last_problem[256]; /* so that an outage is logged once */
 };
 
@@ -142,10 +143,12 @@ static void on_closed(void *user, int status, const char *body, unsigned code, c
 		snprintf(why, sizeof why, "the server refuses target %s: %s", s->state.target, reason);
 	else
 		snprintf(why, sizeof why, "%s (%u)", reason, code);
-	if (code == 4001 || code == 4401 || code == 4403 || code == 4011)
-		least_ms = SLOW_RETRY_MS;
+	/* A server that holds up who was refused too often says 4503: no reason to come sooner than before. */
+	s->refused = code == 4001 || code == 4401 || code == 4403 || code == 4011 || (code == 4503 && s->refused);
 	if ((code == 4401 || code == 4403) && rotation_refused(&s->rotation))
-		least_ms = 0;
+		s->refused = false;
+	if (s->refused)
+		least_ms = SLOW_RETRY_MS;
 	ws_client_free(&s->ws);
 	lost(s, least_ms, why);
 }
@@ -199,6 +202,7 @@ static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
 			json_array_append(s->urls, json_array_get(urls, i));
 	}
 	s->control = CONTROL_UP;
+	s->refused = false;
 	sessions_control(s->sessions, true);
 	s->up_since_ms = clock_mono_ms();
 	ws_client_set_heartbeat(s->ws, heartbeat_s * 1000, heartbeat_s * 1000 * DEAD_BEATS);

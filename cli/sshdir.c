@@ -18,8 +18,9 @@
 
 /* What ssh reads without it, and behind that OpenSSH's own ciphers with AES-GCM first: where the CPU has AES that
  * carries half as much again as ChaCha20. */
+#define SYSTEM_CONFIG "/etc/ssh/ssh_config"
 static const char config[] = "Include ~/.ssh/config\n"
-			     "Include /etc/ssh/ssh_config\n"
+			     "Include " SYSTEM_CONFIG "\n"
 			     "Host *\n"
 			     "\tCiphers aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,"
 			     "aes128-ctr,aes192-ctr,aes256-ctr\n";
@@ -140,6 +141,14 @@ static int hide(struct sshdir_hidden *h, const void *data, size_t len, struct er
 	return err_set_errno(e, ERR_IO, errno, "a file in memory for ssh");
 }
 
+/* ssh reads the system's config whosever it is, but includes none that somebody else could have written. In a user
+ * namespace root's files are nobody's. */
+static bool includes_system_config(void)
+{
+	struct stat st;
+	return stat(SYSTEM_CONFIG, &st) != 0 || ((st.st_uid == 0 || st.st_uid == getuid()) && !(st.st_mode & 022));
+}
+
 int sshdir_show_files(struct sshdir *d, struct err *e)
 {
 	char line[SSHCERT_TEXT + 1];
@@ -151,7 +160,9 @@ int sshdir_show_files(struct sshdir *d, struct err *e)
 	buf_wipe_free(&text);
 	if (rc == 0)
 		rc = hide(&d->certificate_file, line, (size_t)n, e);
-	return rc == 0 && net_cpu_has_aes() ? hide(&d->config_file, config, sizeof config - 1, e) : rc;
+	return rc == 0 && net_cpu_has_aes() && includes_system_config()
+		       ? hide(&d->config_file, config, sizeof config - 1, e)
+		       : rc;
 }
 
 static void drop(struct sshdir_hidden *h)

@@ -62,8 +62,10 @@ struct tunnel_auth_ops {
 	 * id, as verify would have it in identity.credential, at out (size bytes with NUL, at least
 	 * TUNNEL_CREDENTIAL_MAX); else TUNNEL_NOT_MINE. The host calls it before verify and counts refusals by the
 	 * answer, so that who guesses at one credential holds up that one alone. It looks at no secret, waits for
-	 * nothing, and answers the same whether or not there is such a credential. May be NULL: then the Authorization
-	 * header as a whole is what is counted by, which is right for tokens. */
+	 * nothing, and answers the same whether or not there is such a credential. TUNNEL_NOT_MINE also for what verify
+	 * refuses without a look at a secret, such as another time: that is no guess at this credential, and is not to
+	 * hold up others who have it. May be NULL: then the Authorization header as a whole is what is counted by,
+	 * which is right for tokens. */
 	int (*claim)(void *instance, const struct tunnel_call *call, const struct tunnel_auth_request *request,
 		     char *out, size_t size);
 };

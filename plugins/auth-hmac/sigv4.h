@@ -30,8 +30,6 @@ struct sigv4_rules {
  * service, not its time. */
 int sigv4_read(const struct tunnel_auth_request *request, const struct sigv4_rules *rules, int64_t now_ms,
 	       struct sigv4 *out, char *err, size_t err_len);
-/* The key id that a request claims, whatever the rest of it is worth: TUNNEL_OK or TUNNEL_NOT_MINE. */
-int sigv4_claim(const struct tunnel_auth_request *request, char out_key_id[KEY_ID_MAX + 1]);
 /* *out_matches: made with that secret over this request? Takes the same time for any secret. 0, or a TUNNEL_ result
  * with a sentence: the request cannot be brought into the signed form. */
 int sigv4_check(const struct tunnel_auth_request *request, const struct sigv4 *claim, const char *secret,

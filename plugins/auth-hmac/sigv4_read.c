@@ -300,8 +300,10 @@ static int judge_time(const struct sigv4 *s, const struct sigv4_rules *rules, in
 	return 0;
 }
 
-static int read_request(const struct tunnel_auth_request *request, struct sigv4 *out, char *err, size_t err_len)
+int sigv4_read(const struct tunnel_auth_request *request, const struct sigv4_rules *rules, int64_t now_ms,
+	       struct sigv4 *out, char *err, size_t err_len)
 {
+	struct sigv4 s = { 0 };
 	struct params *params = malloc(sizeof *params);
 	if (!params)
 		return say(TUNNEL_INTERNAL, err, err_len, "out of memory");
@@ -309,26 +311,9 @@ static int read_request(const struct tunnel_auth_request *request, struct sigv4 
 	/* A query that cannot be read carries nothing of ours; with a signed header canonical_make says what is wrong.
 	 */
 	(void)params_read(request->query, params, NULL, 0);
-	int rc = read_claim(request, params, out, err, err_len);
+	int rc = read_claim(request, params, &s, err, err_len);
 	params_free(params);
 	free(params);
-	return rc;
-}
-
-int sigv4_claim(const struct tunnel_auth_request *request, char out_key_id[KEY_ID_MAX + 1])
-{
-	struct sigv4 s = { 0 };
-	if (read_request(request, &s, NULL, 0) != 0)
-		return TUNNEL_NOT_MINE;
-	memcpy(out_key_id, s.key_id, sizeof s.key_id);
-	return TUNNEL_OK;
-}
-
-int sigv4_read(const struct tunnel_auth_request *request, const struct sigv4_rules *rules, int64_t now_ms,
-	       struct sigv4 *out, char *err, size_t err_len)
-{
-	struct sigv4 s = { 0 };
-	int rc = read_request(request, &s, err, err_len);
 	if (rc == 0 && !is_signed(&s, "host"))
 		rc = say(TUNNEL_DENIED, err, err_len, "the header host must be signed");
 	if (rc == 0)

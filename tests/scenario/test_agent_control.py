@@ -231,6 +231,18 @@ def test_drain_goes_elsewhere_at_once(world):
     assert c.closed() == 1000
 
 
+def test_who_was_refused_comes_no_sooner_for_having_to_wait(world):
+    """Else the many that a site has deregistered would keep those out that come back there (4503: too many refusals)."""
+    world.start()
+    times = []
+    for code in (4403, 4503, 1000):
+        c = world.control.accept()
+        times.append(time.monotonic())
+        c.close(code)
+    refused, held_up = (b - a for a, b in zip(times, times[1:]))
+    assert held_up > refused / 2, (refused, held_up)
+
+
 def test_no_secret_in_arguments_or_log(world):
     world.start()
     c, _ = connect(world)

@@ -165,7 +165,23 @@ def in_place(home, command):
     return ["unshare", "--mount", "sh", "-c", f"mkdir -p -m 700 {own} && mount --bind {home} {own} && exec \"$@\"", "sh", *command]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to put another folder in the place of ~/.ssh")
+def as_root(test):
+    return pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to put other files in the place of those that ssh reads")(test)
+
+
+@as_root
+def test_a_systems_config_that_ssh_reads_but_does_not_include(stack):
+    """One that others could write; in a user namespace without root all of them are such."""
+    config = stack.folder / "ssh_config"
+    config.write_text("Host *\n\tSendEnv LC_*\n")
+    config.chmod(0o666)
+    script = f'mount --bind {config} /etc/ssh/ssh_config && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(CLI), *start(), "--", "echo up $LC_OWN"]
+    r = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=stack.env(LC_OWN="own"))
+    assert r.stdout == "up own\n", r.stderr + stack.tails()
+
+
+@as_root
 @pytest.mark.parametrize("chosen, cipher", [(None, "aes128-gcm@openssh.com"), ("aes256-ctr", "aes256-ctr")])
 def test_the_cipher_is_fast_where_the_user_has_not_chosen_one(stack, chosen, cipher):
     if not chosen and not cpu_has_aes():
