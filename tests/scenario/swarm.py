@@ -38,7 +38,7 @@ class Swarm:
         self.path, self.sessions = stack.folder / f"{name}.log", sessions
         secret = stack.folder / "swarm-secret"
         write_secret(secret, stack.secret)
-        allow_files(sessions * 14 + agents * 2 + 2000)
+        allow_files(sessions * 14 + agents + 2000)
         self.log = open(self.path, "wb")
         args = ["--server", url or stack.url, "--ca", stack.folder / "tls" / "ca.pem", "--key-id", stack.key_id]
         args += ["--secret-file", secret, "--agents", agents, "--sessions", sessions, *more]

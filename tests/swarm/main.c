@@ -206,7 +206,7 @@ static int listen_stdin(struct swarm *s)
 static int raise_files(const struct options *o)
 {
 	struct rlimit limit;
-	rlim_t wanted = (rlim_t)(o->sessions * FILES_A_SESSION + o->agents * 2 + 200);
+	rlim_t wanted = (rlim_t)(o->sessions * FILES_A_SESSION + o->agents + 400);
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
 		return 0;
 	limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
