@@ -152,7 +152,7 @@ def test_an_agent(faulty, kind):
     agent = faulty.start_agent()
     agent.proc.stop()
     faulty.role, faulty.failing = "agent", Failing(faulty.folder / "failing")
-    session = ["start-session", "--target", "web-1", "--to", "127.0.0.1:9"]
+    session = ["start-session", "--target", "web-1", "--give-up", "20s", "--to", "127.0.0.1:9"]  # a worker fails as well
 
     def life():
         p = Proc(faulty.place("agent", agent.proc.args[-3:]), agent.folder / "log", env=faulty.env())
