@@ -17,6 +17,7 @@ from cluster import Redis
 from failing import Failing
 from harness import LIMIT, TcpServer, echo_until_eof, wait_for
 from rawclient import RawSession, call
+from test_store_redis import OnRedis
 
 HOUR = 3600
 
@@ -317,11 +318,6 @@ def test_an_sshd_that_cannot_be_forked(failing):
 
 
 # -- who is slow
-
-
-class OnRedis(harness.Stack):
-    def store(self):
-        return f'plugin = "store-redis"; address = "{self.redis.path}";'
 
 
 def test_a_redis_that_is_slow(folder):
