@@ -1,5 +1,6 @@
 /* OpenSSH keys. The first byte says what the rest is: 't' a public key's line, 'b' the blob of one, 'k' a private key
  * file, 'r' the bytes inside of one. A key that is taken can be named, printed and certified. */
+#include "authority.h"
 #include "fuzz.h"
 
 #include "base/text.h"
@@ -9,15 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static EVP_PKEY *authority(void)
-{
-	static EVP_PKEY *key;
-	if (!key)
-		key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, (const uint8_t[32]){ 1 }, 32);
-	FUZZ_CHECK(key);
-	return key;
-}
 
 static void certify(const char *line, enum sshcert_type type)
 {

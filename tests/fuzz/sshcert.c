@@ -1,6 +1,7 @@
 /* SSH certificates: whatever stands in one is what a decoder of its own, written from PROTOCOL.certkeys, reads, and
  * nothing else. The input is flags (a byte: host, ECDSA or RSA key, options, extensions), serial and times (8 bytes
  * each), and lines: key id, command, source address, principals. */
+#include "authority.h"
 #include "fuzz.h"
 
 #include "base/text.h"
@@ -18,15 +19,6 @@ enum { HOST = 1, ECDSA_KEY = 2, RSA_KEY = 4, COMMAND = 8, ADDRESS = 16, PORTS = 
 
 static const char ecdsa_line[] = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBNqvmu"
 				 "Cdeo2hnPMElqsjV+AW6PJ2f5H+tdFDS3dMIsR5voUA2qVmuJKZWOm7lyBfcsI1VGi1U/bx6mJOof8OOmo=";
-
-static EVP_PKEY *authority(void)
-{
-	static EVP_PKEY *key;
-	if (!key)
-		key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, (const uint8_t[32]){ 1 }, 32);
-	FUZZ_CHECK(key);
-	return key;
-}
 
 static void add(uint8_t *blob, size_t *len, const void *bytes, size_t n)
 {
