@@ -229,8 +229,8 @@ int main(int argc, char **argv)
 	struct settings settings = { .ssh = NULL };
 	int code;
 	file_fill_standard_descriptors();
-	process_guard(LIMIT_SECRETS, &unguarded);
 	certain_init(on_shortage);
+	process_guard(LIMIT_SECRETS, &unguarded);
 	if (argc > 1 && strcmp(argv[1], "worker") == 0)
 		return worker_main();
 	const struct command *command = take_command(&argc, &argv);

@@ -133,8 +133,8 @@ static void on_shortage(const char *words)
 int main(int argc, char **argv)
 {
 	file_fill_standard_descriptors();
-	process_guard(LIMIT_SECRETS, &unguarded);
 	certain_init(on_shortage);
+	process_guard(LIMIT_SECRETS, &unguarded);
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2) {
 		help(stderr);

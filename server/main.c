@@ -208,8 +208,8 @@ int main(int argc, char **argv)
 	struct err e = { 0 }, unguarded = { 0 };
 	struct arguments a = { .action = RUN, .plugin_dir = TUNNEL_PLUGIN_DIR, .unguarded = &unguarded };
 	file_fill_standard_descriptors();
-	process_guard(process_secrets_for_descriptors(), &unguarded);
 	certain_init(on_shortage);
+	process_guard(process_secrets_for_descriptors(), &unguarded);
 	if (parse(argc, argv, &a) != 0) {
 		fprintf(stderr, "Try tunnel-server --help\n");
 		return 2;

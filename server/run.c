@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "server/audit.h"
 #include "server/audit_keeper.h"
@@ -415,6 +416,7 @@ static int announce(struct server *v, struct err *e)
 	if (s->admin_listen[0])
 		log_with(LOG_LEVEL_INFO, FIELDS({ "listen", s->admin_listen }, { "port", port }),
 			 "the console is served");
+	process_settled();
 	notify_send("READY=1");
 	return 0;
 }

@@ -1,13 +1,20 @@
 /* Two locks on core dumps, since each alone has a gap: a limit of 0 does not keep the kernel from handing a dump to a
  * program (core_pattern), and a program that has to be dumpable for a child's sake has the limit alone. The memory for
  * keys is OpenSSL's "secure heap": it puts private keys there by itself, locks it, and keeps it out of dumps. What it
- * leaves on the ordinary heap while it reads a key's file is wiped as it is freed. */
+ * leaves on the ordinary heap while it reads a key's file is wiped as it is freed.
+ *
+ * OpenSSL sets itself up piece by piece, each when it is first needed, and never again: what fails then for want of
+ * memory fails for as long as the process lives, and each connection with it. So until it has worked once, its memory
+ * is what must be whole (base/certain.h). */
 #include "base/process.h"
 
+#include "base/certain.h"
 #include "base/limits.h"
 
 #include <malloc.h>
 #include <openssl/crypto.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -31,10 +38,14 @@ static void forbid_dumps(void)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+static atomic_bool settled;
+
 static void *get_memory(size_t size, const char *file, int line)
 {
 	(void)file, (void)line;
-	return size ? malloc(size) : NULL;
+	if (!size)
+		return NULL;
+	return atomic_load_explicit(&settled, memory_order_relaxed) ? malloc(size) : certain_malloc(size);
 }
 
 static void wipe_and_free(void *block, const char *file, int line)
@@ -79,6 +90,11 @@ int process_guard(size_t secrets, struct err *e)
 		return err_set(e, ERR_NOMEM,
 			       "keys may be swapped out to disk: there is no memory to set apart for them");
 	}
+}
+
+void process_settled(void)
+{
+	atomic_store_explicit(&settled, true, memory_order_relaxed);
 }
 
 size_t process_secrets_for_descriptors(void)

@@ -7,10 +7,14 @@
 
 #include <stddef.h>
 
-/* First thing in main, before threads and keys. secrets: bytes of memory for keys, a power of two; when it is used up,
- * OpenSSL makes no more keys. Every private key of a TLS connection is one, of at most 128 bytes. Without the right to
- * lock so much (RLIMIT_MEMLOCK) the memory is used all the same and the answer is ERR_LIMIT, for a line in the log. */
+/* First thing in main behind certain_init, before threads and keys. secrets: bytes of memory for keys, a power of two;
+ * when it is used up, OpenSSL makes no more keys. Every private key of a TLS connection is one, of at most 128 bytes.
+ * Without the right to lock so much (RLIMIT_MEMLOCK) the memory is used all the same and the answer is ERR_LIMIT, for a
+ * line in the log. */
 int process_guard(size_t secrets, struct err *e);
+/* OpenSSL is set up: the first connection was made, or a server listens. Until then it takes its memory from
+ * base/certain.h, since what it fails to set up would be missing for good. Any thread. */
+void process_settled(void);
 /* The number of bytes that process_guard needs for a key on each descriptor that this process may open. */
 size_t process_secrets_for_descriptors(void);
 /* From now on processes of the same user may open descriptors of this one through /proc, and look into it. */

@@ -4,6 +4,8 @@
  * sees it. */
 #include "net/conn.h"
 
+#include "base/process.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -248,8 +250,10 @@ static bool go_on_handshake(struct conn *c)
 		fail(c, false, "TLS: the connection broke");
 		return false;
 	}
-	if (rc == 1)
+	if (rc == 1) {
+		process_settled();
 		c->callbacks->secured(c->user);
+	}
 	return rc == 1 && c->fd >= 0;
 }
 

@@ -10,10 +10,20 @@
 #define PIECE (32u * 1024) /* read and parsed at once: the parser moves what it has not used yet */
 #define PASSWORD_MAX 512u  /* bytes */
 #define REPLY_TEXT_MAX 160 /* bytes of a server's error that are told */
+/* What an answer announces, hiredis puts memory aside for. No answer of ours comes near to these. */
+#define ELEMENTS_MAX (1 << 20)        /* of one array */
+#define REPLY_MAX (64u * 1024 * 1024) /* bytes that are not parsed yet */
+
+#if HIREDIS_MAJOR >= 1
+typedef size_t element_count;
+#else
+typedef int element_count;
+#endif
 
 struct conn {
 	struct wire *wire;
 	redisReader *reader;
+	redisReplyObjectFunctions making; /* as hiredis has them, but for arrays */
 	struct command out;
 };
 
@@ -84,6 +94,24 @@ static int select_database(struct conn *c, long database, int64_t until_ms, stru
 	return rc == TUNNEL_INTERNAL ? TUNNEL_CONFIG : rc; /* there are not so many */
 }
 
+static void *make_array(const redisReadTask *task, element_count n)
+{
+	const redisReplyObjectFunctions *usual = task->privdata;
+	return n <= ELEMENTS_MAX ? usual->createArray(task, n) : NULL;
+}
+
+static bool make_reader(struct conn *c)
+{
+	c->reader = redisReaderCreate();
+	if (!c->reader)
+		return false;
+	c->making = *c->reader->fn;
+	c->making.createArray = make_array;
+	c->reader->privdata = c->reader->fn;
+	c->reader->fn = &c->making;
+	return true;
+}
+
 int conn_open(const struct dial *dial, const struct endpoint *to, int64_t deadline_ms, struct conn **out_conn,
 	      struct words w)
 {
@@ -93,9 +121,7 @@ int conn_open(const struct dial *dial, const struct endpoint *to, int64_t deadli
 	if (deadline_ms && deadline_ms < until_ms)
 		until_ms = deadline_ms;
 	struct conn *c = calloc(1, sizeof *c);
-	if (c)
-		c->reader = redisReaderCreate();
-	if (!c || !c->reader) {
+	if (!c || !make_reader(c)) {
 		conn_close(&c);
 		return words_set(w, TUNNEL_UNAVAILABLE, "out of memory");
 	}
@@ -166,6 +192,8 @@ int conn_hear(struct conn *c, int64_t until_ms, redisReply **out_reply, struct w
 			*out_reply = reply;
 			return 0;
 		}
+		if (c->reader->len - c->reader->pos > REPLY_MAX)
+			return words_set(w, TUNNEL_UNAVAILABLE, "an answer is longer than %u MiB", REPLY_MAX >> 20);
 		int rc = wire_receive(c->wire, piece, sizeof piece, until_ms, &n, w);
 		if (rc != 0)
 			return rc;

@@ -77,10 +77,11 @@ static void check_rights(struct visit *v, const struct request *q, const struct 
 static void ask(struct visit *v, const struct request *q)
 {
 	bool proven = strcmp(q->who, v->s.web_token) == 0;
+	bool nameable = text_is_utf8(q->path, strlen(q->path)) && text_is_utf8(q->method, strlen(q->method));
 	struct answer a = { .status = 0 };
 	if (!proven)
 		a = call(v->s.w, q->method, q->path, q->query, *q->who ? q->who : NULL, q->body);
-	else if (text_is_utf8(q->path, strlen(q->path))) /* else no proof can name it */
+	else if (nameable) /* by a proof */
 		a = call_with_token(v->s.w, q->method, q->path, q->who, v->s.w->client);
 	else
 		return;
