@@ -22,7 +22,6 @@
 #include <unistd.h>
 
 #define REWRITE_BYTES (256u * 1024) /* dead bytes that are worth a rewrite */
-#define REPORT_MAX 8192u
 
 struct entry {
 	struct list node;
@@ -69,6 +68,12 @@ static int keep(struct spool *s, uint64_t seq, const char *session, uint64_t num
 	return 0;
 }
 
+static uint64_t number_of(const json_t *line, const char *key)
+{
+	json_int_t v = json_integer_value(json_object_get(line, key));
+	return v > 0 && v <= SPOOL_SEQ_MAX ? (uint64_t)v : 0;
+}
+
 static void set_number(struct spool *s, const char *session, uint64_t number)
 {
 	if (number > spool_last_number(s, session))
@@ -77,13 +82,7 @@ static void set_number(struct spool *s, const char *session, uint64_t number)
 
 uint64_t spool_last_number(const struct spool *spool, const char *session)
 {
-	return (uint64_t)json_integer_value(json_object_get(spool->numbers, session));
-}
-
-static uint64_t number_of(const json_t *line, const char *key)
-{
-	json_int_t v = json_integer_value(json_object_get(line, key));
-	return v > 0 ? (uint64_t)v : 0;
+	return number_of(spool->numbers, session);
 }
 
 static void drop_acked(struct spool *s, uint64_t seq)

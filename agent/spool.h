@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define SPOOL_SEQ_MAX (INT64_MAX / 2) /* a higher one, or a higher number of a worker, is damage and does not count */
+
 struct spool;
 
 /* What a crash left of the last line is dropped. */

@@ -1,5 +1,7 @@
 #include "fuzz.h"
 
+#include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +74,54 @@ const char *fuzz_file(const void *data, size_t size)
 	if (ftruncate(fd, 0) != 0 || pwrite(fd, data, size, 0) != (ssize_t)size)
 		abort();
 	return path;
+}
+
+static char folder[] = "/dev/shm/tunnel-fuzz-XXXXXX", *made;
+
+static int remove_one(const char *path, const struct stat *st, int what, struct FTW *where)
+{
+	(void)st, (void)what, (void)where;
+	return remove(path);
+}
+
+static void remove_folder(void)
+{
+	nftw(made, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+const char *fuzz_folder(void)
+{
+	if (made)
+		return made;
+	made = mkdtemp(folder);
+	if (!made) {
+		memcpy(folder, "/tmp/tunnel-fuzz-XXXXXX", sizeof "/tmp/tunnel-fuzz-XXXXXX");
+		made = mkdtemp(folder);
+	}
+	if (!made || atexit(remove_folder) != 0)
+		abort();
+	return made;
+}
+
+void fuzz_put(const char *path, const void *data, size_t size)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, data, size) != (ssize_t)size || close(fd) != 0)
+		abort();
+}
+
+char *fuzz_get(const char *path, size_t *out_size)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	char *text = fstat(fd, &st) == 0 ? calloc(1, (size_t)st.st_size + 1) : NULL;
+	if (!text || read(fd, text, (size_t)st.st_size) != st.st_size)
+		abort();
+	close(fd);
+	*out_size = (size_t)st.st_size;
+	return text;
 }
 
 void fuzz_fill(void *out, size_t size)

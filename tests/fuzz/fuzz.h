@@ -26,6 +26,13 @@ char *fuzz_text(const uint8_t *data, size_t size);
 /* The path of a file without a name, of mode 0600, with that content; until the next call. */
 const char *fuzz_file(const void *data, size_t size);
 
+/* A folder of this process alone, in memory where the system has such a place. It is removed at the end. */
+const char *fuzz_folder(void);
+/* Creates the file with mode 0600, or takes the place of what it has; aborts when it cannot. */
+void fuzz_put(const char *path, const void *data, size_t size);
+/* Reads it whole, as fuzz_text; *out_size: bytes. NULL when it is not there. */
+char *fuzz_get(const char *path, size_t *out_size);
+
 /* Outputs must be left alone on failure: fill before the call, ask behind it. */
 void fuzz_fill(void *out, size_t size);
 bool fuzz_is_untouched(const void *out, size_t size);

@@ -2,9 +2,12 @@
  * epoch, or stall it; it must never end the session, end a stream, or change a byte of one.
  *
  * The input is a script of steps, one letter each; '<' and '>' say which way the step goes.
- *   D:way n   delivers n * 16 bytes   K:way n throws n * 16 away    F:way n changes byte n    R:way repeats what there
- * is X:way hex… adds whatever it likes  C:way cuts the wire           S both begin a new epoch  t time passes w:way an
- * end writes to the stream */
+ *   D:way n   delivers n * 16 bytes   K:way n throws n * 16 away     T:way n throws away all but the first n
+ *   F:way n   changes byte n          R:way   repeats what there is  X:way hex… adds whatever it likes
+ *   C:way     cuts the wire           S       both begin a new epoch t       time passes
+ *   L:way     that end alone loses its leg; E:way  it alone begins a new epoch: what is under way stays, and comes
+ *   w:way     that end writes to the stream; H:way  it writes no more
+ * What is read is what was written, all of it when the end comes. */
 #include "fuzz.h"
 #include "unit/link/wire.h"
 
@@ -23,6 +26,7 @@ struct relay {
 	bool cut[2];
 	uint32_t stream;
 	uint64_t written[2], read[2];
+	bool open[2], finished[2], eof[2], closed[2];
 };
 
 static uint8_t byte_at(int from, uint64_t offset)
@@ -45,13 +49,37 @@ static void read_stream(struct relay *r, int at)
 	FUZZ_CHECK(r->read[at] <= r->written[!at]);
 }
 
+static void take_open(struct relay *r, int at, uint32_t stream)
+{
+	FUZZ_CHECK(at == LINK_TARGET && stream == r->stream && !r->open[at]);
+	FUZZ_CHECK(link_stream_accept(r->wire.end[at], stream) == 0);
+	r->open[at] = true;
+}
+
+static void take_end(struct relay *r, int at)
+{
+	FUZZ_CHECK(r->finished[!at] && !r->eof[at] && r->read[at] == r->written[!at]);
+	r->eof[at] = true;
+	link_stream_eof_done(r->wire.end[at], r->stream);
+}
+
+static void take_close(struct relay *r, int at, const struct link_event *ev)
+{
+	FUZZ_CHECK(r->finished[0] && r->finished[1] && r->eof[at] && !r->closed[at] && ev->code == LINK_OK);
+	r->closed[at] = true;
+}
+
 static void take_events(struct relay *r, int at)
 {
 	struct link_event ev;
 	while (link_next_event(r->wire.end[at], &ev)) {
-		FUZZ_CHECK(ev.type != LINK_EVENT_OVER && ev.type != LINK_EVENT_CLOSED && ev.type != LINK_EVENT_EOF);
+		FUZZ_CHECK(ev.type != LINK_EVENT_OVER);
 		if (ev.type == LINK_EVENT_OPEN)
-			FUZZ_CHECK(at == LINK_TARGET && link_stream_accept(r->wire.end[at], ev.stream) == 0);
+			take_open(r, at, ev.stream);
+		else if (ev.type == LINK_EVENT_EOF)
+			take_end(r, at);
+		else if (ev.type == LINK_EVENT_CLOSED)
+			take_close(r, at, &ev);
 	}
 	read_stream(r, at);
 }
@@ -59,9 +87,19 @@ static void take_events(struct relay *r, int at)
 static void write_stream(struct relay *r, int at)
 {
 	uint8_t bytes[100];
+	if (r->finished[at])
+		return;
 	for (size_t i = 0; i < sizeof bytes; i++)
 		bytes[i] = byte_at(at, r->written[at] + i);
 	r->written[at] += link_stream_write(r->wire.end[at], r->stream, bytes, sizeof bytes);
+}
+
+static void finish_stream(struct relay *r, int at)
+{
+	if (!r->open[at] || r->finished[at])
+		return;
+	link_stream_finish(r->wire.end[at], r->stream);
+	r->finished[at] = true;
 }
 
 /* ---- the relay ---- */
@@ -137,6 +175,20 @@ static void step_on_way(struct relay *r, char step)
 		n = (size_t)fuzz_byte(&r->in) * 16;
 		buf_consume(q, n < q->len ? n : q->len);
 		break;
+	case 'T':
+		n = (size_t)fuzz_byte(&r->in);
+		if (n < q->len)
+			q->len = n;
+		break;
+	case 'L':
+		link_epoch_lost(r->wire.end[from], r->wire.now);
+		break;
+	case 'E':
+		FUZZ_CHECK(link_epoch_start(r->wire.end[from], r->wire.now, NULL) == 0);
+		break;
+	case 'H':
+		finish_stream(r, from);
+		break;
 	case 'F':
 		change(r, from, fuzz_byte(&r->in));
 		break;
@@ -161,7 +213,7 @@ static void take_step(struct relay *r)
 		begin(r);
 	else if (step == 't')
 		r->wire.now += 1500;
-	else if (step && strchr("DKFRXCw", step))
+	else if (step && strchr("DKTLEHFRXCw", step))
 		step_on_way(r, step);
 	for (int at = 0; at < 2; at++) {
 		link_tick(r->wire.end[at], r->wire.now);
@@ -175,13 +227,14 @@ static void take_step(struct relay *r)
 static void check_recovery(struct relay *r)
 {
 	begin(r);
-	for (int round = 0; round < 3; round++) {
+	for (int round = 0; round < 4; round++) {
 		wire_run(&r->wire);
 		take_events(r, LINK_CLIENT);
 		take_events(r, LINK_TARGET);
 	}
 	FUZZ_CHECK(link_is_up(r->wire.end[0]) && link_is_up(r->wire.end[1]));
 	FUZZ_CHECK(r->read[0] == r->written[1] && r->read[1] == r->written[0]);
+	FUZZ_CHECK(r->eof[0] == r->finished[1] && r->eof[1] == r->finished[0]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -192,6 +245,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	buf_init(&r.queue[0], QUEUE_MAX);
 	buf_init(&r.queue[1], QUEUE_MAX);
 	FUZZ_CHECK(link_stream_open(r.wire.end[LINK_CLIENT], &dest, &r.stream, NULL) == 0);
+	r.open[LINK_CLIENT] = true;
 	write_stream(&r, LINK_CLIENT);
 	begin(&r);
 	for (size_t i = 0; i < STEPS_MAX && r.in.left; i++)
