@@ -70,12 +70,19 @@ def opens(way, count, at_once=4):
     return pump(way, "open", way.entry, count, at_once)
 
 
-def held(way, count, pings):
-    """Memory of the relay for each idle connection (ours: session), KiB; and round trips meanwhile."""
+def none_held(way, pings, rounds):
+    """Round trips before there are idle connections, to compare those of held() with."""
+    for _ in range(rounds):
+        yield {f"none_{k}": v for k, v in ping(way, pings).items()}
+
+
+def held(way, count, pings, rounds):
+    """One by one: the relay's memory for each of so many idle connections (ours: sessions), KiB; round trips beside them."""
     before = rss_kib(way.pids("relay"))
     with way.hold(count):
-        grown = rss_kib(way.pids("relay")) - before
-        return {"relay_kib": grown / count} | ping(way, pings)
+        yield {"relay_kib": (rss_kib(way.pids("relay")) - before) / count}
+        for _ in range(rounds):
+            yield ping(way, pings)
 
 
 def shell(way, command, data=None):

@@ -19,6 +19,7 @@ from swarm import Swarm  # noqa: E402
 PUMP = BUILD / "bench" / "tunnel-pump"
 TARGET = "bench-1"
 SUITE = "TLS_AES_128_GCM_SHA256"
+SWARM_MAX = 1000  # sessions of one process: both ends of each are in it, 14 descriptors, and 20,000 are common
 
 
 def answers(prefix, port, host="127.0.0.1"):
@@ -55,12 +56,15 @@ class Way:
         host = self.net.relay if part == "relay" else "127.0.0.1"
 
         def open_or_dead():
-            for procs in self.parts.values():
-                for p in procs:
-                    assert p.alive(), f"{' '.join(p.args)} ended:\n{p.text()[-2000:]}"
+            self.assert_alive()
             return answers(self.net.prefix(part), port, host)
 
         wait_for(open_or_dead, f"{self.name} to listen")
+
+    def assert_alive(self):
+        for procs in self.parts.values():
+            for p in procs:
+                assert p.alive(), f"{' '.join(p.args)} ended:\n{p.text()[-2000:]}"
 
     def pids(self, part):
         return family(p.pid for p in self.parts.get(part, ()))
@@ -279,13 +283,22 @@ class Tunnel(Way):
     @contextlib.contextmanager
     def hold(self, count):
         """Idle sessions: what the relay holds. (Idle connections of one session are nothing to it.)"""
-        swarm = Swarm(self.stack, min(count, 20), count, "--ping-ms", "600000")
-        swarm.wait_up(600)
+        swarms = []
         try:
+            while count > 0:
+                swarms.append(self.swarm(f"idle{len(swarms)}", min(count, SWARM_MAX)))
+                count -= swarms[-1].sessions
             yield
         finally:
-            swarm.p.stdin.close()
-            swarm.p.wait(120)
+            for swarm in swarms:
+                swarm.p.stdin.close()
+            for swarm in swarms:
+                swarm.p.wait(120)
+
+    def swarm(self, name, sessions):
+        swarm = Swarm(self.stack, min(sessions, 20), sessions, "--ping-ms", "600000", "--prefix", name, name=name)
+        swarm.wait_up(600)
+        return swarm
 
     def close(self):
         self.stack.close()

@@ -21,9 +21,12 @@ import paths  # noqa: E402
 import control  # noqa: E402
 import measure  # noqa: E402
 import nets  # noqa: E402
+import peers  # noqa: E402
 import reactors  # noqa: E402
 import scale  # noqa: E402
 import tables  # noqa: E402
+
+WAYS = [*paths.ALL, *peers.ALL]
 
 
 def arguments():
@@ -36,13 +39,13 @@ def arguments():
     p.add_argument("--rounds", type=int, default=5, help="how often each is measured; medians are told (5)")
     p.add_argument("--mib", type=int, default=1024, help="MiB of a bulk transfer (1024)")
     p.add_argument("--pings", type=int, default=5000, help="round trips of a measurement (5000)")
-    p.add_argument("--idle", type=int, default=2000, help="idle connections of a way (2000)")
+    p.add_argument("--idle", type=int, default=2000, help="idle connections of a way; of tunnel: sessions (2000)")
     p.add_argument("--agents", type=int, default=2000, help="idle agents on one server; 10000 takes minutes (2000)")
     p.add_argument("--starts", type=int, default=1000, help="sessions to start in a row (1000); five times as many when their ends are left out")
-    p.add_argument("--only", metavar="NAME", action="append", choices=[w.name for w in paths.ALL], help="these ways only; may be repeated")
+    p.add_argument("--only", metavar="NAME", action="append", choices=[w.name for w in WAYS], help="these ways only; may be repeated")
     p.add_argument("--append", action="store_true", help="to what --out has already: a long run in parts, with --only and --skip")
     p.add_argument("--quick", action="store_true", help="everything once and small: does it work?")
-    p.add_argument("--skip", action="append", default=[], choices=["ways", "shell", "far", "scale", "reactors", "control"], help="leave a part out; may be repeated")
+    p.add_argument("--skip", action="append", default=[], choices=["ways", "held", "shell", "far", "scale", "reactors", "control"], help="leave a part out; may be repeated")
     a = p.parse_args()
     if a.quick:
         a.rounds, a.mib, a.pings, a.idle, a.agents, a.starts = 1, 64, 200, 50, 50, 20
@@ -80,9 +83,15 @@ def measure_ways(a, ways, samples):
 
 
 def measure_held(a, ways, samples):
+    """All ways with none first: what is left of some thousand connections that end takes a while to go."""
+    for way in ways:
+        say(f"none idle: {way.name}")
+        for result in measure.none_held(way, a.pings, a.rounds):
+            samples.add(way.name, "held", result)
     for way in ways:
         say(f"{a.idle} idle: {way.name}")
-        samples.add(way.name, "held", measure.held(way, a.idle, a.pings))
+        for result in measure.held(way, a.idle, a.pings, a.rounds):
+            samples.add(way.name, "held", result)
 
 
 def measure_shells(a, ways, samples):
@@ -102,12 +111,22 @@ def machine():
             "versions": versions()}  # fmt: skip
 
 
+def toolchain(program):
+    """What a Go program was built with, which its speed depends on; known where there is a Go to ask."""
+    if not shutil.which("go"):
+        return ""
+    r = subprocess.run(["go", "version", shutil.which(program)], capture_output=True, text=True)
+    return f" ({r.stdout.strip().rsplit(': ', 1)[1]})" if r.returncode == 0 and ": go" in r.stdout else ""
+
+
 def versions():
     out = {}
-    for name, args in (("nginx", ["nginx", "-v"]), ("haproxy", ["haproxy", "-v"]), ("OpenSSH", ["ssh", "-V"]), ("OpenSSL", ["openssl", "version"])):
+    for name, args in (("nginx", ["nginx", "-v"]), ("haproxy", ["haproxy", "-v"]), ("OpenSSH", ["ssh", "-V"]), ("OpenSSL", ["openssl", "version"]),
+                       ("chisel", ["chisel", "--version"]), ("frp", ["frps", "--version"]), ("rathole", ["rathole", "--version"])):  # fmt: skip
         if shutil.which(args[0]):
             r = subprocess.run(args, capture_output=True, text=True)
-            out[name] = (r.stdout + r.stderr).split("\n")[0].strip()
+            text = (r.stdout + r.stderr).split("\n")[0].strip()
+            out[name] = (text if name.lower() in text.lower() else f"{name} {text}") + toolchain(args[0])
     return out
 
 
@@ -137,6 +156,7 @@ def measure_near(a, kinds, samples):
     with running(kinds, nets.Loopback()) as ways:
         if "ways" not in a.skip:
             measure_ways(a, ways, samples)
+        if "held" not in a.skip:
             measure_held(a, ways, samples)
         if "shell" not in a.skip:
             measure_shells(a, ways, samples)
@@ -171,7 +191,7 @@ def main():
     if a.append and (a.out / "results.json").exists():
         before = json.loads((a.out / "results.json").read_text())
         samples.values, results = before["samples"], {**before, **results}
-    kinds = [k for k in paths.ALL if not a.only or k.name in a.only]
+    kinds = [k for k in WAYS if not a.only or k.name in a.only]
     measure_near(a, kinds, samples)
     if "far" not in a.skip:
         measure_far(a, kinds, samples)
@@ -184,7 +204,8 @@ def main():
     if "control" not in a.skip:
         with tempfile.TemporaryDirectory(prefix="tb-") as folder:
             results["control"] = control.measure(a, Path(folder), say)
-    results |= {"medians": samples.medians(), "samples": samples.values, "secret": {w.name: w.secret for w in paths.ALL}}
+    results |= {"medians": samples.medians(), "samples": samples.values, "secret": {w.name: w.secret for w in WAYS},
+                "left_out": {w.name: w.missing() for w in WAYS if w.missing()}}  # fmt: skip
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     text = tables.report(results, a.out)

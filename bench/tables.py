@@ -5,10 +5,12 @@ from pathlib import Path
 
 OURS, PEER = "tunnel", "nginx"
 UP, DOWN = "more is better", "less is better"
-# title, unit, value, which way, and the goals: (peer, ratio that we want to reach or to stay under)
+# title, unit, value, which way, and the goals: {peer, or value of our own: ratio that we want to reach or to stay under}
+BULK = {"nginx": 0.9, "ssh -R/-L": 1.0, "chisel": 4.0, "chisel without TLS": 4.0, "frp": 3.0}
+OWN = {"held.none_p50_us": "with none", "held.none_p99_us": "with none"}
 ROWS = [
-    ("bulk, one stream up", "MB/s", "up1.mb_per_s", UP, {"nginx": 0.9, "ssh -R/-L": 1.0}),
-    ("bulk, one stream down", "MB/s", "down1.mb_per_s", UP, {"nginx": 0.9, "ssh -R/-L": 1.0}),
+    ("bulk, one stream up", "MB/s", "up1.mb_per_s", UP, BULK),
+    ("bulk, one stream down", "MB/s", "down1.mb_per_s", UP, BULK),
     ("bulk, four streams up", "MB/s", "up4.mb_per_s", UP, {}),
     ("bulk, four streams down", "MB/s", "down4.mb_per_s", UP, {}),
     ("relay, CPU, up", "s/GiB", "up1.relay_cpu_s_per_gib", DOWN, {"nginx": 1.0}),
@@ -20,7 +22,10 @@ ROWS = [
     ("the same beside bulk, p50", "µs", "beside.p50_us", DOWN, {}),
     ("the same beside bulk, p99", "µs", "beside.p99_us", DOWN, {}),
     ("new connections", "1/s", "open.per_s", UP, {"nginx": 5.0}),
-    ("round trip p50 with {idle} idle connections", "µs", "held.p50_us", DOWN, {}),
+    ("64 bytes there and back, no idle connection, p50", "µs", "held.none_p50_us", DOWN, {}),
+    ("… {idle} idle connections, or tunnel's sessions, p50", "µs", "held.p50_us", DOWN, {"held.none_p50_us": 1.1}),
+    ("64 bytes there and back, no idle connection, p99", "µs", "held.none_p99_us", DOWN, {}),
+    ("… {idle} idle connections, or tunnel's sessions, p99", "µs", "held.p99_us", DOWN, {"held.none_p99_us": 1.1}),
     ("relay's memory for an idle connection, or tunnel's session", "KiB", "held.relay_kib", DOWN, {}),
     ("ssh: login", "s", "ssh.login_s", DOWN, {"loopback": 1.1}),
     ("ssh: bulk up", "MB/s", "ssh.mb_per_s", UP, {"ssh ProxyJump": 1.2}),
@@ -47,22 +52,22 @@ def number(value):
 
 
 def verdict(medians, key, way, goals):
-    """How our value stands to the peers' that there is a goal for."""
+    """How our value stands to those that there is a goal for."""
     ours, out = medians.get(OURS, {}).get(key), []
-    for peer, goal in goals.items():
-        theirs = medians.get(peer, {}).get(key)
+    for other, goal in goals.items():
+        name, theirs = (OWN[other], medians.get(OURS, {}).get(other)) if other in OWN else (other, medians.get(other, {}).get(key))
         if ours and theirs:
             ratio = ours / theirs
             met = ratio >= goal if way == UP else ratio <= goal
-            out.append(f"{ratio:.2f} × {peer} ({'≥' if way == UP else '≤'} {goal}: {'met' if met else 'not met'})")
+            out.append(f"{ratio:.2f} × {name} ({'≥' if way == UP else '≤'} {goal}: {'met' if met else 'not met'})")
     return "; ".join(out)
 
 
 def spread(results):
-    """The widest spread of our rounds: how noisy the machine was."""
-    widest = 0.0
-    for values in results["samples"].get(OURS, {}).values():
-        if len(values) > 1 and min(values) > 0:
+    """The widest spread of our rounds, tails left out: how noisy the machine was."""
+    widest, told = 0.0, {row[2] for row in ROWS if not row[2].endswith("p99_us")}
+    for key, values in results["samples"].get(OURS, {}).items():
+        if key in told and len(values) > 1 and min(values) > 0:
             widest = max(widest, max(values) / min(values))
     return widest
 
@@ -77,6 +82,11 @@ def ways_table(results):
             title = title.format(**results["options"])
             lines.append(f"| {title} ({unit}) | " + " | ".join(map(number, values)) + f" | {verdict(medians, key, way, goals)} |")
     return lines
+
+
+def left_out(results):
+    without = [f"{name} (no {', '.join(programs)} on PATH)" for name, programs in results["left_out"].items() if name not in results["medians"]]
+    return ["Not measured: " + "; ".join(without) + ".", ""] if without else []
 
 
 def reactors_line(r):
@@ -154,10 +164,11 @@ def report(results, out):
     m = results["machine"]
     lines = [f"{m['cpu']}, {m['cores']} cores, {m['system']}, Linux {m['kernel']}; {m['date']}. " + ", ".join(m["versions"].values()) + "."]
     rounds = max((len(v) for what in results["samples"].values() for v in what.values()), default=0)
-    lines += [f"Medians of up to {rounds} rounds in turns; the widest spread within a row of tunnel's: {spread(results):.2f} ×.", ""]
+    lines += [f"Medians of up to {rounds} rounds in turns; the widest spread within a row of tunnel's, p99 aside: {spread(results):.2f} ×.", ""]
     if results["medians"]:
         lines += [*ways_table(results), ""]
         lines += ["What the middle sees: " + "; ".join(f"{n}: {results['secret'][n]}" for n in results["medians"]) + ".", ""]
+        lines += left_out(results)
     if results.get("scale"):
         lines += [*scale_lines(results["scale"]), ""]
     if results.get("reactors"):
