@@ -1,3 +1,10 @@
+# What has one thread, in which ThreadSanitizer has nothing to find, is no part of the build under it.
+function(tunnel_one_thread)
+  if(TUNNEL_SANITIZE MATCHES "thread")
+    set_target_properties(${ARGN} PROPERTIES EXCLUDE_FROM_ALL TRUE)
+  endif()
+endfunction()
+
 # tunnel_unit_test(<area> [ONE_THREAD] [FAILING_ALLOC] SOURCES test_x.c … LIBS tunnel_x …)
 # Builds unit_<area> from cmocka sources; the first source has main(). Every `cmocka_unit_test*(test_case)` line in the
 # sources becomes the ctest case <area>.<case>, which runs alone: `ctest -R '^link.resume_after_cut$'`. ONE_THREAD: ThreadSanitizer has nothing to find.
@@ -16,6 +23,7 @@ function(tunnel_unit_test area)
   set(labels unit)
   if(T_ONE_THREAD)
     list(APPEND labels notsan)
+    tunnel_one_thread(${program})
   endif()
   list(FILTER T_SOURCES EXCLUDE REGEX "TARGET_OBJECTS")
   foreach(source IN LISTS T_SOURCES)
