@@ -172,6 +172,13 @@ static void not_taken_up(struct change *c, const char *why)
 	change_fail(c, TUNNEL_UNAVAILABLE, "%s: %s, %u times; nothing was done", c->doing, why, c->tries);
 }
 
+/* Two numbers, as a script gives them. */
+static bool is_answer(const redisReply *reply)
+{
+	return reply->type == REDIS_REPLY_ARRAY && reply->elements >= 2 &&
+	       reply->element[0]->type == REDIS_REPLY_INTEGER && reply_number(reply, 1) >= 0;
+}
+
 void change_take(struct change *c, const redisReply *reply)
 {
 	long long code = reply_number(reply, 0), number = reply_number(reply, 1);
@@ -180,16 +187,16 @@ void change_take(struct change *c, const redisReply *reply)
 		not_taken_up(c, "the server has lost the script");
 	} else if (reply->type == REDIS_REPLY_ERROR) {
 		c->result = reply_words(reply, c->doing, (struct words){ c->text, sizeof c->text });
-	} else if (reply->type != REDIS_REPLY_ARRAY || number < 0) {
-		change_fail(c, TUNNEL_INTERNAL, "%s: an answer of another kind than the script gives", c->doing);
-	} else if (code == ANSWER_FENCED) {
+	} else if (is_answer(reply) && code == ANSWER_FENCED) {
 		not_taken_up(c, "another connection for changes came in between");
-	} else if (code == ANSWER_CONFLICT) {
+	} else if (is_answer(reply) && code == ANSWER_CONFLICT) {
 		conflict(c, number);
-	} else if (code == ANSWER_NOT_FOUND) {
+	} else if (is_answer(reply) && code == ANSWER_NOT_FOUND) {
 		c->result = TUNNEL_NOT_FOUND;
-	} else {
+	} else if (is_answer(reply) && code == ANSWER_DONE) {
 		c->result = TUNNEL_OK;
 		c->number = (uint64_t)number;
+	} else {
+		change_fail(c, TUNNEL_INTERNAL, "%s: an answer of another kind than the script gives", c->doing);
 	}
 }

@@ -15,7 +15,7 @@ static int ask_at(struct conn *c, const char *master_name, int64_t until_ms, cha
 	if (rc != 0)
 		return rc;
 	const redisReply *host = reply_text(reply, 0), *port = reply_text(reply, 1);
-	if (host && port)
+	if (host && port && host->str[0] != '/') /* a path is none that it could have */
 		snprintf(out_text, 300, strchr(host->str, ':') ? "[%s]:%s" : "%s:%s", host->str, port->str);
 	else
 		rc = words_set(w, TUNNEL_UNAVAILABLE, "it knows no master of the name \"%s\"", master_name);
