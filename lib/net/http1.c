@@ -110,10 +110,10 @@ bool http1_header_has(const struct http1_head *head, const char *name, const cha
 	return false;
 }
 
-static void add_cut(struct buf *out, const void *data, size_t len, size_t max)
+static bool add_cut(struct buf *out, const void *data, size_t len, size_t max)
 {
 	size_t room = out->len < max ? max - out->len : 0;
-	(void)buf_add(out, data, len < room ? len : room);
+	return buf_add(out, data, len < room ? len : room) == 0;
 }
 
 /* Chunked coding; a broken one counts as complete, since the text is only for people. */
@@ -132,8 +132,9 @@ static int chunked_body(const char *in, size_t in_len, size_t max, struct buf *o
 			return 1;
 		at = (size_t)(line_end - in) + 2;
 		bool whole = in_len - at >= size + 2;
-		if (whole || out->len + (in_len - at) >= max)
-			add_cut(out, in + at, whole ? size : in_len - at, max);
+		bool enough = whole || out->len + (in_len - at) >= max;
+		if (enough && !add_cut(out, in + at, whole ? size : in_len - at, max))
+			return 1; /* what follows would stand in its place */
 		if (out->len >= max)
 			return 1;
 		if (!whole)
@@ -154,6 +155,6 @@ int http1_body(const struct http1_head *head, const uint8_t *in, size_t in_len, 
 	    text_parse_int(length, 0, INT64_MAX, &want) != 0)
 		want = 0;
 	size_t have = (int64_t)in_len < want ? in_len : (size_t)want;
-	add_cut(out, in, have, max);
+	(void)add_cut(out, in, have, max);
 	return eof || (int64_t)in_len >= want || out->len >= max;
 }

@@ -25,7 +25,7 @@ bool http1_header(const struct http1_head *head, const char *name, char *out, si
 bool http1_header_has(const struct http1_head *head, const char *name, const char *word);
 
 /* The body of a refusal, as far as it came (in: the bytes behind the head; eof: no more will come). 1: complete, out
- * has its text; 0: more is needed. Bodies are cut at max bytes. */
+ * has its text; 0: more is needed. Bodies are cut at max bytes, or where memory ends. */
 int http1_body(const struct http1_head *head, const uint8_t *in, size_t in_len, bool eof, size_t max, struct buf *out);
 
 #endif

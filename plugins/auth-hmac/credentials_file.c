@@ -113,6 +113,8 @@ static int read_groups(const config_setting_t *groups, const char *at, char **ou
 	string_add(&json, n ? "\"]" : "");
 	if (json.failed) {
 		string_free(&json);
+		if (!groups)
+			return say(-1, err, err_len, "out of memory");
 		return say(-1, err, err_len, "%s:%u: groups: longer than %d bytes as JSON", at,
 			   config_setting_source_line(groups), TUNNEL_GROUPS_MAX - 1);
 	}
