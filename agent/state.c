@@ -74,7 +74,9 @@ static int read_target(const char *folder, struct state *s, struct err *e)
 	if (rc)
 		return rc;
 	rc = json_parse((const char *)buf_data(&text), text.len, &json, e);
-	if (!rc)
+	if (rc)
+		err_wrap(e, "%s", path);
+	else
 		rc = json_read(json, path, false, fields, e);
 	if (!rc && !text_is_id(id))
 		rc = err_set(e, ERR_INVALID, "%s: id: not a target id", path);

@@ -154,7 +154,13 @@ int kept_read(const char *session, struct kept_session *out, struct err *e)
 	int rc = file_path(session, path, e);
 	if (rc == 0 && access(path, F_OK) != 0)
 		rc = err_set(e, ERR_NOT_FOUND, "%s is missing", path);
-	return rc == 0 ? read_file(path, out, e) : rc;
+	if (rc == 0)
+		rc = read_file(path, out, e);
+	if (rc == 0 && strcmp(out->session, session) != 0) {
+		kept_free(out);
+		rc = err_set(e, ERR_INVALID, "%s is of another session", path);
+	}
+	return rc;
 }
 
 void kept_free(struct kept_session *k)

@@ -19,7 +19,7 @@ struct kept_session {
 
 /* Replaces; sweeps out what has expired since. */
 int kept_write(const struct kept_session *k, int64_t wall_ms, struct err *e);
-/* ERR_NOT_FOUND: nothing was kept. */
+/* ERR_NOT_FOUND: nothing was kept. ERR_INVALID: the file is damaged, or of another session. */
 int kept_read(const char *session, struct kept_session *out, struct err *e);
 void kept_free(struct kept_session *k);
 void kept_remove(const char *session);

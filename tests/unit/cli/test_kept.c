@@ -101,12 +101,27 @@ static void test_a_damaged_file_is_an_error(void **state)
 	kept_free(&got);
 }
 
+static void test_a_file_of_another_session_is_an_error(void **state)
+{
+	(void)state;
+	struct err e = { 0 };
+	struct kept_session k = sample("s-1", 5000), got;
+	assert_int_equal(kept_write(&k, 1000, &e), 0);
+	char *path = strdup(file_of("s-1"));
+	assert_int_equal(rename(path, file_of("s-2")), 0);
+	free(path);
+	assert_int_equal(kept_read("s-2", &got, &e), ERR_INVALID);
+	assert_non_null(strstr(e.text, "of another session"));
+	assert_null(got.json);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_what_was_kept_is_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_what_has_expired_is_swept_out, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_damaged_file_is_an_error, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_file_of_another_session_is_an_error, set_up, tear_down),
 	};
 	return RUN_CASES(tests);
 }
