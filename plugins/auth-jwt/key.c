@@ -204,7 +204,7 @@ static int take_public(const struct key_alg *alg, EVP_PKEY *pkey, struct key *ke
 	}
 	BIO_free(bio);
 	key->alg = alg;
-	return key->material ? 0 : say(-1, err, err_len, "out of memory");
+	return key->material ? 0 : say(KEY_NO_MEMORY, err, err_len, "out of memory");
 }
 
 static int no_passphrase(char *buf, int size, int writing, void *arg)
@@ -379,7 +379,7 @@ int key_from_jwk(const json_t *jwk, const char *where, struct key *out, char *er
 	int rc = take_public(alg, pkey, &key, err, err_len);
 	EVP_PKEY_free(pkey);
 	if (rc == 0 && copy_names(kid, where, &key) != 0)
-		rc = say(-1, err, err_len, "out of memory");
+		rc = say(KEY_NO_MEMORY, err, err_len, "out of memory");
 	if (rc != 0)
 		key_clear(&key);
 	else

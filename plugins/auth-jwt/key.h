@@ -34,7 +34,9 @@ const struct key_alg *key_alg_find(const char *name, size_t n, char *err, size_t
 /* All fill *out and return 0, or return -1 with a sentence. out->kid and out->where are copies. */
 int key_from_file(const struct key_alg *alg, const char *kid, const char *path, const char *where, struct key *out,
 		  char *err, size_t err_len);
-/* 1 with a sentence: a key that is not for us (encryption, unknown type) and is to be passed over. */
+#define KEY_NO_MEMORY (-2)
+/* 1 with a sentence: a key that is not for us (encryption, unknown type) and is to be passed over. KEY_NO_MEMORY:
+ * nothing is known of it. */
 int key_from_jwk(const json_t *jwk, const char *where, struct key *out, char *err, size_t err_len);
 void key_clear(struct key *key);
 

@@ -177,7 +177,7 @@ static int keyset_add(struct keyset *set, struct key *key, char *err, size_t err
 }
 
 /* One member of "keys". In a file of ours a faulty key is an error; of a set that somebody else publishes, only that
- * key is not used (RFC 7517, 5). */
+ * key is not used (RFC 7517, 5); one that memory lacks for is asked for again with all others. */
 static int add_jwk(const struct keystore *s, const json_t *jwk, size_t i, const char *where, int ours,
 		   struct keyset *set, char *err, size_t err_len)
 {
@@ -186,7 +186,7 @@ static int add_jwk(const struct keystore *s, const json_t *jwk, size_t i, const 
 	int rc = key_from_jwk(jwk, where, &key, why, sizeof why);
 	if (rc == 0)
 		return keyset_add(set, &key, err, err_len);
-	if (rc < 0 && ours)
+	if (rc == KEY_NO_MEMORY || (rc < 0 && ours))
 		return say(-1, err, err_len, "%s: keys[%zu] %s", where, i, why);
 	const char *kid = json_string_value(json_object_get(jwk, "kid"));
 	snprintf(line, sizeof line, "%s: keys[%zu] (kid \"%s\") is passed over: it %s", where, i,
@@ -435,12 +435,13 @@ int key_source_parse(const char *text, const char *where, struct key_source *out
 	char why[256];
 	const char *colon = strchr(text, ':');
 	const char *path = colon ? colon + 1 : NULL;
+	int has_kid = path && strncmp(path, "kid=", 4) == 0;
 	if (!path)
 		return say(-1, err, err_len, "%s: key: %s", where, form);
 	s.alg = key_alg_find(text, (size_t)(colon - text), why, sizeof why);
 	if (!s.alg)
 		return say(-1, err, err_len, "%s: key: %s", where, why);
-	if (strncmp(path, "kid=", 4) == 0) {
+	if (has_kid) {
 		const char *kid = path + 4;
 		path = path_of(kid);
 		if (path)
@@ -452,7 +453,7 @@ int key_source_parse(const char *text, const char *where, struct key_source *out
 	}
 	s.path = strdup(path);
 	s.where = strdup(where);
-	if (!s.path || !s.where) {
+	if (!s.path || !s.where || (has_kid && !s.kid)) {
 		key_source_clear(&s);
 		return say(-1, err, err_len, "out of memory");
 	}
