@@ -4,6 +4,7 @@
 #define CLI_MODE_H
 
 #include "cli/escape.h"
+#include "cli/first_stream.h"
 #include "cli/forward.h"
 #include "cli/keyholder.h"
 #include "cli/listener.h"
@@ -25,6 +26,7 @@ struct mode_ssh {
 	char **argv; /* the command on the target; argc 0: a shell */
 	/* private */
 	struct listener listener;
+	struct first_stream first;
 	uv_process_t process;
 	char socket[PATH_MAX];
 	struct session *session;

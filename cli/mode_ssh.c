@@ -2,9 +2,11 @@
  * ssh's exit code is ours. When the session ends first, ssh sees its connection go and ends with 255, which says
  * nothing: then the session's reason is waited for, and its exit code is ours.
  *
- * ssh runs with ProxyCommand "tunnel-cli pass-fd SOCKET" and ProxyUseFdpass: the helper connects to our socket, hands
- * the connection to ssh and is gone. So ssh talks to this process directly, and each connection is one stream of the
- * session. */
+ * ssh runs with ProxyCommand "tunnel-pass-fd SOCKET" and ProxyUseFdpass: the helper connects to our socket, hands the
+ * connection to ssh and is gone. So ssh talks to this process directly, and each connection is one stream of the
+ * session. The first of them is asked for when ssh is started, so that both programs load at the same time: ssh here
+ * and the sshd there. */
+#include "cli/helper.h"
 #include "cli/mode.h"
 
 #include <signal.h>
@@ -77,13 +79,21 @@ static unsigned long ignored_signals(void)
 	return mask;
 }
 
+static void add_proxy_command(const struct mode_ssh *m, struct ssh_argv *a)
+{
+	char program[PATH_MAX], program_quoted[600], socket_quoted[300];
+	bool alone = !helper_find("tunnel-pass-fd", program);
+	if (alone)
+		helper_self(program);
+	quote_for_command(program, program_quoted, sizeof program_quoted);
+	quote_for_command(m->socket, socket_quoted, sizeof socket_quoted);
+	add_option(a, "ProxyCommand=%s%s %s", program_quoted, alone ? " pass-fd" : "", socket_quoted);
+	add_option(a, "ProxyUseFdpass=yes");
+}
+
 static void build_argv(const struct mode_ssh *m, const struct session *s, struct ssh_argv *a)
 {
-	char self[PATH_MAX], self_quoted[600], socket_quoted[300], mask[20];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-	self[n > 0 ? n : 0] = '\0';
-	quote_for_command(self, self_quoted, sizeof self_quoted);
-	quote_for_command(m->socket, socket_quoted, sizeof socket_quoted);
+	char mask[20];
 
 	if (ignored_signals()) { /* libuv gives a child the defaults */
 		snprintf(mask, sizeof mask, "%lx", ignored_signals());
@@ -94,8 +104,7 @@ static void build_argv(const struct mode_ssh *m, const struct session *s, struct
 	}
 	add(a, "ssh");
 	/* What stands first wins over the user's own ssh config. */
-	add_option(a, "ProxyCommand=%s pass-fd %s", self_quoted, socket_quoted);
-	add_option(a, "ProxyUseFdpass=yes");
+	add_proxy_command(m, a);
 	add_option(a, "HostKeyAlias=%s", s->target);
 	add_option(a, "UserKnownHostsFile=\"%s/known_hosts\"", m->dir->path);
 	add_option(a, "GlobalKnownHostsFile=/dev/null");
@@ -178,6 +187,16 @@ static int spawn_ssh(struct mode_ssh *m, struct session *s)
 	return EXIT_CODE_FAILED;
 }
 
+static void on_connection(struct listener *l, int fd)
+{
+	struct mode_ssh *m = (struct mode_ssh *)((char *)l - offsetof(struct mode_ssh, listener));
+	struct err e = { 0 };
+	uint32_t stream;
+	if (!first_stream_take(&m->first, fd) &&
+	    endpoint_open_stream(m->session->endpoint, &l->dest, fd, fd, &stream, &e) != 0)
+		session_tell(m->session, "%s: %s", l->label, e.text);
+}
+
 static int begin(struct session_mode *mode, struct session *s)
 {
 	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
@@ -188,20 +207,29 @@ static int begin(struct session_mode *mode, struct session *s)
 	m->patience.data = m;
 	snprintf(m->socket, sizeof m->socket, "%s/socket", m->dir->path);
 	m->listener.dest.kind = LINK_KIND_SSH;
+	m->listener.take = on_connection;
 	snprintf(m->listener.label, sizeof m->listener.label, "ssh");
 	int fd = sshdir_show_files(m->dir, &e) == 0 ? sshdir_listen(m->dir, "socket", &e) : e.code;
-	if (fd < 0 || listener_start(&m->listener, s, fd, &e) != 0) {
+	if (fd < 0 || listener_start(&m->listener, s, fd, &e) != 0 ||
+	    first_stream_ask(&m->first, s, &m->listener.dest, &e) != 0) {
 		complain("%s", e.text);
 		return EXIT_CODE_FAILED;
 	}
 	return spawn_ssh(m, s);
 }
 
+static void opened(struct session_mode *mode, struct session *s, uint32_t stream)
+{
+	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
+	(void)s;
+	first_stream_opened(&m->first, stream);
+}
+
 static void stream_closed(struct session_mode *mode, struct session *s, uint32_t stream, unsigned code,
 			  const char *text)
 {
 	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
-	(void)stream;
+	first_stream_closed(&m->first, stream);
 	if (code == LINK_OK || code == LINK_IO)
 		return;
 	snprintf(m->cut, sizeof m->cut, "%s: %s (%s)", s->target, text, link_code_name(code));
@@ -252,9 +280,12 @@ static void hurry(struct session_mode *mode, struct session *s)
 
 void mode_ssh_init(struct mode_ssh *m)
 {
-	m->mode = (struct session_mode){
-		.begin = begin, .stream_closed = stream_closed, .interrupted = interrupted, .over = over, .hurry = hurry
-	};
+	m->mode = (struct session_mode){ .begin = begin,
+					 .opened = opened,
+					 .stream_closed = stream_closed,
+					 .interrupted = interrupted,
+					 .over = over,
+					 .hurry = hurry };
 }
 
 /* Field by field: what lies between them is undefined. */

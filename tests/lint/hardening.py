@@ -81,8 +81,8 @@ def main():
         subprocess.run(["cmake", "--install", build], check=True, capture_output=True, env={**os.environ, "DESTDIR": name})
         bare.unlink()
         elves = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.read_bytes()[:4] == b"\x7fELF"]
-        if len(elves) < 8:
-            said.append(f"of three programs, four plugins and tunnel-plugin-check only these were installed: {[p.name for p in elves]}")
+        if len(elves) < 9:
+            said.append(f"of three programs, tunnel-pass-fd, four plugins and tunnel-plugin-check only these were installed: {[p.name for p in elves]}")
         for path in elves:
             said += [f"{path.name}: missing: {check}" for check in missing(path)]
     said += compiled_without(build, machine)

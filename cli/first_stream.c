@@ -1,0 +1,54 @@
+#include "cli/first_stream.h"
+
+#include <unistd.h>
+
+int first_stream_ask(struct first_stream *f, struct session *s, const struct link_dest *dest, struct err *e)
+{
+	*f = (struct first_stream){ .fd = -1 };
+	int rc = endpoint_open_stream(s->endpoint, dest, -1, -1, &f->id, e);
+	if (rc == 0)
+		f->session = s;
+	return rc;
+}
+
+static void join(struct first_stream *f)
+{
+	struct err e = { 0 };
+	int fd = f->fd;
+	f->fd = -1;
+	(void)endpoint_attach_fd(f->session->endpoint, f->id, fd, fd, &e); /* else its end is told */
+}
+
+bool first_stream_take(struct first_stream *f, int fd)
+{
+	if (!f->session || f->taken)
+		return false;
+	f->taken = true;
+	if (f->closed) {
+		close(fd);
+		return true;
+	}
+	f->fd = fd;
+	if (f->opened)
+		join(f);
+	return true;
+}
+
+void first_stream_opened(struct first_stream *f, uint32_t stream)
+{
+	if (!f->session || stream != f->id)
+		return;
+	f->opened = true;
+	if (f->fd >= 0)
+		join(f);
+}
+
+void first_stream_closed(struct first_stream *f, uint32_t stream)
+{
+	if (!f->session || stream != f->id)
+		return;
+	f->closed = true;
+	if (f->fd >= 0)
+		close(f->fd);
+	f->fd = -1;
+}

@@ -1,0 +1,24 @@
+/* The stream of a program's first connection, asked for before the program comes: what serves it at the target, such
+ * as an sshd, starts meanwhile. */
+#ifndef CLI_FIRST_STREAM_H
+#define CLI_FIRST_STREAM_H
+
+#include "cli/session.h"
+
+struct first_stream {
+	struct session *session; /* NULL: never asked for */
+	uint32_t id;
+	int fd; /* of a connection that came before the target's answer; -1: none */
+	bool opened, closed, taken;
+};
+
+/* The session ends it. */
+int first_stream_ask(struct first_stream *f, struct session *s, const struct link_dest *dest, struct err *e);
+/* A connection came: it is the stream's from here on, and closed when that is over. False: another one was before, and
+ * this one is the caller's. */
+bool first_stream_take(struct first_stream *f, int fd);
+/* For session_mode.opened and .stream_closed, of any stream. */
+void first_stream_opened(struct first_stream *f, uint32_t stream);
+void first_stream_closed(struct first_stream *f, uint32_t stream);
+
+#endif

@@ -1,0 +1,110 @@
+"""What ssh is started with and meanwhile: its helper, and the stream that waits for it."""
+
+import os
+import shutil
+import stat
+import subprocess
+
+import pytest
+from harness import BUILD, CLI, LIMIT, USER, wait_for
+
+HELPER = BUILD / "libexec" / "tunnel" / "tunnel-pass-fd"
+START = ["start-session", "--target", "web-1", "--login", USER, "--quiet"]
+
+
+def installed(folder, helper=True):
+    """A copy of tunnel-cli as it is installed, with its helper or alone."""
+    cli = folder / "bin" / "tunnel-cli"
+    cli.parent.mkdir()
+    shutil.copy(CLI, cli)
+    if helper:
+        there = folder / "libexec" / "tunnel" / HELPER.name
+        there.parent.mkdir(parents=True)
+        there.parent.chmod(0o755)
+        shutil.copy(HELPER, there)
+    return cli
+
+
+def run(stack, cli, *args):
+    r = subprocess.run([cli, *START, *args], capture_output=True, text=True, timeout=LIMIT, env=stack.env())
+    assert r.returncode == 0, r.stderr + stack.tails()
+    return r.stdout
+
+
+def proxy_command(stack, cli):
+    """What ssh is told to run, by itself."""
+    said = run(stack, cli, "--ssh-arg=-G")
+    return next(line.split(" ", 1)[1] for line in said.splitlines() if line.startswith("proxycommand "))
+
+
+def test_ssh_waits_for_no_library_but_the_c_library():
+    needed = subprocess.run(["readelf", "-d", HELPER], capture_output=True, text=True, check=True).stdout
+    libraries = {line.split("[")[1].rstrip("]") for line in needed.splitlines() if "(NEEDED)" in line}
+    sanitizers = {name for name in libraries if name.startswith(("libasan", "libtsan", "libubsan", "libm.", "libgcc_s", "libresolv"))}
+    assert libraries - sanitizers == {"libc.so.6"}
+
+
+def test_the_helper_is_found_where_it_is_installed(stack, tmp_path):
+    cli = installed(tmp_path)
+    assert proxy_command(stack, cli).startswith(f"'{tmp_path}/libexec/tunnel/tunnel-pass-fd' ")
+    assert run(stack, cli, "--", "echo up") == "up\n"
+
+
+def test_tunnel_cli_alone_does_it_itself(stack, tmp_path):
+    cli = installed(tmp_path, helper=False)
+    assert proxy_command(stack, cli).startswith(f"'{cli}' pass-fd ")
+    assert run(stack, cli, "--", "echo up") == "up\n"
+
+
+def others_can_write(path):
+    path.chmod(path.stat().st_mode | stat.S_IWOTH)
+
+
+def belongs_to_somebody(path):
+    os.chown(path, 4711, 4711)
+
+
+def is_a_link(path):
+    real = path.with_name(path.name + ".real")
+    path.rename(real)
+    path.symlink_to(real)
+
+
+@pytest.mark.parametrize("what", ["libexec/tunnel", "libexec/tunnel/tunnel-pass-fd"])
+@pytest.mark.parametrize("change", [others_can_write, belongs_to_somebody, is_a_link])
+def test_a_helper_that_somebody_else_could_have_put_there_is_not_run(stack, tmp_path, what, change):
+    if change is belongs_to_somebody and os.geteuid() != 0:
+        pytest.skip("needs root, to give a file away")
+    cli = installed(tmp_path)
+    change(tmp_path / what)
+    assert proxy_command(stack, cli).startswith(f"'{cli}' pass-fd ")
+
+
+def test_the_targets_sshd_starts_while_ssh_does(stack, tmp_path):
+    """A slow ssh, which has not connected yet: its stream is open."""
+    slow = tmp_path / "ssh"
+    slow.write_text(f'#!/bin/sh\n: > {tmp_path}/started\nread line < {tmp_path}/go\nPATH=${{PATH#*:}} exec ssh "$@"\n')
+    slow.chmod(0o755)
+    os.mkfifo(tmp_path / "go")
+    env = stack.env(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    p = subprocess.Popen([CLI, *START, "--", "echo up"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=env)
+    stack.procs.append(p)
+    wait_for((tmp_path / "started").exists, "ssh to be started")
+    opens = lambda: [r for r in stack.audit() if r["event"] == "stream.open"]  # noqa: E731
+    wait_for(opens, "the stream in the audit log", every=0.1)
+    (tmp_path / "go").write_text("go\n")
+    assert p.communicate(timeout=LIMIT)[0] == "up\n", stack.tails()
+    assert len(opens()) == 1
+
+
+def test_an_ssh_that_never_connects_ends_its_session(stack):
+    assert "OpenSSH" in subprocess.run([CLI, *START, "--ssh-arg=-V"], capture_output=True, text=True, timeout=LIMIT, env=stack.env()).stderr
+    wait_for(lambda: [r for r in stack.audit() if r["event"] == "session.end"], "the end in the audit log", every=0.1)
+
+
+def test_a_stream_that_is_refused_before_ssh_comes_is_told_once(bare, tmp_path):
+    bare.start_server()
+    bare.start_agent(conf='ssh = "127.0.0.1:1";')
+    r = subprocess.run([CLI, *START, "--", "true"], capture_output=True, text=True, timeout=LIMIT, env=bare.env())
+    assert r.returncode == 255, r.stderr
+    assert r.stderr.count("(refused)") == 1, r.stderr
