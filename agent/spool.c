@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define REWRITE_BYTES (256u * 1024) /* dead bytes that are worth a rewrite */
@@ -187,6 +188,13 @@ static json_t *entry_line(const struct entry *en)
 			 (json_int_t)en->number, "body", body);
 }
 
+/* By a file whose name was to last, and perhaps does not. */
+static bool is_replaced(const struct spool *s)
+{
+	struct stat st;
+	return s->fd >= 0 && (fstat(s->fd, &st) != 0 || st.st_nlink == 0);
+}
+
 static int rewrite(struct spool *s, struct err *e)
 {
 	struct buf b = BUF_INIT(4 * LIMIT_AGENT_SPOOL);
@@ -203,6 +211,8 @@ static int rewrite(struct spool *s, struct err *e)
 		s->file_bytes = b.len;
 		rc = open_file(s, e);
 		s->doubtful = rc != 0; /* the file that was open is no longer there */
+	} else {
+		s->doubtful |= is_replaced(s);
 	}
 	if (!rc) {
 		s->synced = s->next - 1;

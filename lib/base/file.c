@@ -91,7 +91,7 @@ static int write_all(int fd, const char *data, size_t len)
 	return 0;
 }
 
-static void sync_folder_of(const char *path)
+static int open_folder_of(const char *path, struct err *e)
 {
 	char dir[PATH_MAX];
 	const char *slash = strrchr(path, '/');
@@ -100,13 +100,20 @@ static void sync_folder_of(const char *path)
 	else
 		snprintf(dir, sizeof dir, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0) {
-		fsync(fd);
-		close(fd);
-	}
+	return fd >= 0 ? fd : err_set_errno(e, ERR_IO, errno, "%s", dir);
 }
 
-int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e)
+static int write_temp(int fd, const char *temp, const void *data, size_t len, mode_t mode, struct err *e)
+{
+	int rc = 0;
+	if (fchmod(fd, mode) != 0 || write_all(fd, data, len) != 0 || fsync(fd) != 0)
+		rc = err_set_errno(e, ERR_IO, errno, "%s", temp);
+	if (close(fd) != 0 && rc == 0)
+		rc = err_set_errno(e, ERR_IO, errno, "%s", temp);
+	return rc;
+}
+
+static int replace_in(int folder, const char *path, const void *data, size_t len, mode_t mode, struct err *e)
 {
 	char temp[PATH_MAX];
 	if ((size_t)snprintf(temp, sizeof temp, "%s.XXXXXX", path) >= sizeof temp)
@@ -114,17 +121,24 @@ int file_write(const char *path, const void *data, size_t len, mode_t mode, stru
 	int fd = mkostemp(temp, O_CLOEXEC);
 	if (fd < 0)
 		return err_set_errno(e, ERR_IO, errno, "%s", temp);
-	int rc = 0;
-	if (fchmod(fd, mode) != 0 || write_all(fd, data, len) != 0 || fsync(fd) != 0)
-		rc = err_set_errno(e, ERR_IO, errno, "%s", temp);
-	if (close(fd) != 0 && rc == 0)
-		rc = err_set_errno(e, ERR_IO, errno, "%s", temp);
+	int rc = write_temp(fd, temp, data, len, mode, e);
 	if (rc == 0 && rename(temp, path) != 0)
 		rc = err_set_errno(e, ERR_IO, errno, "%s", path);
 	if (rc != 0)
 		unlink(temp);
-	else
-		sync_folder_of(path);
+	else if (fsync(folder) != 0 && errno != EINVAL) /* EINVAL: a file system that knows no such thing */
+		rc = err_set_errno(e, ERR_IO, errno, "%s: it was replaced, but may be the old one after a crash", path);
+	return rc;
+}
+
+/* The folder is opened first: what cannot be made to last is not begun. */
+int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e)
+{
+	int folder = open_folder_of(path, e);
+	if (folder < 0)
+		return folder;
+	int rc = replace_in(folder, path, data, len, mode, e);
+	close(folder);
 	return rc;
 }
 

@@ -176,10 +176,11 @@ static void test_the_file_does_not_grow_for_ever(void **state)
 
 int __real_open(const char *name, int flags, ...);
 int __wrap_open(const char *name, int flags, ...);
+int __wrap_fsync(int fd);
 int __wrap_fdatasync(int fd);
 int __wrap_ftruncate(int fd, off_t len);
 
-static bool sync_fails, open_fails, truncate_fails;
+static bool sync_fails, folder_sync_fails, open_fails, truncate_fails;
 static off_t durable; /* bytes */
 
 int __wrap_open(const char *name, int flags, ...)
@@ -208,6 +209,16 @@ int __wrap_fdatasync(int fd)
 	if (fstat(fd, &st) == 0)
 		durable = st.st_size;
 	return 0;
+}
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+	struct stat st;
+	if (!folder_sync_fails || fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode))
+		return __real_fsync(fd);
+	errno = EIO;
+	return -1;
 }
 
 int __real_ftruncate(int fd, off_t len);
@@ -300,6 +311,34 @@ static void test_a_file_that_cannot_be_opened_for_a_while(void **state)
 	spool_close(&s);
 }
 
+/* The file was replaced by one whose name may not last: nothing is added to the one that is gone. */
+static void test_a_folder_that_cannot_be_synced(void **state)
+{
+	(void)state;
+	struct spool *s = NULL;
+	struct stat before, now;
+	struct err e = { 0 };
+	uint64_t first, last, number = 0;
+	s = reopen(&s);
+	assert_int_equal(stat(path, &before), 0);
+	folder_sync_fails = true;
+	do {
+		assert_int_equal(try_to_add(s, ++number, &e), 0);
+		assert_int_equal(spool_sync(s, &e), 0);
+		waiting(s, &first, &last);
+		spool_ack(s, last); /* rewrites it at last, which nobody is told */
+		assert_int_equal(stat(path, &now), 0);
+	} while (now.st_ino == before.st_ino);
+	assert_int_equal(try_to_add(s, ++number, &e), ERR_IO);
+	folder_sync_fails = false;
+	assert_int_equal(try_to_add(s, number, &e), 0);
+	assert_int_equal(spool_sync(s, &e), 0);
+	s = reopen(&s);
+	assert_int_equal(waiting(s, &first, &last), 1);
+	assert_int_equal(spool_last_number(s, "s-1"), number);
+	spool_close(&s);
+}
+
 /* What was taken is there, once, whatever allocation fails on the way; what was not taken can be added again. */
 static bool add_with_little_memory(void *arg)
 {
@@ -340,6 +379,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_the_file_does_not_grow_for_ever, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_a_sync_that_failed_is_not_trusted, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_half_a_line_that_stays_hides_nothing, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_a_folder_that_cannot_be_synced, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_a_file_that_cannot_be_opened_for_a_while, make_folder,
 						remove_folder),
 		cmocka_unit_test_setup_teardown(test_with_little_memory, make_folder, remove_folder),

@@ -1,6 +1,5 @@
 #include "support/case.h"
 
-#include "base/file.h"
 #include "base/secret.h"
 
 #include <sys/stat.h>
@@ -22,29 +21,10 @@ static void test_refuses_a_secret_that_others_can_read(void **state)
 	case_folder_remove(folder);
 }
 
-static void test_a_file_is_replaced_whole(void **state)
-{
-	(void)state;
-	char folder[64], path[128];
-	snprintf(path, sizeof path, "%s/a/b", case_folder(folder));
-	struct err e = { 0 };
-	assert_int_equal(file_mkdir(path, 0700, &e), 0);
-	strcat(path, "/file");
-	struct buf b;
-	assert_int_equal(file_write(path, "one", 3, 0600, &e), 0);
-	assert_int_equal(file_write(path, "three", 5, 0600, &e), 0);
-	assert_int_equal(file_read(path, 100, &b, &e), 0);
-	assert_memory_equal(buf_data(&b), "three", 5);
-	buf_free(&b);
-	assert_int_equal(file_read(path, 4, &b, &e), ERR_LIMIT);
-	case_folder_remove(folder);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refuses_a_secret_that_others_can_read),
-		cmocka_unit_test(test_a_file_is_replaced_whole),
 	};
 	return RUN_CASES(tests);
 }
