@@ -6,8 +6,14 @@
 #include "cli/ends.h"
 #include "net/url.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define WAIT_MAX_MS                                                                                                   \
+	6000 /* the pause between guesses that a server allows, unless set otherwise (limits.failures_per_credential) \
+	      */
 
 static int open_client(struct client *c, const struct common_options *common, struct err *e)
 {
@@ -107,6 +113,9 @@ static int explain(const struct http_response *r, char why[CLIENT_WHY])
 	else
 		snprintf(why, CLIENT_WHY, "HTTP %d: %s", r->status, r->detail[0] ? r->detail : "no reason given");
 	size_t len = strlen(why);
+	if (r->status == 429 && !r->code[0] && r->retry_after_ms) /* ours has it in its words */
+		snprintf(why + len, CLIENT_WHY - len, "; it is to be asked again in %d s",
+			 (int)(r->retry_after_ms / 1000));
 	if (r->status >= 500 && r->request_id[0]) /* the server's log has it on every line about this */
 		snprintf(why + len, CLIENT_WHY - len, "; request %s", r->request_id);
 	return status_exit_code(r);
@@ -164,6 +173,27 @@ static int call_one(struct client *c, const char *server, const char *method, co
 	return http_call_blocking(&q, out, e);
 }
 
+static int ask_in_turn(struct client *c, const char *method, const char *path, const char *text,
+		       const struct credential *cred, struct http_response *out, struct err *e)
+{
+	int rc = ERR_UNAVAILABLE;
+	for (size_t i = 0; rc != 0 && i < c->profile.servers.n; i++)
+		rc = call_one(c, c->profile.servers.at[i], method, path, text, cred, out, e);
+	return rc;
+}
+
+/* Somebody at this address has guessed, and nothing was done: who has to wait for a moment only waits it. */
+static bool has_waited(const struct client *c, const struct http_response *r)
+{
+	if (r->status != 429 || !r->retry_after_ms || r->retry_after_ms > WAIT_MAX_MS || c->background)
+		return false;
+	log_debug("the server asks to wait %d ms", (int)r->retry_after_ms);
+	struct timespec left = { .tv_sec = r->retry_after_ms / 1000 };
+	while (nanosleep(&left, &left) != 0 && errno == EINTR)
+		;
+	return true;
+}
+
 /* The answer of the first server that gives one. 0, or an exit code and why there is none. */
 static int ask_servers(struct client *c, const char *method, const char *path, const json_t *body,
 		       struct http_response *out, char why[CLIENT_WHY])
@@ -175,9 +205,11 @@ static int ask_servers(struct client *c, const char *method, const char *path, c
 		return exit_for_err(&e) == EXIT_CODE_UNREACHABLE ? EXIT_CODE_UNREACHABLE : EXIT_CODE_CONFIG;
 	}
 	char *text = body ? json_text(body) : NULL;
-	int rc = ERR_UNAVAILABLE;
-	for (size_t i = 0; rc != 0 && i < c->profile.servers.n; i++)
-		rc = call_one(c, c->profile.servers.at[i], method, path, text, &cred, out, &e);
+	int rc = ask_in_turn(c, method, path, text, &cred, out, &e);
+	if (rc == 0 && has_waited(c, out)) {
+		http_response_free(out);
+		rc = ask_in_turn(c, method, path, text, &cred, out, &e);
+	}
 	credential_free(&cred);
 	free(text);
 	if (rc == 0)

@@ -19,8 +19,9 @@ int client_open(struct client *c, const struct common_options *common);
 int client_open_quietly(struct client *c, const struct common_options *common);
 void client_close(struct client *c);
 
-/* One call. body may be NULL; it is not stolen. EXIT_CODE_OK and *out_json (may be NULL for 204; new reference), or it
- * has complained and returns the exit code. */
+/* One call; a second one when the server asks to wait for a few seconds (429), after these. body may be NULL; it is not
+ * stolen. EXIT_CODE_OK and *out_json (may be NULL for 204; new reference), or it has complained and returns the exit
+ * code. */
 int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out_json);
 /* The same for whoever decides himself what to say: the words, if any, are in why. */
 #define CLIENT_WHY 512

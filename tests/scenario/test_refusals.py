@@ -2,7 +2,10 @@
 
 import datetime
 import json
+import ssl
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import jwt
 import pytest
@@ -50,6 +53,50 @@ def refused(stack, *args, code, words, **kw):
         assert w in r.stderr, r.stderr
     assert r.stdout == ""
     return r.stderr
+
+
+class Busy(BaseHTTPRequestHandler):
+    """Answers as many calls as there are in waits with 429 and that Retry-After, the next ones well; counts them."""
+
+    waits, calls = [], 0
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        Busy.calls += 1
+        wait = Busy.waits.pop(0) if Busy.waits else None
+        body = b'{"subject": "dev", "provider": "p", "groups": []}'
+        self.send_response(200 if wait is None else 429)
+        if wait:
+            self.send_header("Retry-After", str(wait))
+        self.send_header("Content-Type", "application/json" if wait is None else "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_short_wait_is_waited_once(bare):
+    """What stands before the server may answer so, too; its words are not ours."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bare.folder / "tls" / "server.pem", bare.folder / "tls" / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    bare.port = server.server_port
+    bare.url = f"https://localhost:{bare.port}"
+    bare.write_profile()
+    for waits, code, calls, words in (
+        ([1], 0, 2, ""),
+        ([1, 1], 235, 2, "HTTP 429"),
+        ([7200], 235, 1, "it is to be asked again in 7200 s"),
+        ([0], 235, 1, "HTTP 429"),
+    ):
+        Busy.waits, Busy.calls = list(waits), 0
+        r = bare.cli("whoami", check=False)
+        assert (r.returncode, Busy.calls) == (code, calls) and words in r.stderr, (waits, r)
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_good_jwt_is_somebody(jwt_stack):
