@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 #define RETRY_MS 50
-#define TELL_MS 300 /* from the end of the stream to the word for it: the session's own end says it better */
+#define CONNECT_MS 10000 /* as an agent has it unless set otherwise: whoever waits there is told */
+#define TELL_MS 300      /* from the end of the stream to the word for it: the session's own end says it better */
 
 struct incoming {
 	struct list node;
@@ -223,7 +224,7 @@ static void connect_to_port(struct reverse *r, uint32_t stream)
 	struct incoming *in = calloc(1, sizeof *in);
 	int rc = in ? 0 : err_set(&e, ERR_NOMEM, "out of memory");
 	if (rc == 0)
-		rc = dial_start(&r->session->loop, to->host, to->port, on_dialled, in, &in->dial, &e);
+		rc = dial_start(&r->session->loop, to->host, to->port, CONNECT_MS, on_dialled, in, &in->dial, &e);
 	if (rc != 0) {
 		free(in);
 		turn_away(r->session, stream, LINK_INTERNAL, e.text);

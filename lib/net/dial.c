@@ -8,6 +8,7 @@
 #include "net/resolve.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,7 +29,8 @@ struct dial {
 	void *user;
 	char name[254 + 10], host[254]; /* host "": addresses were given */
 	struct resolve *resolve;
-	uv_timer_t timer;
+	uv_timer_t timer, deadline;
+	int64_t timeout_ms;
 	struct dial_address addresses[DIAL_ADDRESSES];
 	struct attempt attempts[DIAL_ADDRESSES];
 	size_t count, next, running;
@@ -72,6 +74,7 @@ static void wind_up(struct dial *d)
 		if (d->attempts[i].fd >= 0)
 			close(take_fd(&d->attempts[i]));
 	uv_close((uv_handle_t *)&d->timer, on_timer_closed);
+	uv_close((uv_handle_t *)&d->deadline, on_timer_closed);
 }
 
 static void finish(struct dial *d, int fd, const char *why_not)
@@ -163,6 +166,15 @@ static void start_next(struct dial *d)
 		uv_timer_stop(&d->timer);
 }
 
+static void on_deadline(uv_timer_t *timer)
+{
+	struct dial *d = timer->data;
+	char why[400];
+	snprintf(why, sizeof why, "%s %s: no answer within %" PRId64 " ms", d->resolve ? "look up" : "connect", d->name,
+		 d->timeout_ms);
+	finish(d, -1, why);
+}
+
 static void on_resolved(void *user, const struct dial_address *addresses, size_t count, const char *why_not)
 {
 	struct dial *d = user;
@@ -190,13 +202,14 @@ static struct dial *new_dial(uv_loop_t *loop, const char *name, dial_done done, 
 	for (size_t i = 0; i < DIAL_ADDRESSES; i++)
 		d->attempts[i] = (struct attempt){ .dial = d, .fd = -1 };
 	uv_timer_init(loop, &d->timer);
-	d->timer.data = d;
-	d->holds = 1;
+	uv_timer_init(loop, &d->deadline);
+	d->timer.data = d->deadline.data = d;
+	d->holds = 2;
 	return d;
 }
 
-int dial_start(uv_loop_t *loop, const char *host, uint16_t port, dial_done done, void *user, struct dial **out_dial,
-	       struct err *e)
+int dial_start(uv_loop_t *loop, const char *host, uint16_t port, int64_t timeout_ms, dial_done done, void *user,
+	       struct dial **out_dial, struct err *e)
 {
 	char name[254 + 10];
 	text_host_port(host, port, name, sizeof name);
@@ -204,6 +217,9 @@ int dial_start(uv_loop_t *loop, const char *host, uint16_t port, dial_done done,
 	if (!d)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	snprintf(d->host, sizeof d->host, "%s", host);
+	d->timeout_ms = timeout_ms;
+	if (timeout_ms)
+		uv_timer_start(&d->deadline, on_deadline, (uint64_t)timeout_ms, 0);
 	int rc = resolve_start(loop, host, port, on_resolved, d, &d->resolve, e);
 	if (rc != 0)
 		wind_up(d);

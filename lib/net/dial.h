@@ -17,11 +17,12 @@ struct dial_address {
 };
 
 /* Once, never inside dial_start: fd >= 0 belongs to the callee; else -1 and words: "connect web:443: Connection
- * refused". The dial is gone when it returns: don't free it. */
+ * refused". The dial is gone when it returns: don't free it. timeout_ms: of all of it; 0: the caller cancels, or waits
+ * for as long as the kernel does, which is minutes. */
 typedef void (*dial_done)(void *user, int fd, const char *why_not);
 
-int dial_start(uv_loop_t *loop, const char *host, uint16_t port, dial_done done, void *user, struct dial **out_dial,
-	       struct err *e);
+int dial_start(uv_loop_t *loop, const char *host, uint16_t port, int64_t timeout_ms, dial_done done, void *user,
+	       struct dial **out_dial, struct err *e);
 /* The second half alone: addresses in the order of trying. */
 int dial_race(uv_loop_t *loop, const char *name, const struct dial_address *addresses, size_t count, dial_done done,
 	      void *user, struct dial **out_dial, struct err *e);

@@ -99,7 +99,7 @@ int ws_connect_start(struct ws_client *ws, struct err *e)
 	uint16_t port = ws->proxy.used ? ws->proxy.port : ws->url.port;
 	ws->phase = WS_DIALING;
 	ws_arm_timer(ws);
-	return dial_start(ws->loop, host, port, on_dialled, ws, &ws->dial, e);
+	return dial_start(ws->loop, host, port, 0, on_dialled, ws, &ws->dial, e);
 }
 
 static void on_proxy_answer(struct ws_client *ws)

@@ -1,5 +1,6 @@
 """start-session --reverse: the target listens, and what connects there comes to an endpoint of the client's."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -254,6 +255,27 @@ def test_nobody_answers_at_the_client(open_stack):
         p.lines.wait(word)
     wait_for(lambda: len([r for r in open_stack.audit() if r["event"] == "stream.close" and "refused: connect" in r["reason"]]) == 1, "the audit log")
     assert end(p) == 0
+
+
+@contextlib.contextmanager
+def black_hole():
+    """The port of a listener whose queue is full: who connects gets no answer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as s, contextlib.ExitStack() as waiting:
+        for _ in range(4):
+            c = waiting.enter_context(socket.socket())
+            c.setblocking(False)
+            c.connect_ex(s.getsockname())
+        yield s.getsockname()[1]
+
+
+def test_what_the_client_is_to_reach_is_silent(open_stack):
+    """Whoever came there is not kept for the minutes that a kernel tries."""
+    with black_hole() as hole:
+        p = start(open_stack, f"0:127.0.0.1:{hole}")
+        with socket.create_connection(("127.0.0.1", p.ports[0]), LIMIT) as s:
+            assert is_gone(s)
+        assert "no answer within 10000 ms (refused)" in p.lines.wait(f"connect 127.0.0.1:{hole}")
+        assert end(p) == 0
 
 
 def test_all_addresses_get_a_warning(bare, echo):

@@ -96,6 +96,25 @@ static void on_raced(void *user, int fd, const char *why_not)
 	snprintf(end->why, sizeof end->why, "%s", why_not ? why_not : "");
 }
 
+static void test_a_dial_that_nobody_answers_ends(void **state)
+{
+	struct harness *h = *state;
+	struct black_hole b;
+	struct race_end end = { .done = false };
+	struct sockaddr_in a;
+	struct dial *d;
+	dig_black_hole(&b);
+	memcpy(&a, &b.at.address, sizeof a);
+	assert_int_equal(dial_start(&h->loop, "127.0.0.1", ntohs(a.sin_port), 50, on_raced, &end, &d, NULL), 0);
+	harness_wait(h, &end.done);
+	assert_int_equal(end.fd, -1);
+	assert_non_null(strstr(end.why, "127.0.0.1:")); /* a busy machine may be too late for the address, too */
+	assert_non_null(strstr(end.why, "no answer within 50 ms"));
+	assert_int_equal(dial_start(&h->loop, "127.0.0.1", ntohs(a.sin_port), 50, on_raced, &end, &d, NULL), 0);
+	dial_cancel(&d);
+	fill_black_hole(&b);
+}
+
 static struct dial_address address_of(unsigned port)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET,
@@ -429,6 +448,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_nobody_listens, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_host, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_black_hole_times_out, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_dial_that_nobody_answers_ends, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_second_address_wins_over_a_black_hole, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_refusal_starts_the_next_address_at_once, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_through_a_proxy, harness_setup, harness_teardown),
