@@ -159,6 +159,11 @@ static bool offer_choices(const struct completion *c, const char *place)
 	return true;
 }
 
+static void offer_profile(void *user, const char *name)
+{
+	offer(user, name, NULL);
+}
+
 /* name: of the option, or "" */
 static void offer_place(const struct completion *c, const char *name, const char *place)
 {
@@ -166,6 +171,8 @@ static void offer_place(const struct completion *c, const char *name, const char
 		place = "TARGET";
 	else if (strcmp(name, "session") == 0)
 		place = "SESSION";
+	else if (strcmp(name, "profile") == 0)
+		profile_each(c->common, offer_profile, (void *)(uintptr_t)c, NULL);
 	if (offer_choices(c, place))
 		return;
 	if (strcmp(place, "FILE") == 0 || strcmp(place, "DIR") == 0)

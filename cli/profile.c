@@ -107,6 +107,14 @@ int profile_load(const struct common_options *common, struct profile *out, struc
 	return rc;
 }
 
+int profile_each(const struct common_options *common, void (*each)(void *user, const char *name), void *user,
+		 struct err *e)
+{
+	char path[PATH_MAX];
+	int rc = config_path(common, path, sizeof path, e);
+	return rc == 0 ? conf_each_group(path, each, user, e) : rc;
+}
+
 void profile_free(struct profile *p)
 {
 	conf_free(profile_rows, p);

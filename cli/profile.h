@@ -23,6 +23,9 @@ extern const struct conf_row profile_rows[];
 enum profile_auth { PROFILE_JWT, PROFILE_HMAC, PROFILE_OIDC };
 
 int profile_load(const struct common_options *common, struct profile *out, struct err *e);
+/* Calls each for the name of every profile that there is. */
+int profile_each(const struct common_options *common, void (*each)(void *user, const char *name), void *user,
+		 struct err *e);
 void profile_free(struct profile *p);
 
 /* The bearer token: environment TUNNEL_TOKEN, what tunnel-cli login keeps (signin.h), token_file, or the output of

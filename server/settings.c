@@ -6,6 +6,7 @@
 #include "server/origin.h"
 #include "server/reactor.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -152,26 +153,38 @@ static int default_except(struct settings *s, struct err *e)
 	return rc;
 }
 
-static int check(struct settings *s, struct err *e)
+/* *out_key: the setting that will not do. */
+static int check(struct settings *s, const char **out_key, struct err *e)
 {
 	char host[256];
 	uint16_t port;
+	*out_key = "node";
+	if (default_node(s, e) != 0)
+		return ERR_INVALID;
+	*out_key = "listen";
 	if (reactors_parse_listen(s->listen, host, sizeof host, &port) != 0)
 		return err_set(e, ERR_INVALID, "listen: \"%s\": expected host:port, the port from 0 to 65535",
 			       s->listen);
+	*out_key = "admin.listen";
 	if (s->admin_listen[0] && reactors_parse_listen(s->admin_listen, host, sizeof host, &port) != 0)
 		return err_set(e, ERR_INVALID, "admin.listen: \"%s\": expected host:port, the port from 0 to 65535",
 			       s->admin_listen);
+	*out_key = "advertise_url";
 	if (s->advertise_url[0] && check_url("advertise_url", s->advertise_url, e) != 0)
 		return ERR_INVALID;
+	*out_key = "server_urls";
 	for (size_t i = 0; i < s->server_urls.n; i++)
 		if (check_url("server_urls", s->server_urls.at[i], e) != 0)
 			return ERR_INVALID;
-	if (default_except(s, e) != 0)
-		return ERR_INVALID;
+	*out_key = "limits.except";
+	return default_except(s, e);
+}
+
+static int default_ca_key(struct settings *s, struct err *e)
+{
+	char *path = NULL;
 	if (s->ssh_ca_key[0])
 		return 0;
-	char *path = NULL;
 	if (asprintf(&path, "%s/ssh_ca", s->state_dir) < 0)
 		path = NULL;
 	return replace(&s->ssh_ca_key, path, e);
@@ -179,10 +192,16 @@ static int check(struct settings *s, struct err *e)
 
 int settings_load(const char *path, struct settings *out, struct err *e)
 {
+	char where[PATH_MAX];
+	const char *key;
 	memset(out, 0, sizeof *out);
 	int rc = conf_load(path, settings_rows, out, e);
-	if (rc == 0 && ((rc = default_node(out, e)) != 0 || (rc = check(out, e)) != 0))
-		err_wrap(e, "%s", path);
+	if (rc == 0 && (rc = check(out, &key, e)) != 0) {
+		conf_where(path, key, where, sizeof where);
+		err_wrap(e, "%s", where);
+	} else if (rc == 0) {
+		rc = default_ca_key(out, e);
+	}
 	if (rc != 0)
 		settings_free(out);
 	return rc;

@@ -439,6 +439,41 @@ int conf_load_group(const char *path, const char *group, const struct conf_row *
 	return load(path, group, rows, settings, e);
 }
 
+/* cfg is to be destroyed by the caller, also on failure. */
+static int open_file(config_t *cfg, const char *path, struct err *e)
+{
+	config_init(cfg);
+	char *copy = strdup(path);
+	int rc = copy ? read_file(cfg, path, dirname(copy), e) : err_set(e, ERR_NOMEM, "out of memory");
+	free(copy);
+	return rc;
+}
+
+int conf_each_group(const char *path, void (*each)(void *user, const char *name), void *user, struct err *e)
+{
+	config_t cfg;
+	int rc = open_file(&cfg, path, e);
+	const config_setting_t *root = rc == 0 ? config_root_setting(&cfg) : NULL;
+	for (int i = 0; root && i < config_setting_length(root); i++) {
+		const config_setting_t *s = config_setting_get_elem(root, (unsigned)i);
+		if (config_setting_is_group(s))
+			each(user, config_setting_name(s));
+	}
+	config_destroy(&cfg);
+	return rc;
+}
+
+void conf_where(const char *path, const char *key, char *out, size_t size)
+{
+	config_t cfg;
+	const config_setting_t *s = open_file(&cfg, path, NULL) == 0 ? config_lookup(&cfg, key) : NULL;
+	if (s)
+		where_text(s, out, size);
+	else
+		snprintf(out, size, "%s", path);
+	config_destroy(&cfg);
+}
+
 void conf_free(const struct conf_row *rows, void *settings)
 {
 	for (const struct conf_row *r = rows; r->key; r++) {

@@ -64,6 +64,11 @@ int conf_load(const char *path, const struct conf_row *rows, void *settings, str
 /* The same for one top-level group of a file that holds only groups (profiles). ERR_NOT_FOUND names the groups there
  * are. */
 int conf_load_group(const char *path, const char *group, const struct conf_row *rows, void *settings, struct err *e);
+/* Calls each for the name of every group of such a file, in its order. */
+int conf_each_group(const char *path, void (*each)(void *user, const char *name), void *user, struct err *e);
+/* Where the file has the key: "server.conf:42"; path as it is when the key is not in it. For who learns after loading
+ * that a value will not do. */
+void conf_where(const char *path, const char *key, char *out, size_t size);
 void conf_free(const struct conf_row *rows, void *settings);
 /* In config syntax, secrets as ***. A pair of a section is secret when is_secret says so (may be NULL). */
 void conf_print(FILE *to, const struct conf_row *rows, const void *settings,

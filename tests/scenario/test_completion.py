@@ -81,6 +81,10 @@ def test_what_there_is_is_offered(stack):
     assert complete(stack, "audit", "--session", "") == [session]
     assert complete(stack, "get-policy", "ex") == ["extra"]
     assert complete(stack, "lift-revocation", "") == [revocation]
+    stack.write_profile("work")
+    stack.write_profile("war")
+    assert complete(stack, "list-targets", "--profile", "w") == complete(stack, "list-targets", "-p", "w") == ["work", "war"]
+    assert complete(stack, "list-targets", "--profile=wo") == ["--profile=work"]
     about = stack.cli("complete", "--", "describe-target", "web").stdout
     assert about == "web-1\tconnected, role=web\n"
     p.terminate()
@@ -97,6 +101,8 @@ def test_nothing_is_said_when_there_is_nobody_to_ask(stack):
     wait_for(lambda: not stack.server.alive(), "the server to be gone")
     assert complete(stack, "describe-target", "") == []
     assert complete(stack, "describe-target", "", TUNNEL_CONFIG="/nonexistent") == []
+    assert complete(stack, "describe-target", "--profile", "", TUNNEL_CONFIG="/nonexistent") == []
+    assert complete(stack, "describe-target", "--profile", "") == ["default"]
     assert "--target" in complete(stack, "start-session", "--t")
 
 

@@ -3,6 +3,8 @@
 #include "base/conf.h"
 #include "base/file.h"
 
+#include <unistd.h>
+
 struct settings {
 	char *listen, *cert, *secret;
 	int64_t reactors, grace_ms;
@@ -81,6 +83,36 @@ static void test_reads_every_type(void **state)
 	case_folder_remove(folder);
 }
 
+static void note_group(void *user, const char *name)
+{
+	strcat(strcat(user, name), " ");
+}
+
+static void test_tells_where_a_key_is_and_which_groups_there_are(void **state)
+{
+	(void)state;
+	char folder[64], path[128], where[128], names[64] = "";
+	struct err e = { 0 };
+	static const char text[] = "default: {\n server = \"a\";\n tls: {\n  key = \"k\"; }; };\nwork: { };\nn = 1;\n";
+	snprintf(path, sizeof path, "%s/server.conf", case_folder(folder));
+	assert_int_equal(file_write(path, text, sizeof text - 1, 0600, &e), 0);
+	conf_where(path, "default.tls.key", where, sizeof where);
+	assert_string_equal(where, "server.conf:4");
+	conf_where(path, "default.tls.certificate", where, sizeof where);
+	assert_string_equal(where, path);
+	assert_int_equal(conf_each_group(path, note_group, names, &e), 0);
+	assert_string_equal(names, "default work ");
+	assert_int_equal(file_write(path, "a = ", 4, 0600, &e), 0);
+	conf_where(path, "a", where, sizeof where);
+	assert_string_equal(where, path);
+	assert_int_equal(conf_each_group(path, note_group, names, &e), ERR_INVALID);
+	unlink(path);
+	conf_where(path, "a", where, sizeof where);
+	assert_string_equal(where, path);
+	assert_int_equal(conf_each_group(path, note_group, names, &e), ERR_NOT_FOUND);
+	case_folder_remove(folder);
+}
+
 static void test_refuses_with_file_line_and_what_is_allowed(void **state)
 {
 	(void)state;
@@ -125,6 +157,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reads_every_type),
+		cmocka_unit_test(test_tells_where_a_key_is_and_which_groups_there_are),
 		cmocka_unit_test(test_refuses_with_file_line_and_what_is_allowed),
 	};
 	return RUN_CASES(tests);
