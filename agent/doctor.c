@@ -36,6 +36,8 @@ void doctor_say(struct doctor *d, const char *check, enum verdict verdict, const
 						   verdicts[verdict], "text", text, "advice", advice));
 }
 
+static const char as_its_user[] = "run this, and the agent, as the user to whom the folder belongs";
+
 static void check_allow(struct doctor *d)
 {
 	const struct settings *s = d->settings;
@@ -54,11 +56,12 @@ static void check_state_dir(struct doctor *d)
 	const char *path = d->settings->state_dir;
 	struct stat st;
 	if (stat(path, &st) != 0)
-		doctor_say(d, "state", VERDICT_FAIL, "run: tunnel-agent enroll --token-file FILE", "%s: %s", path,
+		doctor_say(d, "state", VERDICT_FAIL,
+			   errno == ENOENT ? "run: tunnel-agent enroll --token-file FILE" : as_its_user, "%s: %s", path,
 			   strerror(errno));
 	else if (st.st_uid != geteuid())
-		doctor_say(d, "state", VERDICT_FAIL, "run this, and the agent, as the user to whom the folder belongs",
-			   "%s belongs to uid %u; this is uid %u", path, (unsigned)st.st_uid, (unsigned)geteuid());
+		doctor_say(d, "state", VERDICT_FAIL, as_its_user, "%s belongs to uid %u; this is uid %u", path,
+			   (unsigned)st.st_uid, (unsigned)geteuid());
 	else if (st.st_mode & 077)
 		doctor_say(d, "state", VERDICT_FAIL, "chmod 700 it: keys are in there", "%s has mode %04o", path,
 			   (unsigned)(st.st_mode & 07777));
@@ -162,8 +165,9 @@ static void check_sshd(struct doctor *d)
 	else if (strcmp(s->ssh, "sshd") != 0)
 		doctor_say(d, "sshd", VERDICT_SKIP, NULL, "logins go to the daemon at %s", s->ssh);
 	else if (access(s->runtime_dir, W_OK) != 0)
-		doctor_say(d, "sshd", VERDICT_SKIP, "systemctl start tunnel-agent makes it", "%s: %s", s->runtime_dir,
-			   strerror(errno));
+		doctor_say(d, "sshd", VERDICT_SKIP,
+			   errno == ENOENT ? "systemctl start tunnel-agent makes it" : as_its_user, "%s: %s",
+			   s->runtime_dir, strerror(errno));
 	else
 		try_sshd_config(d);
 }

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define CONFIG_MAX 16384u
+#define USER_MAX 65536u /* bytes of an entry of passwd; a longer one is sshd's to read */
 
 struct sshd {
 	uv_pipe_t words; /* its stderr */
@@ -90,11 +91,9 @@ static int add_config(struct buf *b, const struct settings *s, const struct gran
 	return bad | buf_add_text(b, "\n");
 }
 
-/* Without root it is ourselves or nobody. sshd would say no more than "Permission denied". */
-static int check_logins(const struct grant *grant, struct err *e)
+static int refuse_others(const struct grant *grant, uid_t self, struct err *e)
 {
-	uid_t self = geteuid();
-	for (size_t i = 0; self != 0 && i < grant->login_count; i++) {
+	for (size_t i = 0; i < grant->login_count; i++) {
 		const struct passwd *wanted = getpwnam(grant->logins[i]);
 		if (wanted && wanted->pw_uid == self)
 			continue;
@@ -104,6 +103,31 @@ static int check_logins(const struct grant *grant, struct err *e)
 			       own ? own->pw_name : "without a name", grant->logins[i]);
 	}
 	return 0;
+}
+
+/* When it cannot be found out, sshd is to find out. */
+static bool is_unknown(const char *login)
+{
+	struct passwd entry, *found = NULL;
+	char *text = malloc(USER_MAX);
+	int rc = text ? getpwnam_r(login, &entry, text, USER_MAX, &found) : ENOMEM;
+	free(text);
+	return rc == 0 && !found;
+}
+
+static int refuse_unknown(const struct grant *grant, struct err *e)
+{
+	for (size_t i = 0; i < grant->login_count; i++)
+		if (!is_unknown(grant->logins[i]))
+			return 0;
+	return err_set(e, ERR_DENIED, "there is no user %s on this machine", grant->logins[0]);
+}
+
+/* sshd would say no more than "Permission denied". Without root it is ourselves or nobody. */
+static int check_logins(const struct grant *grant, struct err *e)
+{
+	uid_t self = geteuid();
+	return self == 0 ? refuse_unknown(grant, e) : refuse_others(grant, self, e);
 }
 
 int sshd_configure(const struct settings *settings, const char *name, const struct grant *grant, struct err *e)

@@ -10,8 +10,8 @@
 #include <uv.h>
 
 /* Writes the sshd configuration of a worker (agent/name.h): only certificates of the control plane's CA, only the
- * granted logins. ERR_UNAVAILABLE when the control plane has not sent its CA key yet; ERR_DENIED when the agent, which
- * is not root, could not become a login. May ask for users, which blocks. */
+ * granted logins. ERR_UNAVAILABLE when the control plane has not sent its CA key yet; ERR_DENIED when the machine has
+ * no user of these names, or the agent, which is not root, could not become one. Asks for users, which may block. */
 int sshd_configure(const struct settings *settings, const char *name, const struct grant *grant, struct err *e);
 
 struct sshd;

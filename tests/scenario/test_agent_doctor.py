@@ -70,6 +70,22 @@ def test_a_ca_file_that_is_not_there(stack):
     assert "tcp" not in found and "identity" not in found
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_somebody_else_is_told_who_is_to_look(stack):
+    """What he may not see is not said to be missing."""
+    agent = stack.agents["web-1"]
+    stack.folder.chmod(0o755)
+    for folder in stack.folder, agent.folder, agent.folder / "agent.conf":
+        folder.chmod(0o755)
+    r = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(AGENT), "doctor", "--config", str(agent.folder / "agent.conf")],
+                       capture_output=True, text=True, timeout=LIMIT)
+    assert r.returncode == 1 and "systemctl start" not in r.stdout and "enroll" not in r.stdout.partition("enrolment")[0], r.stdout + r.stderr
+    lines = r.stdout.splitlines()
+    for check in "state", "sshd":
+        at = next(i for i, line in enumerate(lines) if line.split()[1:2] == [check])
+        assert "run this, and the agent, as the user to whom the folder belongs" in lines[at + 1], r.stdout
+
+
 def test_a_target_that_was_deregistered(stack):
     agent = stack.agents["web-1"]
     agent.proc.stop()

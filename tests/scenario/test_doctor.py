@@ -1,6 +1,7 @@
 """doctor: all is well, and each thing that is not is told where it is."""
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -44,6 +45,14 @@ def test_in_words(stack):
     r = stack.cli("doctor")
     lines = [line.split(None, 2)[:2] for line in r.stdout.splitlines()]
     assert lines == [[c, "ok"] for c in CHECKS[:7]] + [[c, "skipped"] for c in CHECKS[7:]]
+
+
+def test_a_login_that_the_target_does_not_have(stack):
+    """sshd alone would greet it, and a person be told no more than "Permission denied"."""
+    rows, failed = doctor(stack, "--target", "web-1", "--login", "no-such-login")
+    assert failed == ["session"] and ("there is no user no-such-login on this machine" in rows["session"]["text"] or os.geteuid()), rows
+    r = stack.cli("start-session", "--target", "web-1", "--login", "no-such-login", "--", "true", check=False)
+    assert r.returncode != 0 and ("there is no user no-such-login on this machine" in r.stderr or os.geteuid()), r.stderr
 
 
 def test_a_port_where_nobody_listens(stack):

@@ -221,11 +221,11 @@ static void test_nothing_else_lets_in(void **state)
 	configure(me);
 	certify(other, me, soon); /* another CA */
 	refused();
-	certify(ca, "somebody", soon); /* for another login */
+	certify(ca, "nobody", soon); /* for another login */
 	refused();
 	certify(ca, me, clock_wall_ms() / 1000 - 10); /* expired */
 	refused();
-	configure("somebody"); /* the grant names another login */
+	configure("nobody"); /* the grant names another login */
 	certify(ca, me, soon);
 	refused();
 	configure(me);
@@ -285,7 +285,7 @@ static void test_without_a_ca_key_there_is_no_sshd(void **state)
 	struct grant grant = { .ssh = true, .login_count = 1 };
 	struct err e = { 0 };
 	char path[128];
-	strcpy(grant.logins[0], "deploy");
+	strcpy(grant.logins[0], me);
 	snprintf(path, sizeof path, "%s/" HOSTKEYS_CA, folder);
 	unlink(path);
 	assert_int_equal(sshd_configure(&settings, "s-1", &grant, &e), ERR_UNAVAILABLE);
