@@ -11,9 +11,8 @@
 #include <string.h>
 #include <time.h>
 
-#define WAIT_MAX_MS                                                                                                   \
-	6000 /* the pause between guesses that a server allows, unless set otherwise (limits.failures_per_credential) \
-	      */
+/* The pause between guesses that a server allows, unless set otherwise (limits.failures_per_credential). */
+#define WAIT_MAX_MS 6000
 
 static int open_client(struct client *c, const struct common_options *common, struct err *e)
 {

@@ -100,7 +100,9 @@ static int open_folder_of(const char *path, struct err *e)
 	else
 		snprintf(dir, sizeof dir, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd >= 0 ? fd : err_set_errno(e, ERR_IO, errno, "%s", dir);
+	if (fd < 0)
+		return err_set_errno(e, ERR_IO, errno, "%s", dir);
+	return fd;
 }
 
 static int write_temp(int fd, const char *temp, const void *data, size_t len, mode_t mode, struct err *e)

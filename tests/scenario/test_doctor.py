@@ -50,9 +50,9 @@ def test_in_words(stack):
 def test_a_login_that_the_target_does_not_have(stack):
     """sshd alone would greet it, and a person be told no more than "Permission denied"."""
     rows, failed = doctor(stack, "--target", "web-1", "--login", "no-such-login")
-    assert failed == ["session"] and ("there is no user no-such-login on this machine" in rows["session"]["text"] or os.geteuid()), rows
+    assert failed == ["session"] and ("there is no user no-such-login on this machine" in rows["session"]["text"] or os.geteuid() != 0), rows
     r = stack.cli("start-session", "--target", "web-1", "--login", "no-such-login", "--", "true", check=False)
-    assert r.returncode != 0 and ("there is no user no-such-login on this machine" in r.stderr or os.geteuid()), r.stderr
+    assert r.returncode != 0 and ("there is no user no-such-login on this machine" in r.stderr or os.geteuid() != 0), r.stderr
 
 
 def test_a_port_where_nobody_listens(stack):
@@ -120,12 +120,6 @@ def test_policy_and_target(stack):
     stack.agents["web-1"].proc.stop()
     rows, failed = doctor(stack, "--target", "web-1")
     assert failed == ["target"] and "tunnel-agent running" in rows["target"]["next"]
-
-
-def test_a_login_that_the_target_does_not_have(stack):
-    """sshd greets nobody then; the target says why."""
-    rows, failed = doctor(stack, "--target", "web-1", "--login", "nosuchlogin")
-    assert rows["resume"]["verdict"] == "ok" or failed == ["session"], rows
 
 
 @pytest.mark.parametrize("args", [["x"], ["--target", "a/b"], ["--target", "web-1", "--login", "A B"]])
