@@ -26,8 +26,8 @@ static const char *const type_names[] = { "string",
 					  "path",
 					  "integer",
 					  "true or false",
-					  "duration (\"15m\")",
-					  "size (\"256k\")",
+					  "duration (\"300ms\", \"30s\", \"15m\", \"12h\", \"30d\")",
+					  "size (\"4096\", \"256k\", \"4M\")",
 					  "one of",
 					  "string or array of strings",
 					  "group",
@@ -317,6 +317,9 @@ static int walk_group(struct walk *w, const config_setting_t *group, const char 
 		} else if (config_setting_is_group(s) && is_group_prefix(w->rows, key)) {
 			strncat(key, ".", sizeof key - strlen(key) - 1);
 			rc = walk_group(w, s, key);
+		} else if (is_group_prefix(w->rows, key)) {
+			rc = err_set(w->e, ERR_INVALID, "%s: %s: expected a group, %s: { … }", where, key,
+				     config_setting_name(s));
 		} else {
 			rc = refuse_key(w, where, prefix, key);
 		}

@@ -129,6 +129,7 @@ static void test_refuses_with_file_line_and_what_is_allowed(void **state)
 		  "server.conf:3: tls.cert: unknown setting; allowed: " },
 		{ "listen = \"x\";\ntls: {\n certif = \"c\"; };\n",
 		  "server.conf:3: tls.certif: unknown setting; did you mean certificate? allowed: " },
+		{ "listen = \"x\";\nsession = 3;\n", "server.conf:2: session: expected a group, session: { " },
 		{ "listen = \"x\";\nqqq = 3;\n", "server.conf:2: qqq: unknown setting; allowed: listen, " },
 		{ "listen = \"x\";\ntls: {\n key = \"\"; };\n",
 		  "server.conf:3: tls.key: unknown setting; allowed: certificate, secret" },
@@ -138,7 +139,7 @@ static void test_refuses_with_file_line_and_what_is_allowed(void **state)
 		  "log.format: \"xml\" is unknown; allowed: logfmt|json" },
 		{ "reactors = 3;\n", "server.conf: listen is missing (where to listen)" },
 		{ "listen = \"x\"; session: { detach_grace = \"soon\"; };\n",
-		  "\"soon\" is not a value for it; allowed: duration" },
+		  "\"soon\" is not a value for it; allowed: duration (\"300ms\", " },
 		{ "listen = \n", "server.conf:2: syntax error" },
 	};
 	char folder[64];
