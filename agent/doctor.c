@@ -51,6 +51,12 @@ static void check_allow(struct doctor *d)
 		doctor_say(d, "allow", VERDICT_OK, NULL, "%s", list);
 }
 
+static bool is_anothers(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && st.st_uid != geteuid();
+}
+
 static void check_state_dir(struct doctor *d)
 {
 	const char *path = d->settings->state_dir;
@@ -89,7 +95,10 @@ static void check_enrolment(struct doctor *d)
 	EVP_PKEY_free(link);
 	if (rc)
 		doctor_say(d, "enrolment", VERDICT_FAIL,
-			   "mend the file's owner and mode as it says; else enrol the machine again", "%s", e.text);
+			   is_anothers(d->settings->state_dir)
+				   ? as_its_user
+				   : "mend the file's owner and mode as it says; else enrol the machine again",
+			   "%s", e.text);
 	else
 		doctor_say(d, "enrolment", VERDICT_OK, NULL,
 			   "target %s of %s; its keys are readable by this user alone", d->state.target,

@@ -34,9 +34,11 @@ static void fail(struct trial *t, const char *text)
 {
 	doctor_say(under_way(t), DOCTOR_FAILED, "%s", text);
 	doctor_advise(under_way(t),
-		      t->greeted ? "a connection that is cut does not come back: look at what stands between "
-				   "here and the server, and at the server's log"
-				 : "look at the log of tunnel-agent on the target for this session");
+		      t->greeted
+			      ? "a connection that is cut does not come back: look at what stands between "
+				"here and the server, and at the server's log"
+			      : "if it is the login, give one that the target has (--login); else look at the log of "
+				"tunnel-agent on the target for this session");
 }
 
 static void on_limit(uv_timer_t *timer)

@@ -81,7 +81,7 @@ def test_somebody_else_is_told_who_is_to_look(stack):
                        capture_output=True, text=True, timeout=LIMIT)
     assert r.returncode == 1 and "systemctl start" not in r.stdout and "enroll" not in r.stdout.partition("enrolment")[0], r.stdout + r.stderr
     lines = r.stdout.splitlines()
-    for check in "state", "sshd":
+    for check in "state", "enrolment", "sshd":
         at = next(i for i, line in enumerate(lines) if line.split()[1:2] == [check])
         assert "run this, and the agent, as the user to whom the folder belongs" in lines[at + 1], r.stdout
 
