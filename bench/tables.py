@@ -86,7 +86,7 @@ def ways_table(results):
 
 def left_out(results):
     without = [f"{name} (no {', '.join(programs)} on PATH)" for name, programs in results["left_out"].items() if name not in results["medians"]]
-    return ["Not measured: " + "; ".join(without) + ".", ""] if without else []
+    return ["—: not measured." + (" Nor were " + "; ".join(without) + "." if without else ""), ""]
 
 
 def reactors_line(r):
