@@ -14,6 +14,7 @@ struct agent {
 	wsconn_id conn;
 	char identity[KEY_PIN_TEXT];
 	uint64_t last_seq;
+	bool failed;
 };
 
 struct agent_table {
@@ -77,6 +78,7 @@ bool agent_table_set(struct agent_table *t, const char *target, wsconn_id conn, 
 		a->conn = conn;
 		snprintf(a->identity, sizeof a->identity, "%s", identity);
 		a->last_seq = last_seq;
+		a->failed = false;
 		wsconn_send_text_anythread(t->server, conn, first);
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -173,4 +175,22 @@ void agent_table_set_seq(struct agent_table *t, const char *target, wsconn_id co
 	if (a && a->conn == conn)
 		a->last_seq = seq;
 	pthread_mutex_unlock(&t->lock);
+}
+
+void agent_table_set_failed(struct agent_table *t, const char *target, wsconn_id conn)
+{
+	pthread_mutex_lock(&t->lock);
+	struct agent *a = *find(t, target);
+	if (a && a->conn == conn)
+		a->failed = true;
+	pthread_mutex_unlock(&t->lock);
+}
+
+bool agent_table_has_failed(struct agent_table *t, const char *target, wsconn_id conn)
+{
+	pthread_mutex_lock(&t->lock);
+	struct agent *a = *find(t, target);
+	bool failed = a && a->conn == conn && a->failed;
+	pthread_mutex_unlock(&t->lock);
+	return failed;
 }

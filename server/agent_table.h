@@ -33,5 +33,8 @@ size_t agent_table_count(struct agent_table *t);
 /* The number of its last durable report. Belongs to the connection's own messages, which come one at a time. */
 uint64_t agent_table_seq(struct agent_table *t, const char *target);
 void agent_table_set_seq(struct agent_table *t, const char *target, wsconn_id conn, uint64_t seq);
+/* A message of this connection could not be taken: what came behind it is not to be taken either. */
+void agent_table_set_failed(struct agent_table *t, const char *target, wsconn_id conn);
+bool agent_table_has_failed(struct agent_table *t, const char *target, wsconn_id conn);
 
 #endif

@@ -409,12 +409,16 @@ void control_on_text_blocking(struct server *server, wsconn_id conn, const char 
 	struct message m = {
 		.server = server, .control = server->control, .conn = conn, .target = target, .identity = identity
 	};
+	/* It is being closed. A report that is taken behind one that was not makes the agent forget both. */
+	if (agent_table_has_failed(m.control->agents, target, conn))
+		return;
 	int rc = json_parse(text, len, &json, &m.e);
 	m.json = json;
 	if (rc == 0)
 		rc = dispatch(&m);
 	if (rc == 0)
 		return;
+	agent_table_set_failed(m.control->agents, target, conn);
 	/* Also when the store is away: the agent keeps what was not acknowledged and comes back with it. */
 	log_with(LOG_LEVEL_WARN, FIELDS({ "target", target }, { "reason", m.e.text }),
 		 "an agent's message could not be taken, its connection is closed");

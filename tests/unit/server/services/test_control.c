@@ -264,6 +264,27 @@ static void test_a_report_is_not_acknowledged_before_it_is_durable(void **state)
 	world_down(w);
 }
 
+/* The connection is closed by another thread, which may come late. */
+static void test_what_is_behind_a_report_that_failed_is_not_taken(void **state)
+{
+	(void)state;
+	char id[65];
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	start(w, id);
+	fake_store_fail_after(-1, 0);
+	report(w, 7, OPENED, 1, id);
+	fake_store_heal();
+	report(w, 7, OPENED, 2, id);
+	assert_int_equal(fake_ws_count(7, "ack"), 0);
+	hello(w, "web-1", 8, "");
+	report(w, 8, OPENED, 1, id);
+	report(w, 8, OPENED, 2, id);
+	assert_int_equal(fake_ws_count(8, "ack"), 2);
+	assert_int_equal(audited(w, "stream.open", "session", id), 2);
+	world_down(w);
+}
+
 static void test_an_agent_cannot_speak_for_another_targets_session(void **state)
 {
 	(void)state;
@@ -483,6 +504,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_illegal_messages_close_with_4008),
 		cmocka_unit_test(test_a_repeated_report_is_acknowledged_and_recorded_once),
 		cmocka_unit_test(test_a_report_is_not_acknowledged_before_it_is_durable),
+		cmocka_unit_test(test_what_is_behind_a_report_that_failed_is_not_taken),
 		cmocka_unit_test(test_an_agent_cannot_speak_for_another_targets_session),
 		cmocka_unit_test(test_session_closed_ends_the_session),
 		cmocka_unit_test(test_hello_reconciles_what_runs),
