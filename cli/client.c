@@ -6,7 +6,6 @@
 #include "cli/ends.h"
 #include "net/url.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -188,9 +187,7 @@ static bool has_waited(const struct client *c, const struct http_response *r)
 		return false;
 	log_debug("the server asks to wait %d ms", (int)r->retry_after_ms);
 	struct timespec left = { .tv_sec = r->retry_after_ms / 1000 };
-	while (nanosleep(&left, &left) != 0 && errno == EINTR)
-		;
-	return true;
+	return nanosleep(&left, NULL) == 0; /* not when the user wants no more of it */
 }
 
 /* The answer of the first server that gives one. 0, or an exit code and why there is none. */

@@ -43,11 +43,13 @@ void first_stream_opened(struct first_stream *f, uint32_t stream)
 		join(f);
 }
 
-void first_stream_closed(struct first_stream *f, uint32_t stream)
+void first_stream_closed(struct first_stream *f, uint32_t stream, bool refused)
 {
 	if (!f->session || stream != f->id)
 		return;
 	f->closed = true;
+	if (!refused)
+		f->session = NULL;
 	if (f->fd >= 0)
 		close(f->fd);
 	f->fd = -1;

@@ -6,7 +6,7 @@
 #include "cli/session.h"
 
 struct first_stream {
-	struct session *session; /* NULL: never asked for */
+	struct session *session; /* NULL: never asked for, or over */
 	uint32_t id;
 	int fd; /* of a connection that came before the target's answer; -1: none */
 	bool opened, closed, taken;
@@ -17,8 +17,9 @@ int first_stream_ask(struct first_stream *f, struct session *s, const struct lin
 /* A connection came: it is the stream's from here on, and closed when that is over. False: another one was before, and
  * this one is the caller's. */
 bool first_stream_take(struct first_stream *f, int fd);
-/* For session_mode.opened and .stream_closed, of any stream. */
+/* For session_mode.opened and .stream_closed, of any stream. One that was refused would be again: who comes for it is
+ * let go. One that had no patience with who comes late makes room for another. */
 void first_stream_opened(struct first_stream *f, uint32_t stream);
-void first_stream_closed(struct first_stream *f, uint32_t stream);
+void first_stream_closed(struct first_stream *f, uint32_t stream, bool refused);
 
 #endif

@@ -229,8 +229,9 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 			  const char *text)
 {
 	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
-	first_stream_closed(&m->first, stream);
-	if (code == LINK_OK || code == LINK_IO)
+	bool refused = code != LINK_OK && code != LINK_IO;
+	first_stream_closed(&m->first, stream, refused);
+	if (!refused)
 		return;
 	snprintf(m->cut, sizeof m->cut, "%s: %s (%s)", s->target, text, link_code_name(code));
 	if (session_code_ends_streams(code))

@@ -2,7 +2,9 @@
 
 import datetime
 import json
+import signal
 import ssl
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from harness import USER, Stack, TcpServer, free_port, write_secret
+from harness import LIMIT, USER, Stack, TcpServer, free_port, wait_for, write_secret
 
 ISSUER, AUDIENCE = "https://id.example.com", "tunnel"
 
@@ -75,8 +77,11 @@ class Busy(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    do_POST = do_GET  # noqa: N815
 
-def test_a_short_wait_is_waited_once(bare):
+
+@pytest.fixture
+def busy(bare):
     """What stands before the server may answer so, too; its words are not ours."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -86,6 +91,20 @@ def test_a_short_wait_is_waited_once(bare):
     bare.port = server.server_port
     bare.url = f"https://localhost:{bare.port}"
     bare.write_profile()
+    yield bare
+    server.shutdown()
+    server.server_close()
+
+
+def test_who_waits_can_be_interrupted(busy):
+    Busy.waits, Busy.calls = [5, 5], 0
+    p = busy.cli_popen("start-session", "--target", "web-1", "--to", "127.0.0.1:9")
+    wait_for(lambda: Busy.calls, "the call")
+    p.send_signal(signal.SIGINT)
+    assert p.wait(LIMIT) != 0 and Busy.calls == 1
+
+
+def test_a_short_wait_is_waited_once(busy):
     for waits, code, calls, words in (
         ([1], 0, 2, ""),
         ([1, 1], 235, 2, "HTTP 429"),
@@ -93,10 +112,8 @@ def test_a_short_wait_is_waited_once(bare):
         ([0], 235, 1, "HTTP 429"),
     ):
         Busy.waits, Busy.calls = list(waits), 0
-        r = bare.cli("whoami", check=False)
+        r = busy.cli("whoami", check=False)
         assert (r.returncode, Busy.calls) == (code, calls) and words in r.stderr, (waits, r)
-    server.shutdown()
-    server.server_close()
 
 
 def test_a_good_jwt_is_somebody(jwt_stack):
@@ -269,8 +286,6 @@ def test_usage_errors_cost_no_call(bare):
 def test_an_enrolment_token_works_once(stack):
     agent = stack.agents["web-1"]
     agent.proc.stop()
-    import subprocess
-
     from harness import AGENT
 
     r = subprocess.run(
@@ -281,8 +296,6 @@ def test_an_enrolment_token_works_once(stack):
 
 
 def test_problem_json_over_plain_curl(stack):
-    import subprocess
-
     base = ["curl", "-sS", "--cacert", f"{stack.folder}/tls/ca.pem"]
     r = json.loads(subprocess.run([*base, f"{stack.url}/v1/targets"], capture_output=True, text=True, check=True).stdout)
     assert (r["status"], r["code"]) == (401, "unauthenticated") and r["request_id"]

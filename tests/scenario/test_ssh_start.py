@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 
 import pytest
-from harness import BUILD, CLI, LIMIT, USER, wait_for
+from harness import BUILD, CLI, LIMIT, USER, children, wait_for, workers_of
 
 HELPER = BUILD / "libexec" / "tunnel" / "tunnel-pass-fd"
 START = ["start-session", "--target", "web-1", "--login", USER, "--quiet"]
@@ -80,8 +81,8 @@ def test_a_helper_that_somebody_else_could_have_put_there_is_not_run(stack, tmp_
     assert proxy_command(stack, cli).startswith(f"'{cli}' pass-fd ")
 
 
-def test_the_targets_sshd_starts_while_ssh_does(stack, tmp_path):
-    """A slow ssh, which has not connected yet: its stream is open."""
+def slow_ssh(stack, tmp_path):
+    """An ssh that has not connected yet, and how to let it; its stream is open."""
     slow = tmp_path / "ssh"
     slow.write_text(f'#!/bin/sh\n: > {tmp_path}/started\nread line < {tmp_path}/go\nPATH=${{PATH#*:}} exec ssh "$@"\n')
     slow.chmod(0o755)
@@ -90,11 +91,32 @@ def test_the_targets_sshd_starts_while_ssh_does(stack, tmp_path):
     p = subprocess.Popen([CLI, *START, "--", "echo up"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=env)
     stack.procs.append(p)
     wait_for((tmp_path / "started").exists, "ssh to be started")
-    opens = lambda: [r for r in stack.audit() if r["event"] == "stream.open"]  # noqa: E731
-    wait_for(opens, "the stream in the audit log", every=0.1)
-    (tmp_path / "go").write_text("go\n")
-    assert p.communicate(timeout=LIMIT)[0] == "up\n", stack.tails()
-    assert len(opens()) == 1
+    wait_for(lambda: recorded(stack, "stream.open"), "the stream in the audit log", every=0.1)
+
+    def go():
+        (tmp_path / "go").write_text("go\n")
+        return p.communicate(timeout=LIMIT)[0]
+
+    return go
+
+
+def recorded(stack, event):
+    return [r for r in stack.audit() if r["event"] == event]
+
+
+def test_the_targets_sshd_starts_while_ssh_does(stack, tmp_path):
+    assert slow_ssh(stack, tmp_path)() == "up\n", stack.tails()
+    assert len(recorded(stack, "stream.open")) == 1
+
+
+def test_an_sshd_that_did_not_wait_is_started_again(stack, tmp_path):
+    go = slow_ssh(stack, tmp_path)
+    (worker,) = workers_of(stack.agents["web-1"].folder / "run")
+    for sshd in wait_for(lambda: children(worker), "sshd"):
+        os.kill(sshd, signal.SIGTERM)
+    wait_for(lambda: recorded(stack, "stream.close"), "the end of the stream in the audit log", every=0.1)
+    assert go() == "up\n", stack.tails()
+    assert len(recorded(stack, "stream.open")) == 2
 
 
 def test_an_ssh_that_never_connects_ends_its_session(stack):
