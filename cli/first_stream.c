@@ -1,6 +1,10 @@
 #include "cli/first_stream.h"
 
+#include "base/clock.h"
+
 #include <unistd.h>
+
+#define FRESH_MS 20000 /* sshd waits 30 s for a login */
 
 int first_stream_ask(struct first_stream *f, struct session *s, const struct link_dest *dest, struct err *e)
 {
@@ -23,6 +27,11 @@ bool first_stream_take(struct first_stream *f, int fd)
 {
 	if (!f->session || f->taken)
 		return false;
+	if (f->opened && clock_mono_ms() - f->opened_ms > FRESH_MS) {
+		endpoint_reset_stream(f->session->endpoint, f->id, LINK_OK, "nobody came for it in time");
+		f->session = NULL;
+		return false;
+	}
 	f->taken = true;
 	if (f->closed) {
 		close(fd);
@@ -39,6 +48,7 @@ void first_stream_opened(struct first_stream *f, uint32_t stream)
 	if (!f->session || stream != f->id)
 		return;
 	f->opened = true;
+	f->opened_ms = clock_mono_ms();
 	if (f->fd >= 0)
 		join(f);
 }

@@ -9,16 +9,17 @@ struct first_stream {
 	struct session *session; /* NULL: never asked for, or over */
 	uint32_t id;
 	int fd; /* of a connection that came before the target's answer; -1: none */
+	int64_t opened_ms;
 	bool opened, closed, taken;
 };
 
 /* The session ends it. */
 int first_stream_ask(struct first_stream *f, struct session *s, const struct link_dest *dest, struct err *e);
-/* A connection came: it is the stream's from here on, and closed when that is over. False: another one was before, and
- * this one is the caller's. */
+/* A connection came: it is the stream's from here on, and closed when that is over. False: another one was before, or
+ * the stream has waited for too long, and this one is the caller's. */
 bool first_stream_take(struct first_stream *f, int fd);
 /* For session_mode.opened and .stream_closed, of any stream. One that was refused would be again: who comes for it is
- * let go. One that had no patience with who comes late makes room for another. */
+ * let go. */
 void first_stream_opened(struct first_stream *f, uint32_t stream);
 void first_stream_closed(struct first_stream *f, uint32_t stream, bool refused);
 

@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import signal
 import stat
 import subprocess
 
 import pytest
-from harness import BUILD, CLI, LIMIT, USER, children, wait_for, workers_of
+from harness import BUILD, CLI, LIMIT, USER, wait_for
 
 HELPER = BUILD / "libexec" / "tunnel" / "tunnel-pass-fd"
 START = ["start-session", "--target", "web-1", "--login", USER, "--quiet"]
@@ -107,16 +106,6 @@ def recorded(stack, event):
 def test_the_targets_sshd_starts_while_ssh_does(stack, tmp_path):
     assert slow_ssh(stack, tmp_path)() == "up\n", stack.tails()
     assert len(recorded(stack, "stream.open")) == 1
-
-
-def test_an_sshd_that_did_not_wait_is_started_again(stack, tmp_path):
-    go = slow_ssh(stack, tmp_path)
-    (worker,) = workers_of(stack.agents["web-1"].folder / "run")
-    for sshd in wait_for(lambda: children(worker), "sshd"):
-        os.kill(sshd, signal.SIGTERM)
-    wait_for(lambda: recorded(stack, "stream.close"), "the end of the stream in the audit log", every=0.1)
-    assert go() == "up\n", stack.tails()
-    assert len(recorded(stack, "stream.open")) == 2
 
 
 def test_an_ssh_that_never_connects_ends_its_session(stack):
