@@ -1,14 +1,20 @@
 #include "cli/listener.h"
 
+void listener_open_stream(struct listener *l, int fd)
+{
+	struct err e = { 0 };
+	uint32_t stream;
+	if (endpoint_open_stream(l->session->endpoint, &l->dest, fd, fd, &stream, &e) != 0)
+		session_tell(l->session, "%s: %s", l->label, e.text);
+}
+
 static void on_connection(struct acceptor *a, int fd)
 {
 	struct listener *l = a->user;
-	struct err e = { 0 };
-	uint32_t stream;
 	if (l->take)
 		l->take(l, fd);
-	else if (endpoint_open_stream(l->session->endpoint, &l->dest, fd, fd, &stream, &e) != 0)
-		session_tell(l->session, "%s: %s", l->label, e.text);
+	else
+		listener_open_stream(l, fd);
 }
 
 static bool is_full(struct acceptor *a)

@@ -19,6 +19,8 @@ struct listener {
 
 /* fd: listening, non-blocking; owned from here on. dest, label, take and full are set by the caller before. */
 int listener_start(struct listener *l, struct session *s, int fd, struct err *e);
+/* What is done with a connection without take: it is a stream to dest, which owns fd, or the user is told why not. */
+void listener_open_stream(struct listener *l, int fd);
 void listener_stop(struct listener *l); /* also when it never started */
 
 #endif

@@ -190,11 +190,8 @@ static int spawn_ssh(struct mode_ssh *m, struct session *s)
 static void on_connection(struct listener *l, int fd)
 {
 	struct mode_ssh *m = (struct mode_ssh *)((char *)l - offsetof(struct mode_ssh, listener));
-	struct err e = { 0 };
-	uint32_t stream;
-	if (!first_stream_take(&m->first, fd) &&
-	    endpoint_open_stream(m->session->endpoint, &l->dest, fd, fd, &stream, &e) != 0)
-		session_tell(m->session, "%s: %s", l->label, e.text);
+	if (!first_stream_take(&m->first, fd))
+		listener_open_stream(l, fd);
 }
 
 static int begin(struct session_mode *mode, struct session *s)

@@ -13,8 +13,8 @@ int file_read_fd(int fd, const char *name, size_t max, struct buf *out, struct e
 /* The same for what is no secret and must not be changed by others: ERR_DENIED unless owner is root or this user and
  * nobody else may write it; ERR_INVALID unless it is a regular file. */
 int file_read_guarded(const char *path, size_t max, struct buf *out, struct err *e);
-/* Temporary in the same folder, fsync, rename, fsync of the folder. On failure the file is as it was; but for one of
- * the last step: then it is the new one, and may be the old one again after a crash. */
+/* Temporary in the same folder, which must be readable, fsync, rename, fsync of the folder. On failure the file is as
+ * it was; but for one of the last step: then it is the new one, and may be the old one again after a crash. */
 int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e);
 /* Creates path with its missing parents; what exists is left as it is. */
 int file_mkdir(const char *path, mode_t mode, struct err *e);
