@@ -48,6 +48,23 @@ def wait_for(condition, what, limit=LIMIT, every=0.02):
         time.sleep(every)
 
 
+def is_gone(s):
+    """The peer ended or reset this connection."""
+    try:
+        return s.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def opens_nothing(port):
+    """A new connection is ended at once, which may be so early that connect() itself tells of it."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as s:
+            return is_gone(s)
+    except ConnectionError:
+        return True
+
+
 def children(pid):
     found = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):

@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 import pytest
-from harness import AGENT, LIMIT, USER, TcpServer, echo_until_eof, wait_for, workers_of
+from harness import AGENT, LIMIT, USER, TcpServer, echo_until_eof, is_gone, wait_for, workers_of
 
 MIB = 1 << 20
 
@@ -37,13 +37,6 @@ def connect(port):
     s = socket.create_connection(("127.0.0.1", port), LIMIT)
     s.settimeout(LIMIT)
     return s
-
-
-def is_closed(s):
-    try:
-        return s.recv(1) == b""
-    except ConnectionError:
-        return True
 
 
 def session(stack):
@@ -138,7 +131,7 @@ def test_a_session_ends_without_a_supervisor(stack, end):
     kill_supervisor(agent)
     code = end(stack)
     assert p.wait(LIMIT) != 0
-    assert is_closed(s)
+    assert is_gone(s)
     wait_for(lambda: not workers(agent), "the worker to be gone")
     assert f"session over ({code})" in (agent.folder / "log").read_text()
 

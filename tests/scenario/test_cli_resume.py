@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, USER, LineReader, TcpServer, echo_until_eof, wait_for
+from harness import LIMIT, USER, LineReader, TcpServer, echo_until_eof, is_gone, wait_for
 from test_forward import talk
 
 
@@ -37,13 +37,6 @@ def end(p, sig=signal.SIGINT):
 
 def wait_ended(stack, session):
     return wait_for(lambda: (s := stack.json("describe-session", session))["state"] == "ended" and s, f"{session} to end", every=0.2)
-
-
-def is_gone(connection):
-    try:
-        return connection.recv(1) == b""
-    except ConnectionResetError:
-        return True
 
 
 def stop(pid):

@@ -3,8 +3,7 @@
 import socket
 
 import pytest
-from harness import LIMIT, CutProxy, Stack, TcpServer, echo_until_eof, wait_for
-from test_revoke import cut_off
+from harness import LIMIT, CutProxy, Stack, TcpServer, echo_until_eof, opens_nothing, wait_for
 
 FROZEN, GOES_ON = "the session is frozen", "the session goes on"
 
@@ -41,15 +40,6 @@ def say(c, what):
     assert got == what
 
 
-def is_refused(port):
-    """The end may come so early that connect() itself tells of it."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), LIMIT) as late:
-            return cut_off(late)
-    except ConnectionResetError:
-        return True
-
-
 def is_silent(c, other):
     """Nothing comes, while the other is answered again and again."""
     for _ in range(20):
@@ -72,7 +62,7 @@ def frozen_then_back(stack, cut, back):
         wait_for(lambda: FROZEN in stack.agent.proc.text(), "the worker to freeze")
         c.sendall(b"while it is frozen")
         assert is_silent(c, other)
-        assert is_refused(port)
+        assert opens_nothing(port)
         p.lines.wait("out of the control plane's reach")
         back()
         got = b""
