@@ -72,6 +72,10 @@ static int authenticate(const struct oidc_issuer *i, struct buf *form, char **ou
 		err_wrap(e, "client_secret_file");
 		return e->code = ERR_INVALID; /* ERR_DENIED is the issuer's own no, which ends a sign-in */
 	}
+	if (!*secret) {
+		secret_free_text(&secret);
+		return err_set(e, ERR_INVALID, "client_secret_file: %s is empty", i->settings->client_secret_file);
+	}
 	if (!i->basic)
 		add_field(form, "client_secret", secret);
 	else if (!(*out_header = basic_header(i->settings->client_id, secret)))

@@ -16,16 +16,16 @@
 const struct conf_row profile_rows[] = {
 	{ "server", CONF_STRINGS, AT(servers), CONF_REQUIRED, NULL, 0, 0, NULL,
 	  "URL of tunnel-server, or several: \"https://tunnel.example.com\"" },
-	{ "ca_file", CONF_PATH, AT(ca_file), 0, NULL, 0, 0, NULL, "PEM file of CAs to trust instead of the system's" },
+	{ "ca_file", CONF_PATH, AT(ca_file), 0, NULL, 1, 0, NULL, "PEM file of CAs to trust instead of the system's" },
 	{ "proxy", CONF_STRING, AT(proxy), 0, NULL, 0, 0, NULL, "HTTP proxy; default: https_proxy of the environment" },
 	{ "auth", CONF_ENUM, AT(auth), 0, "jwt", 0, 0, "jwt|hmac|oidc", "kind of credential" },
-	{ "token_file", CONF_PATH, AT(token_file), 0, NULL, 0, 0, NULL, "jwt: file that holds the token" },
-	{ "token_command", CONF_STRING, AT(token_command), 0, NULL, 0, 0, NULL,
+	{ "token_file", CONF_PATH, AT(token_file), 0, NULL, 1, 0, NULL, "jwt: file that holds the token" },
+	{ "token_command", CONF_STRING, AT(token_command), 0, NULL, 1, 0, NULL,
 	  "jwt: shell command that prints the token" },
 	{ "issuer", CONF_STRING, AT(oidc.issuer), 0, NULL, 1, 1024, NULL,
 	  "oidc: the issuer's URL, as its tokens have it; tunnel-cli login signs in there" },
 	{ "client_id", CONF_STRING, AT(oidc.client_id), 0, NULL, 1, 256, NULL, "oidc: this client's name there" },
-	{ "client_secret_file", CONF_PATH, AT(oidc.client_secret_file), 0, NULL, 0, 0, NULL,
+	{ "client_secret_file", CONF_PATH, AT(oidc.client_secret_file), 0, NULL, 1, 0, NULL,
 	  "oidc: file (mode 0600) with the client's secret, if it has one" },
 	{ "scopes", CONF_STRING, AT(oidc.scopes), 0, "openid offline_access", 1, 1024, NULL,
 	  "oidc: what is asked for; offline_access is what most issuers give a refresh token for" },
@@ -35,13 +35,13 @@ const struct conf_row profile_rows[] = {
 	  "oidc: parameter resource (RFC 8707), for issuers that want it" },
 	{ "token", CONF_ENUM, AT(oidc.token), 0, "id_token", 0, 0, "id_token|access_token",
 	  "oidc: which of the issuer's tokens goes to the server" },
-	{ "issuer_ca_file", CONF_PATH, AT(oidc.ca_file), 0, NULL, 0, 0, NULL,
+	{ "issuer_ca_file", CONF_PATH, AT(oidc.ca_file), 0, NULL, 1, 0, NULL,
 	  "oidc: PEM file of CAs to trust for the issuer instead of the system's" },
-	{ "credentials", CONF_PATH, AT(credentials), 0, NULL, 0, 0, NULL,
+	{ "credentials", CONF_PATH, AT(credentials), 0, NULL, 1, 0, NULL,
 	  "hmac: file (mode 0600) with key_id and secret" },
 	{ "region", CONF_STRING, AT(region), 0, "default", 1, 64, NULL, "hmac: region of the signature" },
 	{ "service", CONF_STRING, AT(service), 0, "tunnel", 1, 64, NULL, "hmac: service of the signature" },
-	{ "login", CONF_STRING, AT(login), 0, NULL, 0, LIMIT_LOGIN, NULL,
+	{ "login", CONF_STRING, AT(login), 0, NULL, 1, LIMIT_LOGIN, NULL,
 	  "login on targets; default: the local user's name" },
 	{ .key = NULL },
 };
@@ -200,7 +200,7 @@ int profile_hmac(const struct profile *p, char **out_userpwd, struct err *e)
 {
 	const char *id = getenv("TUNNEL_KEY_ID"), *secret = getenv("TUNNEL_SECRET");
 	struct hmac_file file = { 0 };
-	if (!id || !secret) {
+	if (!id || !*id || !secret || !*secret) {
 		struct buf b;
 		if (!p->credentials)
 			return err_set(e, ERR_INVALID,

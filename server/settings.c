@@ -15,7 +15,7 @@
 #define DAY_MS (24 * 3600 * 1000LL)
 
 const struct conf_row settings_rows[] = {
-	{ "listen", CONF_STRING, AT(listen), 0, "0.0.0.0:8443", 0, 300, NULL,
+	{ "listen", CONF_STRING, AT(listen), 0, "0.0.0.0:8443", 1, 300, NULL,
 	  "address and port to listen on: \"0.0.0.0:8443\", \"[::]:8443\"; port 0: any free one" },
 	{ "admin.listen", CONF_STRING, AT(admin_listen), 0, "", 0, 300, NULL,
 	  "another address and port to listen on, for the web console and the API: \"127.0.0.1:8444\"; \"\": none" },
@@ -27,9 +27,9 @@ const struct conf_row settings_rows[] = {
 	{ "node", CONF_STRING, AT(node), 0, "", 0, LIMIT_ID, NULL,
 	  "this node's name; default: the host name; under another one it keeps its sessions while advertise_url "
 	  "stays" },
-	{ "state_dir", CONF_PATH, AT(state_dir), 0, "/var/lib/tunnel", 0, 4000, NULL,
+	{ "state_dir", CONF_PATH, AT(state_dir), 0, "/var/lib/tunnel", 1, 4000, NULL,
 	  "folder for what the server itself writes; created with mode 0700" },
-	{ "plugin_dir", CONF_PATH, AT(plugin_dir), 0, TUNNEL_PLUGIN_DIR, 0, 4000, NULL, "folder of the plugins" },
+	{ "plugin_dir", CONF_PATH, AT(plugin_dir), 0, TUNNEL_PLUGIN_DIR, 1, 4000, NULL, "folder of the plugins" },
 	{ "ready_file", CONF_PATH, AT(ready_file), 0, "", 0, 4000, NULL,
 	  "written with the node's URL once it serves, removed when it stops; \"\": none" },
 	{ "reactors", CONF_INT, AT(reactors), 0, "0", 0, LIMIT_REACTORS, NULL,

@@ -108,16 +108,24 @@ static int give_strings(struct conf_strings *list, struct err *e)
 	return 0;
 }
 
+static int check_length(const struct conf_row *row, const char *text, const char *where, struct err *e)
+{
+	if (!*text && (row->min > 0 || row->flags & CONF_REQUIRED))
+		return err_set(e, ERR_INVALID, "%s: %s: is empty; expected: %s", where, row->key, row->help);
+	if (row->max && strlen(text) > (size_t)row->max)
+		return err_set(e, ERR_INVALID, "%s: %s: longer than %" PRId64 " characters", where, row->key, row->max);
+	return 0;
+}
+
 int conf_set(const struct conf_row *row, const char *text, const char *where, void *settings, struct err *e)
 {
+	int rc;
 	char *at = (char *)settings + row->offset;
 	switch (row->type) {
 	case CONF_STRING:
 	case CONF_PATH:
-		if (row->max && strlen(text) > (size_t)row->max)
-			return err_set(e, ERR_INVALID, "%s: %s: longer than %" PRId64 " characters", where, row->key,
-				       row->max);
-		return set_text(at, strdup(text), e);
+		rc = check_length(row, text, where, e);
+		return rc == 0 ? set_text(at, strdup(text), e) : rc;
 	case CONF_INT:
 	case CONF_DURATION_MS:
 	case CONF_SIZE:

@@ -33,8 +33,8 @@ struct conf_row {
 	enum conf_type type;
 	size_t offset; /* of the value in the settings struct */
 	unsigned flags;
-	const char *def; /* default as text; NULL: zero value */
-	int64_t min, max;
+	const char *def;     /* default as text; NULL: zero value */
+	int64_t min, max;    /* of a text: 1 as min, or CONF_REQUIRED: not empty; max characters, 0: any number */
 	const char *choices; /* CONF_ENUM */
 	const char *help;
 };

@@ -56,7 +56,7 @@ static void check(const struct settings *s)
 {
 	struct settings back;
 	size_t len = 0, again_len = 0;
-	FUZZ_CHECK(s->listen && strlen(s->listen) <= 64 && s->reactors >= 1 && s->reactors <= 64);
+	FUZZ_CHECK(s->listen && s->listen[0] && strlen(s->listen) <= 64 && s->reactors >= 1 && s->reactors <= 64);
 	FUZZ_CHECK(s->grace_ms >= 0 && s->size >= 0 && s->format >= 0 && s->format <= 1);
 	char *text = print(s, &len);
 	FUZZ_CHECK(load(text, len, &back) == 0);

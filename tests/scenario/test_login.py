@@ -315,6 +315,9 @@ def test_a_secret_that_cannot_be_read_ends_nothing(sso):
     secret.chmod(0o644)
     refused(whoami(sso, check=False), 230, "client_secret_file", f"chmod 600 {secret}")
     secret.chmod(0o600)
+    secret.write_text("\n")
+    refused(whoami(sso, check=False), 230, "client_secret_file", f"{secret} is empty")
+    secret.write_text("s3cret\n")
     assert json.loads(whoami(sso).stdout)["subject"] == "dev"
 
 

@@ -84,6 +84,9 @@ static void test_mistakes_are_named(void **state)
 		{ "server = \"ftp://x\"; sshd_path = \"/bin/true\";", "server[0]" },
 		{ "server = [ \"https://x\", \"http://x\" ]; sshd_path = \"/bin/true\";",
 		  "server[1]: URL \"http://x\": must start with https://" },
+		{ "state_dir = \"\"; sshd_path = \"/bin/true\";", "agent.conf:1: state_dir: is empty" },
+		{ "\nruntime_dir = \"\"; sshd_path = \"/bin/true\";", "agent.conf:2: runtime_dir: is empty" },
+		{ "ssh = \"\";", "agent.conf:1: ssh: is empty" },
 		{ "alow = \"ssh\";", "alow" },
 		{ "runtime_dir = "
 		  "\"/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890\"; "

@@ -1,6 +1,7 @@
 #include "support/case.h"
 
 #include "base/file.h"
+#include "base/secret.h"
 #include "cli/args.h"
 #include "cli/profile.h"
 #include "cli/query.h"
@@ -124,13 +125,57 @@ static void test_no_server_without_tls(void **state)
 	assert_non_null(strstr(e.text, "/config: server: URL \"http://b\": must start with https://"));
 }
 
+/* What the file says, or 0 and the credentials are taken. */
+static int load_credentials(const char *text, char **out, struct err *e)
+{
+	char folder[64], path[100];
+	struct profile p = { .credentials = path };
+	case_folder(folder);
+	snprintf(path, sizeof path, "%s/credentials", folder);
+	assert_int_equal(file_write(path, text, strlen(text), 0600, NULL), 0);
+	memset(e, 0, sizeof *e);
+	int rc = profile_hmac(&p, out, e);
+	case_folder_remove(folder);
+	return rc;
+}
+
+static void test_no_key_without_id_and_secret(void **state)
+{
+	(void)state;
+	struct err e;
+	char *both = NULL;
+	static const char *const bad[][2] = {
+		{ "key_id = \"K\";\nsecret = \"\",\n", "credentials:2: secret: is empty; expected: " },
+		{ "key_id = \"\"; secret = \"s\";", "credentials:1: key_id: is empty; expected: " },
+		{ "key_id = \"K\";", "credentials: secret is missing" },
+	};
+	unsetenv("TUNNEL_KEY_ID");
+	unsetenv("TUNNEL_SECRET");
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		assert_int_equal(load_credentials(bad[i][0], &both, &e), ERR_INVALID);
+		if (!strstr(e.text, bad[i][1]))
+			fail_msg("%s: %s", bad[i][0], e.text);
+	}
+	/* An empty variable is none. */
+	setenv("TUNNEL_KEY_ID", "E", 1);
+	setenv("TUNNEL_SECRET", "", 1);
+	assert_int_equal(load_credentials("key_id = \"K\"; secret = \"s\";", &both, &e), 0);
+	assert_string_equal(both, "K:s");
+	secret_free_text(&both);
+	setenv("TUNNEL_SECRET", "t", 1);
+	assert_int_equal(load_credentials("", &both, &e), 0);
+	assert_string_equal(both, "E:t");
+	secret_free_text(&both);
+	unsetenv("TUNNEL_KEY_ID");
+	unsetenv("TUNNEL_SECRET");
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_options_stop_at_the_command),
-		cmocka_unit_test(test_options_name_the_mistake),
-		cmocka_unit_test(test_query_strings_are_encoded),
-		cmocka_unit_test(test_no_server_without_tls),
+		cmocka_unit_test(test_options_stop_at_the_command),  cmocka_unit_test(test_options_name_the_mistake),
+		cmocka_unit_test(test_query_strings_are_encoded),    cmocka_unit_test(test_no_server_without_tls),
+		cmocka_unit_test(test_no_key_without_id_and_secret),
 	};
 	return RUN_CASES(tests);
 }

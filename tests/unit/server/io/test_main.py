@@ -296,7 +296,8 @@ def test_configuration(folder):
     for change, names in (
         ({"listen": '"nowhere"'}, "listen"), ({"admin": '{ listen = "1"; }'}, "admin.listen"), ({"workers": "0"}, "workers"), ({"node": '"a b"'}, "node"), ({"surprise": "1"}, "surprise"),
         ({"advertise_url": '"http://x"'}, "advertise_url"), ({"server_urls": '[ "https://x/path" ]'}, "server_urls"), ({"auth": None}, "auth"),
-        ({"log": '{ level = "loud"; }'}, "log.level"),
+        ({"log": '{ level = "loud"; }'}, "log.level"), ({"state_dir": '""'}, "state_dir: is empty"), ({"plugin_dir": '""'}, "plugin_dir: is empty"),
+        ({"tls": '{ certificate = ""; key = "k"; }'}, "tls.certificate: is empty"),
     ):
         write(**change)
         r = run("--config", path, "--check-config")
