@@ -1,9 +1,11 @@
 #!/usr/bin/python3
-"""The rules of the tree that a compiler does not check: who may include whom, how long a file may be, what no text may say.
+"""The rules of the tree that a compiler does not check: who may include whom, how long a file may be, what no text may say,
+and names that Python would take without a word for the later of two things.
 
 Prints one line a breach; exit code 1 when there is one.
 """
 
+import ast
 import re
 import subprocess
 import sys
@@ -52,8 +54,8 @@ def files():
     except FileNotFoundError:
         names = None
     if names is None:
-        names = [str(p.relative_to(ROOT)) for p in ROOT.rglob("*.[ch]")]
-    return sorted(n for n in names if n.endswith((".c", ".h")) and (ROOT / n).exists() and not n.startswith("build/"))
+        names = [str(p.relative_to(ROOT)) for p in ROOT.rglob("*.*")]
+    return sorted(n for n in names if n.endswith((".c", ".h", ".py")) and (ROOT / n).exists() and not n.startswith("build/"))
 
 
 def area(name):
@@ -63,7 +65,28 @@ def area(name):
     return None
 
 
+def is_half(node):
+    """Of a property, whose other half has its name."""
+    return any(isinstance(d, ast.Attribute) and d.attr in ("setter", "deleter") for d in node.decorator_list)
+
+
+def twice(name, text):
+    """Functions and classes that another of their name takes the place of: of two tests, pytest runs but the last."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    for scope in ast.walk(ast.parse(text, name)):
+        lines = {}
+        for node in scope.body if isinstance(scope, (ast.Module, *kinds)) else ():
+            if not isinstance(node, kinds) or is_half(node):
+                continue
+            if node.name in lines:
+                yield f"{name}:{node.lineno}: {node.name} is in line {lines[node.name]} already, which nothing would reach"
+            lines[node.name] = node.lineno
+
+
 def breaches(name, text):
+    if name.endswith(".py"):
+        yield from twice(name, text)
+        return
     where = area(name)
     for m in INCLUDE.finditer(text):
         header = m.group(2)
