@@ -156,17 +156,12 @@ int sshd_configure(const struct settings *settings, const char *name, const stru
 
 /* --- the process */
 
-/* In the forked child of a program with threads: only async-signal-safe calls. */
+/* In the child of vfork. */
 static void become_sshd(int socket, int words, const char *program, char *const *argv)
 {
 	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	static char *const environment[] = { path, NULL };
-	sigset_t none;
-	struct sigaction standard = { .sa_handler = SIG_DFL };
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (int sig = 1; sig < 32; sig++)
-		sigaction(sig, &standard, NULL);
+	process_default_signals();
 	setsid();
 	if (dup2(socket, 0) < 0 || dup2(socket, 1) < 0 || dup2(words, 2) < 0)
 		_exit(126);
@@ -265,11 +260,15 @@ static pid_t launch(const struct settings *settings, const char *name, int socke
 	if (rc)
 		return -1;
 	char *argv[] = { settings->sshd_path, inetd, to_stderr, file, config, NULL };
-	pid_t pid = fork();
+	sigset_t before;
+	process_block_signals(&before);
+	pid_t pid = vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork): see base/process.h */
 	if (pid == 0)
 		become_sshd(socket, words, settings->sshd_path, argv);
+	int why = errno;
+	process_unblock_signals(&before);
 	if (pid < 0)
-		err_set_errno(e, ERR_UNAVAILABLE, errno, "cannot fork sshd");
+		err_set_errno(e, ERR_UNAVAILABLE, why, "cannot fork sshd");
 	return pid;
 }
 

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,15 +12,10 @@
 
 extern char **environ;
 
-/* In the forked child of a program with threads: only async-signal-safe calls. */
+/* In the child of vfork. */
 static void become_worker(int fd, int null, char *const *argv)
 {
-	sigset_t none;
-	struct sigaction standard = { .sa_handler = SIG_DFL };
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (int sig = 1; sig < 32; sig++)
-		sigaction(sig, &standard, NULL);
+	process_default_signals();
 	/* fd and null lie above 3, see worker_spawn */
 	if (dup2(null, 0) < 0 || dup2(fd, WORKER_FD) < 0)
 		_exit(126);
@@ -43,17 +37,20 @@ static int above(int fd, int floor)
 
 static int fork_twice(int fd, int null, char *const *argv, struct err *e)
 {
-	pid_t child = fork();
-	if (child < 0)
-		return err_set_errno(e, ERR_UNAVAILABLE, errno, "cannot fork a worker");
+	sigset_t before;
+	process_block_signals(&before);
+	pid_t child = vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork): see base/process.h */
 	if (child == 0) {
 		setsid();
-		pid_t grandchild = fork();
+		pid_t grandchild = vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork) */
 		if (grandchild == 0)
 			become_worker(fd, null, argv);
 		_exit(grandchild < 0 ? errno : 0); /* which fits: EAGAIN, ENOMEM */
 	}
-	int status = 0;
+	int status = 0, why = errno;
+	process_unblock_signals(&before);
+	if (child < 0)
+		return err_set_errno(e, ERR_UNAVAILABLE, why, "cannot fork a worker");
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
 	if (!WIFEXITED(status))

@@ -15,7 +15,8 @@ static int run(const void *options, int argc, char **argv)
 	}
 	if (pass_fd(argv[0], STDOUT_FILENO) == 0)
 		return EXIT_CODE_OK;
-	complain("pass-fd %s: %s", argv[0], strerror(errno));
+	if (errno != ECANCELED)
+		complain("pass-fd %s: %s", argv[0], strerror(errno));
 	return EXIT_CODE_FAILED;
 }
 

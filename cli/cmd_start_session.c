@@ -129,7 +129,7 @@ static int collect_allow(const struct start_options *o, struct wanted *w, struct
 
 static int run_to(const struct start_options *o, struct client *c, const struct session_wish *wish, int64_t give_up_ms)
 {
-	struct session s;
+	struct session s = { 0 };
 	int code = session_start(&s, c, wish);
 	if (code == EXIT_CODE_OK) {
 		struct mode_stdio m = { .dest = { .kind = LINK_KIND_TCP } };

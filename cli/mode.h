@@ -25,8 +25,10 @@ struct mode_ssh {
 	int argc;
 	char **argv; /* the command on the target; argc 0: a shell */
 	/* private */
+	const char *target; /* what ssh was started for; NULL: it was not */
 	struct listener listener;
 	struct first_stream first;
+	int listening; /* the socket, until the listener has it; -1 */
 	uv_process_t process;
 	char socket[PATH_MAX];
 	struct session *session;
@@ -38,6 +40,11 @@ struct mode_ssh {
 	bool has_terminal;
 };
 void mode_ssh_init(struct mode_ssh *m);
+/* ssh takes as long to start as a session does: where the target's name is known before session_start, ssh is started
+ * by this first, and waits for session_run. Complains, and returns the exit code. target: must stay. */
+int mode_ssh_start(struct mode_ssh *m, struct session *s, const char *target);
+/* There is no session: ssh, if it was started, goes without a word. */
+void mode_ssh_abandon(struct mode_ssh *m);
 void mode_ssh_free(struct mode_ssh *m); /* the terminal is as it was before */
 
 /* One stream on standard input and output. */

@@ -4,8 +4,9 @@
  *
  * ssh runs with ProxyCommand "tunnel-pass-fd SOCKET" and ProxyUseFdpass: the helper connects to our socket, hands the
  * connection to ssh and is gone. So ssh talks to this process directly, and each connection is one stream of the
- * session. The first of them is asked for when ssh is started, so that both programs load at the same time: ssh here
- * and the sshd there. */
+ * session. ssh is started before the session is, and the first stream asked for before ssh comes for it: ssh here, the
+ * call and the sshd there take their time side by side. What ssh reads behind its connection (the certificate, whom to
+ * trust) is there when the helper hands it over. */
 #include "cli/helper.h"
 #include "cli/mode.h"
 
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define SSH_ARGS_MAX 256
@@ -105,7 +107,7 @@ static void build_argv(const struct mode_ssh *m, const struct session *s, struct
 	add(a, "ssh");
 	/* What stands first wins over the user's own ssh config. */
 	add_proxy_command(m, a);
-	add_option(a, "HostKeyAlias=%s", s->target);
+	add_option(a, "HostKeyAlias=%s", m->target);
 	add_option(a, "UserKnownHostsFile=\"%s/known_hosts\"", m->dir->path);
 	add_option(a, "GlobalKnownHostsFile=/dev/null");
 	add_option(a, "StrictHostKeyChecking=yes");
@@ -125,14 +127,14 @@ static void build_argv(const struct mode_ssh *m, const struct session *s, struct
 		add(a, "-F");
 		add(a, m->dir->config_file.path);
 	}
-	if (m->session->client->common->quiet)
+	if (s->client->common->quiet)
 		add(a, "-q");
 	for (size_t i = 0; i < m->ssh_args->n; i++)
 		add(a, m->ssh_args->at[i]);
 	add(a, "-l");
 	add(a, m->login);
 	add(a, "--");
-	add(a, s->target);
+	add(a, m->target);
 	for (int i = 0; i < m->argc; i++)
 		add(a, m->argv[i]);
 	a->at[a->n] = NULL;
@@ -190,29 +192,63 @@ static int spawn_ssh(struct mode_ssh *m, struct session *s)
 static void on_connection(struct listener *l, int fd)
 {
 	struct mode_ssh *m = (struct mode_ssh *)((char *)l - offsetof(struct mode_ssh, listener));
-	if (!first_stream_take(&m->first, fd))
+	if (send(fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) /* for pass_fd */
+		close(fd);
+	else if (!first_stream_take(&m->first, fd))
 		listener_open_stream(l, fd);
+}
+
+int mode_ssh_start(struct mode_ssh *m, struct session *s, const char *target)
+{
+	struct err e = { 0 };
+	if (!s->loop_ready && session_open_loop(s) != EXIT_CODE_OK)
+		return EXIT_CODE_FAILED;
+	m->session = s;
+	m->target = target;
+	m->has_terminal = tcgetattr(STDIN_FILENO, &m->terminal) == 0;
+	uv_timer_init(&s->loop, &m->patience);
+	m->patience.data = m;
+	snprintf(m->socket, sizeof m->socket, "%s/socket", m->dir->path);
+	m->listening = sshdir_show_files(m->dir, &e) == 0 ? sshdir_listen(m->dir, "socket", &e) : -1;
+	if (m->listening < 0) {
+		complain("%s", e.text);
+		return EXIT_CODE_FAILED;
+	}
+	return spawn_ssh(m, s);
+}
+
+void mode_ssh_abandon(struct mode_ssh *m)
+{
+	if (!m->session)
+		return;
+	m->session->over = true; /* on_ssh_exit has nothing to end */
+	if (m->running)
+		uv_process_kill(&m->process, SIGKILL);
+	else
+		uv_close((uv_handle_t *)&m->patience, NULL);
+	uv_run(&m->session->loop, UV_RUN_DEFAULT);
 }
 
 static int begin(struct session_mode *mode, struct session *s)
 {
 	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
 	struct err e = { 0 };
-	m->session = s;
-	m->has_terminal = tcgetattr(STDIN_FILENO, &m->terminal) == 0;
-	uv_timer_init(&s->loop, &m->patience);
-	m->patience.data = m;
-	snprintf(m->socket, sizeof m->socket, "%s/socket", m->dir->path);
+	int code = m->target ? EXIT_CODE_OK : mode_ssh_start(m, s, s->target);
+	if (code != EXIT_CODE_OK)
+		return code;
+	if (strcmp(m->target, s->target) != 0) {
+		complain("the server answered for target %s, and not for %s", s->target, m->target);
+		return EXIT_CODE_FAILED;
+	}
 	m->listener.dest.kind = LINK_KIND_SSH;
 	m->listener.take = on_connection;
 	snprintf(m->listener.label, sizeof m->listener.label, "ssh");
-	int fd = sshdir_show_files(m->dir, &e) == 0 ? sshdir_listen(m->dir, "socket", &e) : e.code;
-	if (fd < 0 || listener_start(&m->listener, s, fd, &e) != 0 ||
-	    first_stream_ask(&m->first, s, &m->listener.dest, &e) != 0) {
-		complain("%s", e.text);
-		return EXIT_CODE_FAILED;
-	}
-	return spawn_ssh(m, s);
+	int fd = m->listening;
+	m->listening = -1;
+	if (listener_start(&m->listener, s, fd, &e) == 0 && first_stream_ask(&m->first, s, &m->listener.dest, &e) == 0)
+		return EXIT_CODE_OK;
+	complain("%s", e.text);
+	return EXIT_CODE_FAILED;
 }
 
 static void opened(struct session_mode *mode, struct session *s, uint32_t stream)
@@ -284,6 +320,7 @@ void mode_ssh_init(struct mode_ssh *m)
 					 .interrupted = interrupted,
 					 .over = over,
 					 .hurry = hurry };
+	m->listening = -1;
 }
 
 /* Field by field: what lies between them is undefined. */
@@ -296,6 +333,8 @@ static bool same_terminal(const struct termios *a, const struct termios *b)
 void mode_ssh_free(struct mode_ssh *m)
 {
 	struct termios now;
+	if (m->listening >= 0)
+		close(m->listening);
 	if (!m->has_terminal || tcgetattr(STDIN_FILENO, &now) != 0 || same_terminal(&now, &m->terminal))
 		return;
 	/* ssh was killed before it could do this. Whoever is in the background by now must leave the terminal alone. */

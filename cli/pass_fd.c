@@ -1,6 +1,7 @@
 #include "cli/pass_fd.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -25,6 +26,23 @@ static int send_fd(int over, int fd)
 	return sendmsg(over, &m, MSG_NOSIGNAL) == 1 ? 0 : -1;
 }
 
+static int wait_for_byte(int fd)
+{
+	char byte;
+	ssize_t n;
+	do
+		n = read(fd, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 0)
+		errno = ECONNRESET;
+	return n == 1 ? 0 : -1;
+}
+
+static bool is_gone(int error)
+{
+	return error == ENOENT || error == ECONNREFUSED || error == ECONNRESET;
+}
+
 int pass_fd(const char *path, int over)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -35,9 +53,12 @@ int pass_fd(const char *path, int over)
 	}
 	memcpy(a.sun_path, path, len + 1);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), rc = -1;
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof a) == 0)
+	bool ready = fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof a) == 0 && wait_for_byte(fd) == 0;
+	int why = is_gone(errno) ? ECANCELED : errno;
+	if (ready) {
 		rc = send_fd(over, fd);
-	int why = errno;
+		why = errno;
+	}
 	if (fd >= 0)
 		close(fd);
 	errno = why;

@@ -15,6 +15,7 @@ int main(int argc, char **argv)
 	}
 	if (pass_fd(argv[1], STDOUT_FILENO) == 0)
 		return 0;
-	fprintf(stderr, "tunnel-pass-fd: %s: %s\n", argv[1], strerror(errno));
+	if (errno != ECANCELED)
+		fprintf(stderr, "tunnel-pass-fd: %s: %s\n", argv[1], strerror(errno));
 	return 1;
 }

@@ -156,7 +156,6 @@ static int call(struct session *s, const char *path, json_t *body)
 
 static int begin(struct session *s, struct client *client, struct err *e)
 {
-	memset(s, 0, sizeof *s);
 	s->client = client;
 	s->exit_code = EXIT_CODE_FAILED;
 	s->key = key_generate(e);

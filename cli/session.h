@@ -32,8 +32,8 @@ struct session {
 	int64_t expires_ms;      /* 0: the server did not say */
 	struct renewal renewal;  /* of a session that ends with its credential */
 	int64_t give_up_ms;      /* set before session_run; 0: 15 min */
+	uv_loop_t loop;          /* of session_open_loop */
 	/* once it runs */
-	uv_loop_t loop;
 	struct net_tls *tls;
 	struct endpoint *endpoint;
 	uv_signal_t signals[SESSION_SIGNALS];
@@ -67,8 +67,11 @@ struct session_mode {
 	bool resumable; /* resume-session can come back to it from another process */
 };
 
-/* Both complain and return the exit code, or EXIT_CODE_OK. s is usable by session_free either way. From here on the
- * first SIGINT, SIGTERM or SIGHUP ends the session in order, once it runs; the second one the program. */
+/* For a mode that starts something before there is a session to run; session_run does it otherwise. Complains. */
+int session_open_loop(struct session *s);
+/* s: zeroed, or with a loop. Both complain and return the exit code, or EXIT_CODE_OK. s is usable by session_free
+ * either way. From here on the first SIGINT, SIGTERM or SIGHUP ends the session in order, once it runs; the second one
+ * the program. */
 int session_start(struct session *s, struct client *client, const struct session_wish *wish);
 int session_resume(struct session *s, struct client *client, const char *id);
 /* When it ends, by the session object of an answer. */

@@ -300,8 +300,6 @@ static void watch_signals(struct session *s)
 	static const int signums[SESSION_SIGNALS] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 };
 	for (size_t i = 0; i < SESSION_SIGNALS; i++) {
 		struct sigaction before;
-		uv_signal_init(&s->loop, &s->signals[i]);
-		s->signals[i].data = s;
 		if (sigaction(signums[i], NULL, &before) != 0 || before.sa_handler != SIG_IGN)
 			uv_signal_start(&s->signals[i], on_signal, signums[i]);
 	}
@@ -351,21 +349,32 @@ static void run_mode(struct session *s)
 		session_stop(s, code);
 }
 
-int session_run(struct session *s, struct session_mode *mode)
+int session_open_loop(struct session *s)
 {
-	struct err e = { 0 };
-	s->mode = mode;
 	heap_keep();
 	if (uv_loop_init(&s->loop) != 0) {
 		complain("no event loop: out of descriptors or memory");
 		return EXIT_CODE_FAILED;
 	}
 	s->loop_ready = true;
-	s->give_up_ms = s->give_up_ms ? s->give_up_ms : GIVE_UP_MS;
-	watch_signals(s);
+	for (size_t i = 0; i < SESSION_SIGNALS; i++) {
+		uv_signal_init(&s->loop, &s->signals[i]);
+		s->signals[i].data = s;
+	}
 	uv_timer_init(&s->loop, &s->stop_timer);
 	uv_timer_init(&s->loop, &s->story_timer);
 	s->stop_timer.data = s->story_timer.data = s;
+	return EXIT_CODE_OK;
+}
+
+int session_run(struct session *s, struct session_mode *mode)
+{
+	struct err e = { 0 };
+	s->mode = mode;
+	if (!s->loop_ready && session_open_loop(s) != EXIT_CODE_OK)
+		return EXIT_CODE_FAILED;
+	s->give_up_ms = s->give_up_ms ? s->give_up_ms : GIVE_UP_MS;
+	watch_signals(s);
 	story_begin(&s->story, s->give_up_ms, clock_mono_ms());
 	session_renew_start(s);
 	int rc = net_tls_new(s->client->profile.ca_file, &s->tls, &e);
@@ -392,6 +401,7 @@ void session_free(struct session *s)
 		for (size_t i = 0; i < SESSION_SIGNALS; i++)
 			close_handle((uv_handle_t *)&s->signals[i]);
 		close_handle((uv_handle_t *)&s->stop_timer);
+		close_handle((uv_handle_t *)&s->story_timer);
 		uv_run(&s->loop, UV_RUN_DEFAULT);
 		uv_loop_close(&s->loop);
 	}

@@ -107,6 +107,34 @@ static int write_known_hosts(const struct sshdir *d, const char *alias, const js
 	return rc;
 }
 
+static int put(const struct sshdir_hidden *h, const void *data, size_t len, struct err *e)
+{
+	if (h->fd >= 0 && write(h->fd, data, len) == (ssize_t)len)
+		return 0;
+	return err_set_errno(e, ERR_IO, errno, "a file in memory for ssh");
+}
+
+/* ssh, which closes what it inherits, opens it through /proc. */
+static int hide(struct sshdir_hidden *h, const void *data, size_t len, struct err *e)
+{
+	process_show();
+	h->fd = memfd_create("tunnel", MFD_CLOEXEC);
+	snprintf(h->path, sizeof h->path, "/proc/%ld/fd/%d", (long)getpid(), h->fd);
+	if (h->fd >= 0 && fchmod(h->fd, 0600) != 0)
+		return err_set_errno(e, ERR_IO, errno, "a file in memory for ssh");
+	return put(h, data, len, e);
+}
+
+/* Once both are there. */
+static int show_certificate(const struct sshdir *d, struct err *e)
+{
+	char line[SSHCERT_TEXT + 1];
+	if (d->certificate_file.fd < 0 || !d->certificate[0])
+		return 0;
+	int n = snprintf(line, sizeof line, "%s\n", d->certificate);
+	return put(&d->certificate_file, line, (size_t)n, e);
+}
+
 int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e)
 {
 	const char *certificate = NULL, *host_ca = NULL, *alias = NULL;
@@ -124,21 +152,12 @@ int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e)
 		return rc;
 	memcpy(d->certificate, certificate, strlen(certificate) + 1);
 	rc = sshagent_identity_init(&d->identity, d->key, certificate, e);
+	if (rc == 0)
+		rc = show_certificate(d, e);
 	if (rc != 0)
 		return rc;
 	json_auto_t *one = host_ca ? json_pack("[s]", host_ca) : NULL; /* a server of before the list */
 	return write_known_hosts(d, alias, host_cas ? host_cas : one, host_keys, e);
-}
-
-/* ssh, which closes what it inherits, opens it through /proc. */
-static int hide(struct sshdir_hidden *h, const void *data, size_t len, struct err *e)
-{
-	process_show();
-	h->fd = memfd_create("tunnel", MFD_CLOEXEC);
-	snprintf(h->path, sizeof h->path, "/proc/%ld/fd/%d", (long)getpid(), h->fd);
-	if (h->fd >= 0 && fchmod(h->fd, 0600) == 0 && write(h->fd, data, len) == (ssize_t)len)
-		return 0;
-	return err_set_errno(e, ERR_IO, errno, "a file in memory for ssh");
 }
 
 /* ssh reads the system's config whosever it is, but includes none that somebody else could have written. In a user
@@ -151,15 +170,16 @@ static bool includes_system_config(void)
 
 int sshdir_show_files(struct sshdir *d, struct err *e)
 {
-	char line[SSHCERT_TEXT + 1];
 	struct buf text;
-	int n = snprintf(line, sizeof line, "%s\n", d->certificate), rc = sshkey_text(d->key, "tunnel", &text, e);
+	int rc = sshkey_text(d->key, "tunnel", &text, e);
 	if (rc != 0)
 		return rc;
 	rc = hide(&d->key_file, buf_data(&text), text.len, e);
 	buf_wipe_free(&text);
 	if (rc == 0)
-		rc = hide(&d->certificate_file, line, (size_t)n, e);
+		rc = hide(&d->certificate_file, "", 0, e);
+	if (rc == 0)
+		rc = show_certificate(d, e);
 	return rc == 0 && net_cpu_has_aes() && includes_system_config()
 		       ? hide(&d->config_file, config, sizeof config - 1, e)
 		       : rc;

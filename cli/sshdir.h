@@ -34,7 +34,7 @@ int sshdir_open(struct sshdir *d, const char *path, struct err *e);
 /* From the "ssh" member of StartSession's answer; writes known_hosts. */
 int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e);
 /* Key, certificate and, where ssh's own choice of cipher is a slow one, a config, in files that another program of this
- * user can read while this one runs, until sshdir_close. */
+ * user can read while this one runs, until sshdir_close. Before sshdir_fill that of the certificate is empty. */
 int sshdir_show_files(struct sshdir *d, struct err *e);
 /* A listening socket of that name, in place of one that is there. Returns it, or an error. */
 int sshdir_listen(const struct sshdir *d, const char *name, struct err *e);

@@ -39,6 +39,9 @@ macro(package component)
     COMPONENT ${component})
 endmacro()
 
+# Loaded when it is needed (lib/net/curl.h), so dpkg-shlibdeps does not see it.
+set(libcurl "libcurl4 | libcurl4t64")
+
 package(server SUMMARY "control plane and relay of secure tunnels"
   TEXT "Gives people SSH and TCP connections into machines that accept none. It
 knows who may reach what, and joins what both ends dialled; what they say to
@@ -48,12 +51,12 @@ package(agent SUMMARY "makes this machine a target of secure tunnels"
   TEXT "Dials out to a tunnel-server and listens on no port. Serves the sessions
 that the server's policy and this machine's own list permit, each in a process
 of its own."
-  RECOMMENDS "ca-certificates, openssh-server")
+  DEPENDS "${libcurl}" RECOMMENDS "ca-certificates, openssh-server")
 package(cli SUMMARY "opens secure tunnels to machines without inbound ports"
   TEXT "Starts, resumes and ends sessions with the targets of a tunnel-server: a
 shell, a command, forwarded ports; and administers policies, targets and the
 audit log."
-  RECOMMENDS "ca-certificates, openssh-client")
+  DEPENDS "${libcurl}" RECOMMENDS "ca-certificates, openssh-client")
 package(dev SUMMARY "headers and checks for plugins of tunnel-server"
   TEXT "What it takes to write an auth provider or a session store: the C headers,
 their pkg-config file, tunnel-plugin-check and two examples."

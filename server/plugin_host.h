@@ -1,4 +1,5 @@
-/* Loads plugins (dlopen) and checks everything about them before their first call. The only user of <dlfcn.h>. */
+/* Loads plugins (dlopen) and checks everything about them before their first call. The only user of <dlfcn.h> in the
+ * server. */
 #ifndef SERVER_PLUGIN_HOST_H
 #define SERVER_PLUGIN_HOST_H
 

@@ -13,6 +13,8 @@
 
 #include <malloc.h>
 #include <openssl/crypto.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -116,4 +118,26 @@ void process_restore_limits(void)
 {
 	if (core_lowered)
 		setrlimit(RLIMIT_CORE, &core_found);
+}
+
+void process_block_signals(sigset_t *before)
+{
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
+void process_unblock_signals(const sigset_t *before)
+{
+	pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+void process_default_signals(void)
+{
+	sigset_t none;
+	struct sigaction standard = { .sa_handler = SIG_DFL };
+	for (int signum = 1; signum < NSIG; signum++)
+		sigaction(signum, &standard, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 }

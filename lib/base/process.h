@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 
+#include <signal.h>
 #include <stddef.h>
 
 /* First thing in main behind certain_init, before threads and keys. secrets: bytes of memory for keys, a power of two;
@@ -19,8 +20,20 @@ void process_settled(void);
 size_t process_secrets_for_descriptors(void);
 /* From now on processes of the same user may open descriptors of this one through /proc, and look into it. */
 void process_show(void);
-/* In a forked child, before it becomes somebody else's program: the limits that process_guard found. Async-signal-safe.
+
+/* A process that starts another one: fork copies the tables of its memory, and it pays for each page that it touches
+ * afterwards; vfork does not, but its child runs in that memory, where no handler of ours may run. So:
+ *
+ *	process_block_signals(&before);
+ *	pid_t pid = vfork();
+ *	if (pid == 0) { process_default_signals(); … execve(…); _exit(127); }   only async-signal-safe calls
+ *	process_unblock_signals(&before);
  */
+void process_block_signals(sigset_t *before);
+void process_unblock_signals(const sigset_t *before);
+/* In the child: all signals do what they do by default, and none is blocked. Async-signal-safe. */
+void process_default_signals(void);
+/* In the child, before it becomes somebody else's program: the limits that process_guard found. Async-signal-safe. */
 void process_restore_limits(void);
 
 #endif

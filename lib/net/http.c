@@ -5,11 +5,10 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/secret.h"
+#include "net/curl.h"
 #include "net/proxy.h"
 #include "net/url.h"
 
-#include <curl/curl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +17,6 @@
 #define DEFAULT_TIMEOUT_MS 15000
 #define CONNECT_TIMEOUT_MS 10000L
 #define NONCE_SIZE 43 /* "X-Tunnel-Nonce: ", 26 letters and digits (more than 128 bits), NUL */
-
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void init_curl(void)
-{
-	curl_global_init(CURL_GLOBAL_DEFAULT);
-}
 
 static size_t on_body(char *data, size_t one, size_t len, void *user)
 {
@@ -51,17 +43,17 @@ static int build_headers(const struct http_request *r, struct curl_slist **out, 
 	snprintf(type, sizeof type, "Content-Type: %s", r->content_type ? r->content_type : "application/json");
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		if (own[i]) {
-			struct curl_slist *more = curl_slist_append(list, own[i]);
+			struct curl_slist *more = libcurl.slist_append(list, own[i]);
 			ok = ok && more;
 			list = more ? more : list;
 		}
 	for (const char *const *h = r->headers; h && *h; h++) {
 		if (strpbrk(*h, "\r\n")) {
-			curl_slist_free_all(list);
+			libcurl.slist_free_all(list);
 			return err_set(e, ERR_INVALID, "header \"%.*s\": a line break in it", (int)strcspn(*h, ":\r\n"),
 				       *h);
 		}
-		struct curl_slist *more = curl_slist_append(list, *h);
+		struct curl_slist *more = libcurl.slist_append(list, *h);
 		ok = ok && more;
 		list = more ? more : list;
 	}
@@ -72,42 +64,42 @@ static int build_headers(const struct http_request *r, struct curl_slist **out, 
 static void set_protocols(CURL *curl)
 {
 #if LIBCURL_VERSION_NUM >= 0x075500
-	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https,http");
+	libcurl.easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https,http");
 #else
-	curl_easy_setopt(curl, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTPS | CURLPROTO_HTTP));
+	libcurl.easy_setopt(curl, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTPS | CURLPROTO_HTTP));
 #endif
 }
 
 static void configure(CURL *curl, const struct http_request *r, struct curl_slist *headers, struct buf *body,
 		      char error[CURL_ERROR_SIZE])
 {
-	curl_easy_setopt(curl, CURLOPT_URL, r->url);
-	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, error);
-	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(r->timeout_ms ? r->timeout_ms : DEFAULT_TIMEOUT_MS));
-	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-	curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	libcurl.easy_setopt(curl, CURLOPT_URL, r->url);
+	libcurl.easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	libcurl.easy_setopt(curl, CURLOPT_ERRORBUFFER, error);
+	libcurl.easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+	libcurl.easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+	libcurl.easy_setopt(curl, CURLOPT_WRITEDATA, body);
+	libcurl.easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(r->timeout_ms ? r->timeout_ms : DEFAULT_TIMEOUT_MS));
+	libcurl.easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
+	libcurl.easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	libcurl.easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	set_protocols(curl);
 	if (r->body) {
-		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, r->body);
-		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(r->body));
+		libcurl.easy_setopt(curl, CURLOPT_POSTFIELDS, r->body);
+		libcurl.easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(r->body));
 	} else if (strcmp(r->method, "POST") == 0 || strcmp(r->method, "PUT") == 0) {
-		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, ""); /* Content-Length: 0, which servers ask for */
+		libcurl.easy_setopt(curl, CURLOPT_POSTFIELDS, ""); /* Content-Length: 0, which servers ask for */
 	} else if (strcmp(r->method, "HEAD") == 0) {
-		curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+		libcurl.easy_setopt(curl, CURLOPT_NOBODY, 1L);
 	}
-	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, r->method);
+	libcurl.easy_setopt(curl, CURLOPT_CUSTOMREQUEST, r->method);
 	if (r->ca_file)
-		curl_easy_setopt(curl, CURLOPT_CAINFO, r->ca_file);
+		libcurl.easy_setopt(curl, CURLOPT_CAINFO, r->ca_file);
 	if (r->proxy)
-		curl_easy_setopt(curl, CURLOPT_PROXY, r->proxy);
+		libcurl.easy_setopt(curl, CURLOPT_PROXY, r->proxy);
 	if (r->sigv4) {
-		curl_easy_setopt(curl, CURLOPT_AWS_SIGV4, r->sigv4);
-		curl_easy_setopt(curl, CURLOPT_USERPWD, r->userpwd);
+		libcurl.easy_setopt(curl, CURLOPT_AWS_SIGV4, r->sigv4);
+		libcurl.easy_setopt(curl, CURLOPT_USERPWD, r->userpwd);
 	}
 }
 
@@ -167,9 +159,9 @@ static int read_response(CURL *curl, struct buf *body, struct http_response *out
 	long status = 0;
 	const char *type = NULL;
 	curl_off_t retry_after = 0;
-	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-	curl_easy_getinfo(curl, CURLINFO_CONTENT_TYPE, &type);
-	curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &retry_after);
+	libcurl.easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+	libcurl.easy_getinfo(curl, CURLINFO_CONTENT_TYPE, &type);
+	libcurl.easy_getinfo(curl, CURLINFO_RETRY_AFTER, &retry_after);
 	out->status = (int)status;
 	out->retry_after_ms = retry_after > 0 && retry_after < 86400 ? (int64_t)retry_after * 1000 : 0;
 	out->body_len = body->len;
@@ -186,7 +178,7 @@ static int read_response(CURL *curl, struct buf *body, struct http_response *out
 static int refuse(const struct http_request *r, const struct url *url, CURLcode why, const char *words, struct err *e)
 {
 	int rc = err_set(e, error_code(why), "%s:%u: %s", url->host, url->port,
-			 *words ? words : curl_easy_strerror(why));
+			 *words ? words : libcurl.easy_strerror(why));
 	size_t n = e ? strlen(e->text) : 0;
 	if (e && why == CURLE_PEER_FAILED_VERIFICATION)
 		snprintf(e->text + n, sizeof e->text - n, " (%s names the CAs to trust)",
@@ -204,7 +196,7 @@ static int perform(CURL *curl, const struct http_request *r, const struct url *u
 	int rc = build_headers(r, &headers, e);
 	if (rc == 0) {
 		configure(curl, r, headers, &body, words);
-		CURLcode done = curl_easy_perform(curl);
+		CURLcode done = libcurl.easy_perform(curl);
 		if (done == CURLE_WRITE_ERROR)
 			rc = err_set(e, ERR_LIMIT, "%s %s: the answer is longer than %zu bytes", r->method, url->host,
 				     max);
@@ -214,7 +206,7 @@ static int perform(CURL *curl, const struct http_request *r, const struct url *u
 			rc = read_response(curl, &body, out, e);
 	}
 	buf_wipe_free(&body);
-	curl_slist_free_all(headers);
+	libcurl.slist_free_all(headers);
 	return rc;
 }
 
@@ -229,12 +221,14 @@ int http_call_blocking(const struct http_request *request, struct http_response 
 	proxy_free(&proxy);
 	if (rc != 0)
 		return rc;
-	pthread_once(&once, init_curl);
-	CURL *curl = curl_easy_init();
+	rc = curl_load(e);
+	if (rc != 0)
+		return rc;
+	CURL *curl = libcurl.easy_init();
 	if (!curl)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	rc = perform(curl, request, &url, &response, e);
-	curl_easy_cleanup(curl);
+	libcurl.easy_cleanup(curl);
 	if (rc == 0)
 		*out = response;
 	else

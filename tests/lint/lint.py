@@ -35,11 +35,11 @@ OURS = LIB | {"tunnel", "server", "agent", "cli", "plugins"}
 # Library header -> where it may be used.
 ONLY = {
     "libwebsockets.h": r"server/conn_(lws|head)\.c",
-    "dlfcn.h": r"server/plugin_[a-z]+\.c",
+    "dlfcn.h": r"server/plugin_[a-z]+\.c|lib/net/curl\.c",
     "sqlite3.h": r"plugins/store-sqlite/.*",
     "hiredis/": r"plugins/store-redis/.*",
     "jwt.h": r"plugins/auth-jwt/.*",
-    "curl/": r"lib/net/http\.c|plugins/auth-jwt/(fetch|follow)\.c",
+    "curl/": r"lib/net/curl\.h|plugins/auth-jwt/(fetch|follow)\.c",
     "libconfig.h": r"(lib/base/conf\.c|plugins/auth-hmac/.*)",
 }
 MAX_LINES = 800

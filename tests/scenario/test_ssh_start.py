@@ -1,9 +1,12 @@
 """What ssh is started with and meanwhile: its helper, and the stream that waits for it."""
 
 import os
+import select
 import shutil
+import socket
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 from harness import BUILD, CLI, LIMIT, USER, wait_for
@@ -101,6 +104,38 @@ def slow_ssh(stack, tmp_path):
 
 def recorded(stack, event):
     return [r for r in stack.audit() if r["event"] == event]
+
+
+def test_an_ssh_without_a_session_goes_without_a_word(stack, tmp_path):
+    """It was started before the session was asked for."""
+    stack.start_agent("web-2")
+    stack.agents["web-2"].proc.stop()
+    (tmp_path / "ssh").write_text(f'#!/bin/sh\necho $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid\nPATH=${{PATH#*:}} exec ssh "$@"\n')
+    (tmp_path / "ssh").chmod(0o755)
+    env = stack.env(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    for _ in range(5):  # it is met at one or another place of its way
+        r = subprocess.run([CLI, "start-session", "--target", "web-2", "--login", USER, "--", "true"], capture_output=True, text=True, timeout=LIMIT, env=env)
+        assert r.returncode == 234 and r.stdout == "", r
+        assert len(r.stderr.splitlines()) == 1 and "web-2" in r.stderr, r.stderr
+        started = (tmp_path / "pid").read_text().strip() if (tmp_path / "pid").exists() else "never"
+        assert not Path("/proc", started).exists()
+
+
+def test_who_connects_for_ssh_waits_until_all_is_ready(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        ours, sshs = socket.socketpair(socket.AF_UNIX)
+        with subprocess.Popen([HELPER, tmp_path / "socket"], stdout=sshs, stderr=subprocess.PIPE, text=True) as p, listening.accept()[0] as c:
+            assert not select.select([ours], [], [], 0.2)[0]
+            c.sendall(b"\0first")
+            _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+            with socket.socket(fileno=fds[0]) as passed:
+                assert passed.recv(10) == b"first"
+            assert p.wait(LIMIT) == 0
+        with subprocess.Popen([HELPER, tmp_path / "socket"], stdout=sshs, stderr=subprocess.PIPE, text=True) as p:
+            listening.accept()[0].close()
+            assert p.wait(LIMIT) == 1 and p.stderr.read() == "", "who was to say it has told why it does not"
 
 
 def test_the_targets_sshd_starts_while_ssh_does(stack, tmp_path):

@@ -259,6 +259,12 @@ EXPORT pid_t fork(void)
 	return fails(FAILING_FORK, CALLER) ? -1 : NEXT(fork)();
 }
 
+/* From a function of ours nobody can return in the child of a real one. */
+EXPORT pid_t vfork(void)
+{
+	return fails(FAILING_FORK, CALLER) ? -1 : NEXT(fork)();
+}
+
 EXPORT int pthread_create(pthread_t *out, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
 {
 	return fails(FAILING_THREAD, CALLER) ? errno : NEXT(pthread_create)(out, attr, fn, arg);
