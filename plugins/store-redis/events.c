@@ -94,7 +94,7 @@ static void hand_on(struct events *v, const redisReply *message)
 	char channel[NAME_MAX_LEN + 1];
 	const char *blank = memchr(message->str, ' ', message->len);
 	size_t n = blank ? (size_t)(blank - message->str) : 0;
-	if (n == 0 || n > NAME_MAX_LEN)
+	if (n == 0 || n > NAME_MAX_LEN || memchr(message->str, '\0', n))
 		return;
 	memcpy(channel, message->str, n);
 	channel[n] = '\0';

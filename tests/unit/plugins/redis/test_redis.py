@@ -471,6 +471,23 @@ def test_messages_that_come_in_one_piece(w):
     assert heard == [str(i) for i in range(1, 1001)]
 
 
+def test_messages_of_nobody(w):
+    """What has no channel, or one whose name would end early, is passed over."""
+    redis = w.redis()
+    store = w.store(redis)
+    store.ok("subscribe")
+    until("heard", lambda: store.ok("publish", channel="c", message="first") and not store.events.empty())
+    for text in ("no-channel", " no-name", r"c\000x forged", "n" * 65 + " too long"):
+        redis.cli("eval", f"redis.call('publish', KEYS[1], '{text}')", 1, "{tunnel}:events:0")
+    store.ok("publish", channel="c", message="last")
+    heard = []
+    while heard[-1:] != ["last"]:
+        channel, message = store.events.get(timeout=60)
+        assert channel == "c"
+        heard += [message] if message != "first" else []
+    assert heard == ["last"]
+
+
 def test_stalled_server_is_answered_for_by_the_deadline(w):
     redis = w.redis()
     store = w.store(redis, "answer_timeout=60s")
