@@ -17,9 +17,10 @@ static int number(const json_t *query, const char *name, int64_t min, int64_t ma
 	return 0;
 }
 
-static int instant(const json_t *query, const char *name, int64_t *out, struct err *e)
+static int instant(const json_t *query, const char *name, bool *out_has, int64_t *out, struct err *e)
 {
 	const char *text = json_string_value(json_object_get(query, name));
+	*out_has = text != NULL;
 	if (text && clock_parse(text, out))
 		return err_set(e, ERR_INVALID, "%s: expected a time like 2026-01-31T09:15:00Z", name);
 	return 0;
@@ -63,8 +64,8 @@ static int read_query(const json_t *query, struct audit_query *q, struct err *e)
 	if (rc == 0)
 		rc = name(query, "event", &q->event, e);
 	if (rc == 0)
-		rc = instant(query, "since", &q->since_ms, e);
-	return rc ? rc : instant(query, "until", &q->until_ms, e);
+		rc = instant(query, "since", &q->has_since, &q->since_ms, e);
+	return rc ? rc : instant(query, "until", &q->has_until, &q->until_ms, e);
 }
 
 void api_audit_get(struct api_call *c)

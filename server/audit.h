@@ -43,17 +43,18 @@ int audit_end_blocking(struct audit *audit, uint64_t *out_seq, struct err *e);
 int audit_read_blocking(struct audit *audit, uint64_t from, uint32_t limit, json_t **out_records, uint64_t *out_next,
 			struct err *e);
 
-/* What somebody looks for in it; a member that is not set (NULL, 0) lets every record pass. */
+/* What somebody looks for in it; a member that is not set (NULL, 0, false) lets every record pass. */
 struct audit_query {
 	uint64_t from;   /* forward, from this sequence number on; or, backward: */
 	uint64_t before; /* the newest ones below this number; UINT64_MAX: of all */
 	bool backward;
-	uint32_t limit;             /* records that match, 1 to LIMIT_SCAN_PAGE */
-	const char *session;        /* of this session */
-	const char *principal;      /* of, by, or refused to this person */
-	const char *target;         /* of or to this target */
-	const char *event;          /* its name; "*" stands for any run: "session.*" */
-	int64_t since_ms, until_ms; /* at that time or later; before that time. Wall clock */
+	uint32_t limit;        /* records that match, 1 to LIMIT_SCAN_PAGE */
+	const char *session;   /* of this session */
+	const char *principal; /* of, by, or refused to this person */
+	const char *target;    /* of or to this target */
+	const char *event;     /* its name; "*" stands for any run: "session.*" */
+	bool has_since, has_until;
+	int64_t since_ms, until_ms; /* at that time or later; before that time. Wall clock, may be before 1970 */
 };
 struct audit_found {
 	json_t *records;      /* {seq, …record}, in order, whichever way they were looked for. New reference */

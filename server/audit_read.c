@@ -63,18 +63,19 @@ static bool member_is(const json_t *record, const char *key, const char *prefix,
 	return text && text_starts(text, prefix) && strcmp(text + strlen(prefix), value) == 0;
 }
 
-static int64_t time_of(const json_t *record)
+static bool read_time(const json_t *record, int64_t *out_ms)
 {
-	int64_t at_ms;
 	const char *at = json_string_value(json_object_get(record, "at"));
-	return at && clock_parse(at, &at_ms) == 0 ? at_ms : -1;
+	return at && clock_parse(at, out_ms) == 0;
 }
 
 /* A record whose time cannot be read is not kept from anybody. */
 static bool is_in_time(const struct audit_query *q, const json_t *record)
 {
-	int64_t at_ms = q->since_ms || q->until_ms ? time_of(record) : -1;
-	return at_ms < 0 || ((!q->since_ms || at_ms >= q->since_ms) && (!q->until_ms || at_ms < q->until_ms));
+	int64_t at_ms;
+	if ((!q->has_since && !q->has_until) || !read_time(record, &at_ms))
+		return true;
+	return (!q->has_since || at_ms >= q->since_ms) && (!q->has_until || at_ms < q->until_ms);
 }
 
 static bool matches(const struct audit_query *q, const json_t *record)
@@ -96,7 +97,7 @@ static bool matches(const struct audit_query *q, const json_t *record)
 
 static bool is_plain(const struct audit_query *q)
 {
-	return !q->session && !q->principal && !q->target && !q->event && !q->since_ms && !q->until_ms;
+	return !q->session && !q->principal && !q->target && !q->event && !q->has_since && !q->has_until;
 }
 
 /* --- searching --- */
@@ -148,11 +149,10 @@ static int search_forward(struct search *s, struct err *e)
 /* Whether nothing before these records can be late enough. */
 static bool all_too_old(const struct audit_query *q, const json_t *records)
 {
-	bool old = q->since_ms != 0;
-	for (size_t i = 0; old && i < json_array_size(records); i++) {
-		int64_t at_ms = time_of(json_array_get(records, i));
-		old = at_ms >= 0 && at_ms + CLOCKS_APART_MS < q->since_ms;
-	}
+	bool old = q->has_since;
+	int64_t at_ms;
+	for (size_t i = 0; old && i < json_array_size(records); i++)
+		old = read_time(json_array_get(records, i), &at_ms) && at_ms + CLOCKS_APART_MS < q->since_ms;
 	return old;
 }
 

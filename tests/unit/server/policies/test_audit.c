@@ -414,10 +414,12 @@ static void test_filters(void **state)
 		{ { .event = "denied" }, "2 3 " },
 		{ { .event = "session.*" }, "1 4 5 " },
 		{ { .event = "session.*", .session = "s-1", .principal = "ann" }, "1 " },
-		{ { .since_ms = now_ms - 60000 }, "1 2 3 4 5 " },
-		{ { .since_ms = now_ms + 60000 }, "" },
-		{ { .until_ms = now_ms - 60000 }, "" },
-		{ { .until_ms = now_ms + 60000 }, "1 2 3 4 5 " },
+		{ { .has_since = true, .since_ms = now_ms - 60000 }, "1 2 3 4 5 " },
+		{ { .has_since = true, .since_ms = now_ms + 60000 }, "" },
+		{ { .has_until = true, .until_ms = now_ms - 60000 }, "" },
+		{ { .has_until = true, .until_ms = now_ms + 60000 }, "1 2 3 4 5 " },
+		{ { .has_until = true, .until_ms = 0 }, "" },
+		{ { .has_since = true, .since_ms = -1 }, "1 2 3 4 5 " },
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		for (int back = 0; back < 2; back++) {
@@ -472,6 +474,7 @@ static void test_a_search_has_a_bound_and_goes_on(void **state)
 	struct audit_found found = search(f, (struct audit_query){ .backward = true,
 								   .before = UINT64_MAX,
 								   .limit = 10,
+								   .has_since = true,
 								   .since_ms = clock_wall_ms() + 2 * 86400000LL });
 	assert_int_equal(json_array_size(found.records), 0);
 	assert_int_equal(found.next_before, 0);
