@@ -27,9 +27,9 @@ def wait_for(condition, what, limit=LIMIT):
         time.sleep(0.05)
 
 
-def run(*args, check=True, **kw):
-    r = subprocess.run([str(a) for a in args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **kw)
-    assert r.returncode == 0 or not check, f"{' '.join(map(str, args))} exits with {r.returncode}:\n{r.stdout[-6000:]}"
+def run(*args, check=True, stderr=subprocess.STDOUT, **kw):
+    r = subprocess.run([str(a) for a in args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace", **kw)
+    assert r.returncode == 0 or not check, f"{' '.join(map(str, args))} exits with {r.returncode}:\n{r.stdout[-6000:]}{(r.stderr or '')[-6000:]}"
     return r.stdout
 
 
@@ -59,13 +59,14 @@ def chroot(root, command, *binds):
 
 
 class Machine:
-    """A copy that is booted."""
+    """A copy that is booted. As on a machine of one's own, memory may be locked."""
 
     def __init__(self, root):
         self.root = root
         self.log = open(f"{root}.log", "wb")
         self.p = subprocess.Popen(
-            ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--private-network", "--link-journal=no", "-D", root],
+            ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--private-network", "--link-journal=no",
+             "--system-call-filter=@memlock", "-D", root],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
         self.leader = wait_for(self.find_leader, "the container")
         wait_for(lambda: self.sh("systemctl is-system-running", check=False).strip() in ("running", "degraded"), "the machine to be up")
@@ -81,6 +82,10 @@ class Machine:
 
     def sh(self, command, check=True):
         return run(*self.command(command), check=check)
+
+    def answer(self, command):
+        """What it writes to stdout alone, without what it tells a person on the way."""
+        return run(*self.command(command), stderr=subprocess.PIPE)
 
     def popen(self, command):
         return subprocess.Popen(self.command(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)

@@ -1,132 +1,10 @@
 """The Debian packages on a fresh Debian that boots: installed, set up by the commands of the README, used, upgraded under a
 live session, removed, purged; nothing is left. scripts/test-packages builds what this installs."""
 
-import itertools
 import json
-import os
-import re
-import secrets
-import sys
-from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, os.path.dirname(__file__))
-
-from machine import LIMIT, Machine, chroot, copy, run, wait_for  # noqa: E402
-
-SOURCE = Path(__file__).resolve().parents[2]
-WORK = Path(os.environ["TUNNEL_PACKAGES_WORK"])
-RELEASES = os.environ["TUNNEL_PACKAGES_RELEASES"].split()
-NAMES = ("tunnel-server", "tunnel-agent", "tunnel-cli", "tunnel-dev")
-
-
-@pytest.fixture(params=RELEASES)
-def machine(request):
-    """Fresh, booted, with what our packages depend on and none of them; the packages of two versions lie in /debs/1 and /debs/2."""
-    release = request.param
-    root = copy(WORK / release / "root", WORK / f"test-{release}")
-    copy(WORK / release / "debs", root / "debs")
-    needs = {dep for name in NAMES for field in ("Depends", "Recommends") for dep in deb_field(root, name, field) if "c-compiler" not in dep} | {"sqlite3"}  # the guide's backup
-    chroot(root, "apt-get update -qq && apt-get satisfy -y -qq --no-install-recommends " + f"'{', '.join(sorted(needs))}'")
-    (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
-    m = Machine(root)
-    m.sh("systemctl disable --now ssh.service ssh.socket", check=False)  # no sshd needs to listen
-    try:
-        yield m
-    finally:
-        m.off()
-
-
-def deb_field(root, name, field):
-    (deb,) = (root / "debs/1").glob(f"{name}_*.deb")
-    return filter(None, run("dpkg-deb", "-f", deb, field).strip().split(", "))
-
-
-def readme(heading):
-    """The commands of the README's block after this heading, without their comments."""
-    text = (SOURCE / "README.md").read_text().partition(f"**{heading}.**")[2]
-    block = re.search(r"```sh\n(.*?)```", text, re.S)[1]
-    return [re.sub(r"\s+#.*", "", line) for line in block.splitlines()]
-
-
-def install(m, version):
-    return m.sh(f"apt-get install -y -qq --no-install-recommends /debs/{version}/*.deb")
-
-
-def active(m, unit):
-    return m.sh(f"systemctl is-active {unit}", check=False).strip()
-
-
-def edit(m, name, *changes):
-    text = m.path(name).read_text()
-    for old, new in changes:
-        assert old in text, (name, old)
-        text = text.replace(old, new)
-    m.path(name).write_text(text)
-
-
-def certificate(m):
-    m.sh("cd /root && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
-         "-addext subjectAltName=DNS:localhost -keyout privkey.pem -out fullchain.pem && chmod 600 privkey.pem && cp fullchain.pem /etc/tunnel-ca.pem")
-
-
-def set_up_server(m):
-    secret = secrets.token_hex(20)
-    certificate(m)
-    commands = readme("Server")
-    assert commands[0].startswith("cd ") and commands[-1] == "systemctl start tunnel-server"
-    for command in commands[1:]:
-        m.sh(f"{commands[0]} && {command}")
-        if command.startswith("cp server.conf"):
-            edit(m, "/etc/tunnel/server.conf", ("tunnel.example.com", "localhost"))
-        if "hmac-credentials" in command:
-            edit(m, "/etc/tunnel/hmac-credentials", ("replace-this-with-a-random-secret", secret), ("replace-this-with-another-random-secret", secret))
-    m.sh("mkdir -p /root/.config/tunnel")
-    m.write("/root/.config/tunnel/key", f'key_id = "AKALICE01"; secret = "{secret}";\n', 0o600)
-    m.write("/root/.config/tunnel/config", 'default: { server = "https://localhost:8443"; ca_file = "/etc/tunnel-ca.pem"; auth = "hmac"; credentials = "/root/.config/tunnel/key"; };\n')
-    assert active(m, "tunnel-server") == "active", m.journal("tunnel-server")
-    assert "alice" in m.sh("tunnel-cli whoami")
-
-
-def set_up_agent(m):
-    for command in readme("Target"):
-        m.sh(f"cd /root && {command}")
-        if command.startswith("cp "):
-            edit(m, "/etc/tunnel/agent.conf", ("tunnel.example.com", "localhost"), ("// ca_file", "ca_file"), ("/etc/tunnel/ca.pem", "/etc/tunnel-ca.pem"))
-    assert active(m, "tunnel-agent") == "active", m.journal("tunnel-agent")
-    connected(m)
-
-
-def connected(m):
-    wait_for(lambda: re.search(r"web-1.*\bconnected\b", m.sh("tunnel-cli list-targets", check=False)), "web-1 to be connected")
-
-
-class Stream:
-    """A session whose command gives back what it is sent; every byte is compared."""
-
-    def __init__(self, m):
-        self.p = m.popen("tunnel-cli start-session --target web-1 --login root -- cat")
-        self.numbers = itertools.count()
-        self.say()
-
-    def say(self):
-        line = f"{next(self.numbers)} {secrets.token_hex(2000)}\n".encode()
-        self.p.stdin.write(line)
-        got = b""
-        while len(got) < len(line):
-            part = self.p.stdout.read(len(line) - len(got))
-            assert part, f"the session ended after {len(got)} bytes with {self.p.wait()}"
-            got += part
-        assert got == line
-
-    def end(self):
-        self.p.stdin.close()
-        assert self.p.stdout.read() == b"" and self.p.wait() == 0
-
-
-def main_pid(m, unit):
-    return m.sh(f"systemctl show -p MainPID --value {unit}").strip()
+from installed import NAMES, Stream, active, certificate, connected, edit, guide, install, login, main_pid, set_up_agent, set_up_server
+from machine import LIMIT, wait_for
 
 
 def check_installed(m):
@@ -141,7 +19,7 @@ def check_installed(m):
 
 def check_running(m):
     assert m.sh(f"ps -o user= -p {main_pid(m, 'tunnel-server')}").strip() == "tunnel"
-    assert m.sh("tunnel-cli start-session --target web-1 --login root -- id -un").strip() == "root"
+    assert login(m) == "root"
     assert m.sh("pkg-config --modversion tunnel-plugin", check=False)  # of tunnel-dev
     assert m.sh("MANPAGER=cat man -w tunnel-cli 2>/dev/null || ls /usr/share/man/man1/tunnel-cli.1.gz")
 
@@ -163,7 +41,7 @@ def check_upgrade(m):
     m.sh("systemctl reload tunnel-server tunnel-agent")
     stream.say()
     stream.end()
-    assert m.sh("tunnel-cli start-session --target web-1 --login root -- id -un").strip() == "root"
+    assert login(m) == "root"
 
 
 def check_removal(m):
@@ -184,13 +62,7 @@ def check_removal(m):
     assert m.path("/etc/tunnel/server.conf").exists() and m.path("/var/lib/tunnel/tunnel.db").exists()
     install(m, 2)
     assert active(m, "tunnel-server") == "active"
-    assert "web-1" in m.sh("tunnel-cli list-targets")
-
-
-def guide(heading, kind="sh"):
-    """The blocks of commands below a heading of the operators' guide."""
-    section = re.search(rf"(?ms)^## {heading}\n(.*?)(^## |\Z)", (SOURCE / "docs/operators.md").read_text())[1]
-    return re.findall(rf"```{kind}\n(.*?)```", section, re.S)
+    assert "web-1" in m.answer("tunnel-cli list-targets")
 
 
 def served(m):
@@ -212,7 +84,7 @@ def check_certbot_hook(m):
     wait_for(lambda: served(m) not in ("", before), "the new certificate")
     assert m.sh("stat -c '%U %a' /etc/tunnel/server.key").split() == ["tunnel", "600"]
     stream.say()
-    assert "alice" in m.sh("tunnel-cli whoami")
+    assert "alice" in m.answer("tunnel-cli whoami")
     now = served(m)
     m.sh(f"cp /root/old/privkey.pem {lineage}/ && RENEWED_LINEAGE={lineage} {name}", check=False)
     wait_for(lambda: "the old one stays in use" in m.journal("tunnel-server"), "the refusal")
@@ -233,8 +105,8 @@ def check_backup(m):
     assert active(m, "tunnel-server") == "active", m.journal("tunnel-server")
     assert m.sh("stat -c '%U %G %a' /var/lib/tunnel/tunnel.db /var/lib/tunnel/ssh_ca").split() == ["tunnel", "tunnel", "600"] * 2
     connected(m)
-    assert "later" not in m.sh("tunnel-cli list-policies")
-    assert m.sh("tunnel-cli start-session --target web-1 --login root -- id -un").strip() == "root"
+    assert "later" not in m.answer("tunnel-cli list-policies")
+    assert login(m) == "root"
 
 
 def check_logs(m):
