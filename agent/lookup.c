@@ -8,6 +8,7 @@
 
 #include "base/limits.h"
 #include "base/list.h"
+#include "net/pool.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -132,6 +133,9 @@ int lookup_start(uv_loop_t *loop, const char *host, lookup_done *done, void *use
 		list_init(&names);
 	if (strlen(host) > LIMIT_LINK_HOST)
 		return err_set(e, ERR_INVALID, "the host name is too long");
+	int rc = net_pool_ready(e);
+	if (rc != 0)
+		return rc;
 	struct name *n = find(loop, host);
 	struct lookup *l = calloc(1, sizeof *l);
 	if (l && !n)

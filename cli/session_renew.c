@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "cli/session.h"
+#include "net/pool.h"
 #include "net/timer.h"
 
 #include <stdlib.h>
@@ -92,12 +93,13 @@ static void ask(struct session *s)
 	call->client.background = true;
 	call->client.outlast_ms = s->renewal.end_ms;
 	snprintf(call->path, sizeof call->path, "/v1/sessions/%s/renew", s->id);
-	if (uv_queue_work(&s->loop, &call->work, ask_blocking, on_asked) == 0)
+	struct err e = { 0 };
+	if (net_pool_ready(&e) == 0 && uv_queue_work(&s->loop, &call->work, ask_blocking, on_asked) == 0) {
 		s->renew_call = call;
-	else
-		free(call);
-	if (!s->renew_call)
-		tell_failure(s, "no thread");
+		return;
+	}
+	free(call);
+	tell_failure(s, e.text[0] ? e.text : "no thread");
 }
 
 static void on_due(uv_timer_t *timer)

@@ -194,7 +194,7 @@ int conn_head_read(struct lws *wsi, const char *uri, struct http_head *out)
 	if (!scratch || !out->block) {
 		free(scratch);
 		http_head_free(out);
-		return -1;
+		return ERR_NOMEM;
 	}
 	out->headers = (struct tunnel_header *)(void *)out->block;
 	struct packer p = { out->block + array, out->block + size, false };

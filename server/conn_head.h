@@ -8,7 +8,7 @@ struct lws;
 
 #define CONN_HEAD_SPACE 24576 /* lws drops what is larger without an answer; ours to refuse with one from 16384 on */
 
-/* 0, or -1: no usable request line, or out of memory. uri: where lws keeps it; NULL when it does not say, then only the
+/* 0; -1: no usable request line; ERR_NOMEM. uri: where lws keeps it; NULL when it does not say, then only the
  * headers of WebSocket requests are read. */
 int conn_head_read(struct lws *wsi, const char *uri, struct http_head *out);
 

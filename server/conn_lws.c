@@ -153,6 +153,14 @@ static const struct conn_transport transport = {
 
 /* ---- callbacks ---- */
 
+static bool head_read(struct lws *wsi, struct conn *c, const char *uri, struct http_head *out)
+{
+	int rc = conn_head_read(wsi, uri, out);
+	if (rc == ERR_NOMEM)
+		(void)http_no_memory(c);
+	return rc == 0;
+}
+
 static int confirm_upgrade(struct lws *wsi, struct conn *c)
 {
 	char value[16];
@@ -161,7 +169,7 @@ static int confirm_upgrade(struct lws *wsi, struct conn *c)
 	struct http_head head;
 	char *answer = NULL;
 	size_t len = 0;
-	if (!c->http || conn_head_read(wsi, NULL, &head) != 0)
+	if (!c->http || !head_read(wsi, c, NULL, &head))
 		return -1;
 	enum conn_result judged = http_judge_upgrade(c, &head, &answer, &len);
 	http_head_free(&head);
@@ -176,7 +184,7 @@ static int confirm_upgrade(struct lws *wsi, struct conn *c)
 static int http_head_arrived(struct lws *wsi, struct conn *c, const char *uri)
 {
 	struct http_head head;
-	if (!c->http || conn_head_read(wsi, uri, &head) != 0)
+	if (!c->http || !head_read(wsi, c, uri, &head))
 		return -1;
 	/* lws would end the connection by its own clock; the deadline is ours. */
 	lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0);

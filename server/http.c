@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/secret.h"
 #include "server/console.h"
 #include "server/http_status.h"
@@ -16,12 +17,14 @@
 #include "server/server.h"
 #include "server/upgrade.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#define LINGER_MS 2000 /* a refused body is read and dropped so long, so that the refusal gets through */
+#define NO_MEMORY_TOLD_MS 10000 /* from one line in the log to the next */
+#define LINGER_MS 2000          /* a refused body is read and dropped so long, so that the refusal gets through */
 
 struct http_times http_times = { LIMIT_HTTP_HEADER_TIME_MS, LIMIT_HTTP_BODY_TIME_MS, 75000, LIMIT_WORK_MS };
 
@@ -113,6 +116,34 @@ static char *render(const struct api_response *r, bool close, bool head_only, si
 	return buf_take_text(&b);
 }
 
+/* Of several threads one tells it. */
+static void tell_no_memory(const char *id)
+{
+	static _Atomic(int64_t) told_ms = -NO_MEMORY_TOLD_MS;
+	int64_t now = clock_mono_ms(), then = atomic_load(&told_ms);
+	if (now - then >= NO_MEMORY_TOLD_MS && atomic_compare_exchange_strong(&told_ms, &then, now))
+		log_with(LOG_LEVEL_ERROR, FIELDS({ "request_id", id }), "out of memory: requests are refused");
+}
+
+enum conn_result http_no_memory(struct conn *c)
+{
+	char id[24], body[256], text[640];
+	new_request_id(id);
+	tell_no_memory(id);
+	int len =
+		snprintf(body, sizeof body,
+			 "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":503,\"code\":\"busy\",\"detail\":\"the "
+			 "server is out of memory; it may have done what was asked for\",\"request_id\":\"%s\"}",
+			 http_status_text(503), id);
+	len = snprintf(text, sizeof text,
+		       "HTTP/1.1 503 %s\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n"
+		       "Retry-After: 1\r\nX-Request-Id: %s\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n%s",
+		       http_status_text(503), len, id, body);
+	metrics_add(c->server->metrics, METRIC_HTTP_ERRORS, 1);
+	(void)conn_write_http(c, (const uint8_t *)text, (size_t)len, true);
+	return CONN_CLOSE;
+}
+
 static enum conn_result answer(struct conn *c, const struct api_response *r)
 {
 	struct http *h = c->http;
@@ -124,7 +155,7 @@ static enum conn_result answer(struct conn *c, const struct api_response *r)
 	if (r->status >= 500)
 		metrics_add(c->server->metrics, METRIC_HTTP_ERRORS, 1);
 	if (!h->out)
-		return CONN_CLOSE;
+		return http_no_memory(c);
 	drop_request(h);
 	h->state = HTTP_ANSWERING;
 	/* A client that does not read its answer does not keep it here for ever. */
@@ -205,7 +236,7 @@ static enum conn_result submit(struct conn *c)
 	struct http *h = c->http;
 	struct job *j = calloc(1, sizeof *j);
 	if (!j)
-		return CONN_CLOSE;
+		return http_no_memory(c);
 	j->server = c->server;
 	j->conn = c->id;
 	snprintf(j->remote, sizeof j->remote, "%s", c->remote);
@@ -284,7 +315,7 @@ enum conn_result http_on_head(struct conn *c, struct http_head *head)
 	h->body_size = (size_t)head->content_length;
 	h->body = malloc(h->body_size);
 	if (!h->body)
-		return CONN_CLOSE;
+		return http_no_memory(c);
 	h->state = HTTP_BODY;
 	c->deadline_ms = clock_mono_ms() + http_times.body_ms;
 	static const uint8_t go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";

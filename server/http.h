@@ -32,6 +32,8 @@ void http_free(struct http **http);
 enum conn_result http_on_head(struct conn *c, struct http_head *head);
 enum conn_result http_on_body(struct conn *c, const uint8_t *data, size_t len);
 enum conn_result http_on_body_end(struct conn *c);
+/* There is no memory to read a request, or to answer it: says so, from none. The connection ends. */
+enum conn_result http_no_memory(struct conn *c);
 enum http_write { HTTP_WRITE_MORE, HTTP_WRITE_NEXT_REQUEST, HTTP_WRITE_CLOSE };
 enum http_write http_on_writable(struct conn *c);
 /* CONN_CLOSE: its time is over; an answer was written where one is due. */

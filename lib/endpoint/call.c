@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "net/http.h"
+#include "net/pool.h"
 #include "net/url.h"
 
 #include <stdio.h>
@@ -155,6 +156,8 @@ int call_start(struct endpoint *ep, const struct call_request *request, call_don
 	call->method = request->method;
 	call->limit_ms = request->limit_ms;
 	int rc = prepare(call, ep, request, e);
+	if (rc == 0)
+		rc = net_pool_ready(e);
 	if (rc == 0 && uv_queue_work(ep->loop, &call->work, work_blocking, on_worked) != 0)
 		rc = err_set(e, ERR_INTERNAL, "no worker");
 	if (rc != 0)

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/text.h"
+#include "net/pool.h"
 #include "net/timer.h"
 
 #include <arpa/inet.h>
@@ -229,14 +230,15 @@ static int start_lookup(uv_loop_t *loop, const char *host, struct err *e)
 {
 	/* AI_ADDRCONFIG would hide ::1 and 127.0.0.1 on machines with one family outside. */
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
-	struct lookup *l = calloc(1, sizeof *l);
+	int rc = net_pool_ready(e);
+	struct lookup *l = rc == 0 ? calloc(1, sizeof *l) : NULL;
 	if (!l)
-		return err_set(e, ERR_NOMEM, "out of memory");
+		return rc ? rc : err_set(e, ERR_NOMEM, "out of memory");
 	l->loop = loop;
 	l->request.data = l;
 	l->since_ms = clock_mono_ms();
 	snprintf(l->host, sizeof l->host, "%s", host);
-	int rc = uv_getaddrinfo(loop, &l->request, on_looked_up, host, NULL, &hints);
+	rc = uv_getaddrinfo(loop, &l->request, on_looked_up, host, NULL, &hints);
 	if (rc != 0) {
 		free(l);
 		return err_set(e, ERR_INVALID, "look up %s: %s", host, uv_strerror(rc));

@@ -145,7 +145,7 @@ def test_an_enrolment(faulty, kind):
     faulty.wait_connected("web-1")
 
 
-@pytest.mark.parametrize("kind", ["alloc", "write", "sync", "open", "socket", "fork"])
+@pytest.mark.parametrize("kind", ["alloc", "write", "sync", "open", "socket", "fork", "thread"])
 def test_an_agent(faulty, kind):
     """It comes up and carries a session, or says why not; the next one does."""
     faulty.start_server()

@@ -26,7 +26,8 @@ class Echo:
     """A TCP session to an echo."""
 
     def __init__(self, stack):
-        self.p, (self.port,) = stack.forward("web-1", f"127.0.0.1:{TcpServer(echo_until_eof).port}")
+        self.target = TcpServer(echo_until_eof)
+        self.p, (self.port,) = stack.forward("web-1", f"127.0.0.1:{self.target.port}")
         self.s = self.connect()
         assert self.works()
 
