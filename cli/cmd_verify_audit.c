@@ -51,13 +51,21 @@ static int check_server(const struct common_options *common, struct audit_check 
 	return rc;
 }
 
-static int check_line(char *line, size_t number, struct audit_check *check, struct err *e)
+/* A line without its end, of no more than fits; false: there is none. What it holds may be anything, also NULs. */
+static bool read_line(FILE *f, char *line, size_t *out_len)
 {
-	size_t len = strlen(line);
+	size_t len = 0;
+	int c = EOF;
+	while (len < LINE_MAX_BYTES && (c = getc(f)) != EOF && c != '\n')
+		line[len++] = (char)c;
+	*out_len = len;
+	return len > 0 || c != EOF;
+}
+
+static int check_line(const char *line, size_t len, size_t number, struct audit_check *check, struct err *e)
+{
 	json_t *record = NULL;
 	struct err why;
-	if (len && line[len - 1] == '\n')
-		line[--len] = '\0';
 	int rc = json_parse(line, len, &record, &why);
 	if (rc != 0)
 		return err_set(e, ERR_INVALID, "line %zu: is no record: %.150s", number, why.text);
@@ -70,8 +78,9 @@ static int check_lines(FILE *f, const char *name, struct audit_check *check, int
 {
 	char *line = malloc(LINE_MAX_BYTES);
 	int rc = line ? audit_check_allow_repeats(check, e) : err_set(e, ERR_NOMEM, "out of memory");
-	for (size_t number = 1; rc == 0 && fgets(line, LINE_MAX_BYTES, f); number++)
-		rc = check_line(line, number, check, e);
+	size_t len;
+	for (size_t number = 1; rc == 0 && read_line(f, line, &len); number++)
+		rc = check_line(line, len, number, check, e);
 	free(line);
 	if (rc == 0 && ferror(f)) {
 		complain("%s: %s", name, strerror(errno));

@@ -106,12 +106,20 @@ static int save_position(const struct sink *s, struct err *e)
 
 /* --- a file --- */
 
-/* The last whole line of the file, without what was cut behind it. An empty file: an empty line. */
-static int last_line(const struct sink *s, struct buf *out, struct err *e)
+/* May it be what a crash left of a record? */
+static bool is_half_record(const uint8_t *at, size_t n)
+{
+	static const char start[] = "{\"seq\":";
+	return memcmp(at, start, n < sizeof start - 1 ? n : sizeof start - 1) == 0;
+}
+
+/* The last whole line of the file, without what was cut behind it, which begins at *out_half: at 0 there is none. */
+static int last_line(const struct sink *s, struct buf *out, off_t *out_half, struct err *e)
 {
 	off_t end = lseek(s->fd, 0, SEEK_END);
 	size_t want = end > (off_t)(2 * LINE_MAX_BYTES) ? 2 * LINE_MAX_BYTES : (size_t)end;
 	uint8_t *at = want ? buf_reserve(out, want) : NULL;
+	*out_half = end;
 	if (end <= 0)
 		return end < 0 ? err_set_errno(e, ERR_IO, errno, "%s", s->path) : 0;
 	if (!at)
@@ -125,8 +133,10 @@ static int last_line(const struct sink *s, struct buf *out, struct err *e)
 	if (len == 0 && want < (size_t)end)
 		return err_set(e, ERR_INVALID, "%s: ends with a line of over %u bytes, which is no record", s->path,
 			       2 * LINE_MAX_BYTES);
-	if (len < want && ftruncate(s->fd, end - (off_t)(want - len)) != 0)
-		return err_set_errno(e, ERR_IO, errno, "%s: cutting off half a line", s->path);
+	if (len < want && !is_half_record(at + len, want - len))
+		return err_set(e, ERR_INVALID, "%s: ends with what is no audit record, so it is not written to",
+			       s->path);
+	*out_half = end - (off_t)(want - len);
 	if (len == 0)
 		return 0;
 	size_t start = --len;
@@ -142,10 +152,13 @@ static int resume_file(struct sink *s, struct err *e)
 	struct buf line = BUF_INIT(2 * LINE_MAX_BYTES);
 	json_auto_t *record = NULL;
 	struct err why;
-	int rc = last_line(s, &line, e);
-	if (rc == 0 && line.len &&
+	off_t half = 0;
+	int rc = last_line(s, &line, &half, e);
+	if (rc == 0 && half > 0 &&
 	    (json_parse((const char *)buf_data(&line), line.len, &record, &why) != 0 || seq_of(record) == 0))
 		rc = err_set(e, ERR_INVALID, "%s: its last line is no audit record, so it is not written to", s->path);
+	if (rc == 0 && lseek(s->fd, 0, SEEK_END) > half && ftruncate(s->fd, half) != 0)
+		rc = err_set_errno(e, ERR_IO, errno, "%s: cutting off half a line", s->path);
 	if (rc == 0 && seq_of(record) > s->at)
 		is_at(s, seq_of(record), record);
 	buf_free(&line);

@@ -120,6 +120,9 @@ def test_a_whole_log_is_told_from_a_changed_one(stack):
     export.write_text("".join(rows[:5] + rows[2:]))  # an exporter that was killed
     code, report = verify(stack, "--file", export)
     assert (code, report["records"], report["repeated"]) == (0, n, 3)
+    export.write_text(text[:-1] + "\0 and more\n")
+    code, report = verify(stack, "--file", export)
+    assert code == 244 and "NUL" in report["problem"], report
     assert stack.cli("verify-audit", "--file", stack.folder / "none", check=False).returncode == 230
 
 

@@ -78,7 +78,9 @@ def test_a_stop_leaves_nothing_to_export(bare):
 def test_an_export_of_another_log_is_refused(bare):
     export = bare.folder / "audit.jsonl"
     bare.conf = f'audit: {{ file = "{export}"; }};'
-    for content, complaint in [('{"seq": 4711}\n', "it is of another log"), ("root:x:0:0\n", "its last line is no audit record")]:
+    for content, complaint in [('{"seq": 4711}\n', "it is of another log"), ("root:x:0:0\n", "its last line is no audit record"),
+                               ("root:x:0:0\n\n", "its last line is no audit record"), ("a:b\nroot:x", "ends with what is no audit record"),
+                               ("root:x", "ends with what is no audit record"), ('root:x\n{"seq":1,', "its last line is no audit record")]:
         export.write_text(content)
         try:
             bare.start_server()
