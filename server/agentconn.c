@@ -1,7 +1,9 @@
-/* Control connections. The agent's assertion is judged on a worker; until then nothing is read. Then each text message
- * is a job of the connection's own serial key, so the control plane gets them one at a time and in order. When so many
- * or so large ones wait, the agent is not read. One kind overtakes the others: that a session is terminated is no
- * report, needs no store, and somebody waits for it while the reports of many ends are being written. */
+/* Control connections. The agent's assertion is judged on a worker; until then nothing is read. Then text
+ * messages wait in an inbox until the one before is done, and are jobs of the connection's own serial key, so the
+ * control plane gets them in order. Reports that stand one behind the other are one job: they cost little more than one
+ * of them. When so many or so large ones wait, the agent is not read. One kind overtakes the others: that a session is
+ * terminated is no report, needs no store, and somebody waits for it while the reports of many ends are being written.
+ */
 #include "server/conn.h"
 
 #include "base/certain.h"
@@ -18,7 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IN_FLIGHT 64u
+#define TOGETHER 64u   /* reports of one job; others wait for the worker meanwhile */
+#define IN_FLIGHT 128u /* messages: as many wait while a job is done */
 #define IN_FLIGHT_BYTES (4u * LIMIT_WS_MESSAGE_TEXT)
 #define OUT_LIMIT (4u * LIMIT_WS_MESSAGE_TEXT) /* bytes waiting for an agent that does not read; then it is cut off */
 
@@ -33,12 +36,27 @@ struct job {
 	char text[];
 };
 
+/* A message, or several reports, on the way to the control plane. */
+struct mail {
+	struct mail *next;
+	size_t len;
+	char text[];
+};
+struct delivery {
+	struct server *server;
+	wsconn_id conn;
+	char target[65], identity[44];
+	struct mail *first;
+};
+
 struct agentconn {
 	struct job *claim;
 	bool in;
 	char target[65], identity[44];
 	struct buf message;
-	size_t in_flight, in_flight_bytes;
+	struct mail *first, **last; /* the inbox */
+	bool delivering;
+	size_t in_flight, in_flight_bytes; /* with those that are being delivered */
 	struct conn_queue out;
 };
 
@@ -76,6 +94,7 @@ void *agentconn_new(struct conn *c, const struct http_head *head, const char *be
 	(void)head;
 	if (a && j && (j->assertion = strdup(bearer))) {
 		a->claim = j;
+		a->last = &a->first;
 		buf_init(&a->message, LIMIT_WS_MESSAGE_TEXT);
 		return a;
 	}
@@ -144,10 +163,23 @@ static void on_open(struct conn *c)
 	conn_close(c, 4503, "the server has more requests waiting than it takes on");
 }
 
+static void mail_free(struct mail *m)
+{
+	while (m) {
+		struct mail *next = m->next;
+		free(m);
+		m = next;
+	}
+}
+
 static void deliver(void *arg)
 {
-	struct job *j = arg;
-	control_on_text_blocking(j->server, j->conn, j->target, j->identity, j->text, j->len);
+	struct delivery *d = arg;
+	struct control_text texts[TOGETHER];
+	size_t n = 0;
+	for (const struct mail *m = d->first; m; m = m->next)
+		texts[n++] = (struct control_text){ m->text, m->len };
+	control_on_texts_blocking(d->server, d->conn, d->target, d->identity, texts, n);
 }
 
 static bool is_full(const struct agentconn *a)
@@ -155,37 +187,79 @@ static bool is_full(const struct agentconn *a)
 	return a->in_flight >= IN_FLIGHT || a->in_flight_bytes >= IN_FLIGHT_BYTES;
 }
 
-static void delivered(void *arg)
+/* Off the inbox: its first message, and when that is a report those behind it that are. */
+static struct mail *take_mail(struct agentconn *a)
 {
-	struct job *j = arg;
-	struct conn *c = NULL;
-	struct agentconn *a = agent_of(j->server, j->conn, &c);
-	if (a) {
-		a->in_flight--;
-		a->in_flight_bytes -= j->len;
-		if (!is_full(a))
-			conn_resume(c);
-	}
-	job_free(j);
+	struct mail *first = a->first, *end = first;
+	if (control_is_report(first->text, first->len))
+		for (size_t n = 1; n < TOGETHER && end->next && control_is_report(end->next->text, end->next->len); n++)
+			end = end->next;
+	a->first = end->next;
+	if (!a->first)
+		a->last = &a->first;
+	end->next = NULL;
+	return first;
 }
 
-/* False: out of memory. */
-static bool submit_message(struct conn *c, struct job *j)
+static void delivered(void *arg);
+
+/* What an agent said is not forgotten for want of memory: it would be taken to be known. */
+static void submit_mail(struct conn *c)
 {
 	struct agentconn *a = c->state;
+	struct delivery *d = certain_zeroed(sizeof *d);
+	d->server = c->server;
+	d->conn = c->id;
+	memcpy(d->target, a->target, sizeof d->target);
+	memcpy(d->identity, a->identity, sizeof d->identity);
+	d->first = take_mail(a);
 	struct pool_job job = { .run_blocking = deliver,
 				.done = delivered,
-				.arg = j,
+				.arg = d,
 				.reactor = c->reactor,
 				.lane = POOL_EVENTS,
 				.must = true };
-	/* Counted before: it may be done before the call returns. */
-	a->in_flight++;
-	a->in_flight_bytes += j->len;
-	if (pool_submit_serial_anythread(c->server->pool, c->id, &job) != 0) {
-		job_free(j);
-		return false;
+	a->delivering = true;
+	if (pool_submit_serial_anythread(c->server->pool, c->id, &job) != 0)
+		abort();
+}
+
+static void delivered(void *arg)
+{
+	struct delivery *d = arg;
+	struct conn *c = NULL;
+	struct agentconn *a = agent_of(d->server, d->conn, &c);
+	if (a) {
+		for (const struct mail *m = d->first; m; m = m->next) {
+			a->in_flight--;
+			a->in_flight_bytes -= m->len;
+		}
+		a->delivering = false;
+		if (a->first)
+			submit_mail(c);
+		if (!is_full(a))
+			conn_resume(c);
 	}
+	mail_free(d->first);
+	free(d);
+}
+
+/* False: out of memory. */
+static bool take_message(struct conn *c, const char *text, size_t len)
+{
+	struct agentconn *a = c->state;
+	struct mail *m = malloc(sizeof *m + len);
+	if (!m)
+		return false;
+	m->next = NULL;
+	m->len = len;
+	memcpy(m->text, text, len);
+	*a->last = m;
+	a->last = &m->next;
+	a->in_flight++;
+	a->in_flight_bytes += len;
+	if (!a->delivering)
+		submit_mail(c);
 	if (is_full(a))
 		conn_pause(c);
 	return true;
@@ -204,14 +278,10 @@ static enum conn_result on_data(struct conn *c, bool binary, const uint8_t *data
 	if (!last)
 		return CONN_OK;
 	const char *text = (const char *)buf_data(&a->message);
-	bool taken = control_on_answer_anythread(c->server, c->id, a->target, text, a->message.len);
-	struct job *j = taken ? NULL : job_new(c, a->target, text, a->message.len);
+	bool taken = control_on_answer_anythread(c->server, c->id, a->target, text, a->message.len) ||
+		     take_message(c, text, a->message.len);
 	/* Each message gives its memory back: most are small, and there are many agents. */
 	buf_free(&a->message);
-	if (j) {
-		memcpy(j->identity, a->identity, sizeof j->identity);
-		taken = submit_message(c, j);
-	}
 	return taken ? CONN_OK : CONN_CLOSE;
 }
 
@@ -247,6 +317,8 @@ static void on_closed(struct conn *c, unsigned code, const char *why)
 	(void)code;
 	if (c->closing)
 		why = c->close_reason;
+	while (a->first) /* what came before the end counts */
+		submit_mail(c);
 	if (a->in) {
 		/* If it were lost the target would look connected for good. */
 		struct job *j = job_fill(certain_zeroed(sizeof *j + strlen(why) + 1), c, a->target, why, strlen(why));

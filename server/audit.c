@@ -329,16 +329,19 @@ static void serve_tickets(struct audit *a)
 		save_now_and_then(a);
 }
 
-/* Until it is done: by whoever serves now or, when nobody does, by the caller. Who is done does not wait for the chain,
- * which is held while the next ones are written. */
-static void have_served(struct audit *a, struct ticket *t)
+/* Until all n are done: by whoever serves now or, when nobody does, by the caller. Who is done does not wait for the
+ * chain, which is held while the next ones are written. They are handed in together, so the last is done last. */
+static void have_served(struct audit *a, struct ticket *t, size_t n)
 {
+	struct ticket *end = &t[n - 1];
 	pthread_mutex_lock(&a->tickets_lock);
-	*a->last = t;
-	a->last = &t->next;
-	while (!t->is_done && a->serving)
+	for (size_t i = 0; i < n; i++) {
+		*a->last = &t[i];
+		a->last = &t[i].next;
+	}
+	while (!end->is_done && a->serving)
 		pthread_cond_wait(&a->served, &a->tickets_lock);
-	if (!t->is_done) {
+	if (!end->is_done) {
 		a->serving = true;
 		pthread_mutex_unlock(&a->tickets_lock);
 		pthread_mutex_lock(&a->chain);
@@ -351,18 +354,36 @@ static void have_served(struct audit *a, struct ticket *t)
 	pthread_mutex_unlock(&a->tickets_lock);
 }
 
+/* t: a ticket for each entry. */
+static int append(struct audit *audit, struct audit_entry *entries, struct ticket *t, size_t n, struct err *e)
+{
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		t[i] = (struct ticket){ .record = entries[i].fields };
+		rc = begin(audit, entries[i].event, entries[i].fields, e);
+	}
+	if (rc == 0 && n)
+		have_served(audit, t, n);
+	for (size_t i = 0; i < n; i++) {
+		if (rc == 0 && t[i].rc != 0) /* the first one's: those behind it were not tried */
+			rc = err_set(e, t[i].rc, "audit %s: %s", entries[i].event, t[i].why.text);
+		json_decref(entries[i].fields);
+		entries[i].fields = NULL;
+	}
+	return rc;
+}
+
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e)
 {
-	struct ticket t = { .record = fields };
-	int rc = begin(audit, event, fields, e);
-	if (rc == 0) {
-		have_served(audit, &t);
-		rc = t.rc;
-		if (rc != 0)
-			err_set(e, rc, "audit %s: %s", event, t.why.text);
-	}
-	json_decref(fields);
-	return rc;
+	struct audit_entry one = { event, fields };
+	struct ticket t;
+	return append(audit, &one, &t, 1, e);
+}
+
+int audit_append_many_blocking(struct audit *audit, struct audit_entry *entries, size_t n, struct err *e)
+{
+	struct ticket t[AUDIT_TOGETHER];
+	return append(audit, entries, t, n, e);
 }
 
 static void tell_record(const json_t *record, const char *what, const char *why)

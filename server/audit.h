@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct server;
@@ -19,6 +20,14 @@ void audit_close(struct audit **audit);
  * fields: an object, stolen, whatever the outcome; NULL (making it failed) is ERR_INVALID. Adds at, node, event, prev
  * and hash; those names and seq are not for callers (ERR_INVALID). 0 when durable. */
 int audit_append_blocking(struct audit *audit, const char *event, json_t *fields, struct err *e);
+/* The same for 1 to AUDIT_TOGETHER at once, in their order: written to the disk together they cost little more than
+ * one. On an error some of the first ones may be there. */
+#define AUDIT_TOGETHER 64u
+struct audit_entry {
+	const char *event;
+	json_t *fields; /* stolen, whatever the outcome; then NULL */
+};
+int audit_append_many_blocking(struct audit *audit, struct audit_entry *entries, size_t n, struct err *e);
 /* The same for the start of a session and its like, which audit.on_failure decides about: "stop": it may only be done
  * when 0 is returned, and then the record is durable. "continue": 0 also when it waits as one of audit_note_blocking.
  */

@@ -361,16 +361,17 @@ static const struct {
 	const char *type;
 	int (*handle)(struct message *m);
 	bool before_hello;
+	bool gathers; /* with others of its kind; all other messages find written what came before them */
 } messages[] = {
-	{ "hello", on_hello, true },
-	{ "check", on_check, true },
-	{ "accepted", on_accepted, false },
-	{ "refused", control_on_refused, false },
-	{ "terminated", on_terminated, false },
-	{ "stream-opened", control_on_stream_opened, false },
-	{ "stream-closed", control_on_stream_closed, false },
-	{ "session-closed", control_on_session_closed, false },
-	{ "rotate", control_on_rotate, false },
+	{ "hello", on_hello, true, false },
+	{ "check", on_check, true, false },
+	{ "accepted", on_accepted, false, false },
+	{ "refused", control_on_refused, false, false },
+	{ "terminated", on_terminated, false, false },
+	{ "stream-opened", control_on_stream_opened, false, true },
+	{ "stream-closed", control_on_stream_closed, false, true },
+	{ "session-closed", control_on_session_closed, false, false },
+	{ "rotate", control_on_rotate, false, false },
 };
 
 static int dispatch(struct message *m)
@@ -383,7 +384,8 @@ static int dispatch(struct message *m)
 		if (strcmp(messages[i].type, type) == 0) {
 			if (!in && !messages[i].before_hello)
 				return err_set(&m->e, ERR_PROTOCOL, "%s before hello", type);
-			return messages[i].handle(m);
+			int rc = messages[i].gathers ? 0 : control_reports_write_blocking(m);
+			return rc ? rc : messages[i].handle(m);
 		}
 	return in ? 0 : err_set(&m->e, ERR_PROTOCOL, "%.32s before hello", type);
 }
@@ -402,20 +404,51 @@ static unsigned close_code_of(int rc)
 	}
 }
 
-void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
-			      const char *text, size_t len)
+bool control_is_report(const char *text, size_t len)
+{
+	static const char begin[] = "{\"type\":\"stream-";
+	return len >= sizeof begin - 1 && memcmp(text, begin, sizeof begin - 1) == 0;
+}
+
+static int take_text(struct message *m, const struct control_text *text)
 {
 	json_auto_t *json = NULL;
-	struct message m = {
-		.server = server, .control = server->control, .conn = conn, .target = target, .identity = identity
-	};
+	int rc = json_parse(text->at, text->len, &json, &m->e);
+	m->json = json;
+	if (rc == 0)
+		rc = dispatch(m);
+	m->json = NULL;
+	return rc;
+}
+
+/* Up to one that cannot be taken. What was gathered before that one is taken. */
+static int take_texts(struct message *m, const struct control_text *texts, size_t n)
+{
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		rc = take_text(m, &texts[i]);
+	struct err why = m->e;
+	int written = control_reports_write_blocking(m);
+	if (written)
+		return written;
+	m->e = why;
+	return rc;
+}
+
+void control_on_texts_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
+			       const struct control_text *texts, size_t n)
+{
+	struct control_reports reports = { .n = 0 };
+	struct message m = { .server = server,
+			     .control = server->control,
+			     .conn = conn,
+			     .target = target,
+			     .identity = identity,
+			     .reports = &reports };
 	/* It is being closed. A report that is taken behind one that was not makes the agent forget both. */
 	if (agent_table_has_failed(m.control->agents, target, conn))
 		return;
-	int rc = json_parse(text, len, &json, &m.e);
-	m.json = json;
-	if (rc == 0)
-		rc = dispatch(&m);
+	int rc = take_texts(&m, texts, n);
 	if (rc == 0)
 		return;
 	agent_table_set_failed(m.control->agents, target, conn);

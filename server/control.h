@@ -25,9 +25,15 @@ struct control_decision {
 };
 void control_authorize_blocking(struct server *server, const char *assertion, const char *remote_address,
 				struct control_decision *out);
-/* target and identity: as the decision had them. */
-void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
-			      const char *text, size_t len);
+struct control_text {
+	const char *at;
+	size_t len;
+};
+/* Messages of one connection, in their order. target and identity: as the decision had them. */
+void control_on_texts_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
+			       const struct control_text *texts, size_t n);
+/* Is it one of those that are many, and cost least when they are handed in together? Any thread. */
+bool control_is_report(const char *text, size_t len);
 /* The same for a message that says `terminated` and asks for no store: false when it is no such message, and nothing
  * was done. Any thread. */
 bool control_on_answer_anythread(struct server *server, wsconn_id conn, const char *target, const char *text,

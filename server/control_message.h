@@ -3,7 +3,9 @@
 #define SERVER_CONTROL_MESSAGE_H
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "server/agent_table.h"
+#include "server/audit.h"
 #include "server/control.h"
 #include "server/replay.h"
 
@@ -22,11 +24,23 @@ struct control {
 /* What a connection's proofs are bound to; no other connection has it. */
 void control_nonce(const struct control *c, wsconn_id conn, char out[CONTROL_NONCE]);
 
+/* Reports of streams that came one behind the other: they are recorded, and acknowledged, together. */
+struct control_reports {
+	struct audit_entry entries[AUDIT_TOGETHER];
+	size_t n;
+	uint64_t seq;               /* of the last one; 0: none is there */
+	bool repeated;              /* one was taken before, and wants its ack again */
+	char session[LIMIT_ID + 1]; /* that was looked up last: most are of the same */
+	json_t *record;             /* its own, or NULL */
+	bool foreign;               /* it is another target's */
+};
+
 struct message {
 	struct server *server;
 	struct control *control;
 	wsconn_id conn;
 	const char *target, *identity;
+	struct control_reports *reports;
 	json_t *json;
 	struct err e;
 };
@@ -46,9 +60,11 @@ void control_drop_blocking(struct server *server, wsconn_id conn, const char *ta
 /* Handlers of control_reports.c and control_rotate.c. 0; ERR_INVALID, ERR_PROTOCOL: the message is illegal; others: not
  * now. */
 int control_on_refused(struct message *m);
+int control_on_session_closed(struct message *m);
+/* These two only gather: what they took counts, and is acknowledged, when it is written. */
 int control_on_stream_opened(struct message *m);
 int control_on_stream_closed(struct message *m);
-int control_on_session_closed(struct message *m);
+int control_reports_write_blocking(struct message *m);
 int control_on_rotate(struct message *m);
 
 /* A "welcome" or "ssh-ca" as far as it is about SSH; host_keys: of the agent, checked. New reference. *out_generation:

@@ -1,7 +1,8 @@
 /* What agents report about sessions. Reports carry numbers. The last number taken is kept per target beside the audit
  * log (collection "reports"), so a report that an agent repeats because it never saw the ack is acknowledged again and
- * recorded once. The audit record is written before the number: after a crash between the two a report is there twice
- * rather than not at all. */
+ * recorded once. Those of streams, which are many, are gathered while they come one behind the other, and cost one
+ * writing of the log, one of the number and one ack. The audit records are written before the number: after a crash
+ * between the two they are there twice rather than not at all. */
 #include "server/control_message.h"
 
 #include "base/json.h"
@@ -100,7 +101,6 @@ int control_on_refused(struct message *m)
 struct report {
 	int64_t seq, generation;
 	const char *session;
-	json_t *record; /* NULL: the session is forgotten */
 };
 
 static int save_seq(struct message *m, int64_t seq)
@@ -119,108 +119,134 @@ static int ack(struct message *m, uint64_t seq)
 	return send_to(m, json);
 }
 
-typedef int report_fn(struct message *m, const struct report *r);
-
-/* Runs record unless the report was taken before, or is about another target's session; acknowledges what is durable.
- */
-static int take_report(struct message *m, struct report *r, report_fn *record)
+/* The number of the last report that was taken, or is about to be. */
+static uint64_t last_seq(const struct message *m)
 {
 	uint64_t last = agent_table_seq(m->control->agents, m->target);
-	json_auto_t *doc = NULL;
-	if ((uint64_t)r->seq <= last)
-		return ack(m, last);
-	int rc = control_check_sender_blocking(m);
-	if (rc)
+	return m->reports->seq > last ? m->reports->seq : last;
+}
+
+static void forget(struct control_reports *all)
+{
+	for (size_t i = 0; i < all->n; i++)
+		json_decref(all->entries[i].fields);
+	json_decref(all->record);
+	*all = (struct control_reports){ .n = 0 };
+}
+
+int control_reports_write_blocking(struct message *m)
+{
+	struct control_reports *all = m->reports;
+	int rc = 0;
+	if (all->seq)
+		rc = control_check_sender_blocking(m);
+	if (rc == 0 && all->n)
+		rc = audit_append_many_blocking(m->server->audit, all->entries, all->n, &m->e);
+	if (rc == 0 && all->seq)
+		rc = save_seq(m, (int64_t)all->seq);
+	if (rc == 0 && (all->seq || all->repeated))
+		rc = ack(m, last_seq(m));
+	forget(all);
+	return rc;
+}
+
+/* As own_session, which is asked once for reports of the same session. The record is the gathered reports'. */
+static int look_up(struct message *m, const char *session)
+{
+	struct control_reports *all = m->reports;
+	if (strcmp(all->session, session) == 0)
+		return all->foreign;
+	json_decref(all->record);
+	all->record = NULL;
+	all->session[0] = '\0';
+	int rc = own_session(m, session, &all->record);
+	if (rc < 0)
 		return rc;
-	rc = own_session(m, r->session, &doc);
-	r->record = doc;
+	snprintf(all->session, sizeof all->session, "%s", session);
+	all->foreign = rc == 1;
+	return rc;
+}
+
+/* Puts it to those that are gathered. fields are stolen. */
+static int gather(struct message *m, const struct report *r, const char *event, json_t *fields)
+{
+	struct control_reports *all = m->reports;
+	int rc = 0;
+	if ((uint64_t)r->seq <= last_seq(m)) {
+		all->repeated = true;
+		json_decref(fields);
+		return 0;
+	}
+	if (all->n == AUDIT_TOGETHER)
+		rc = control_reports_write_blocking(m);
 	if (rc == 0)
-		rc = record(m, r);
-	if (rc >= 0)
-		rc = save_seq(m, r->seq);
-	return rc ? rc : ack(m, (uint64_t)r->seq);
-}
-
-static int audit_stream(struct message *m, const struct report *r, const char *event, json_t *fields)
-{
-	json_object_set_new(fields, "target", json_string(m->target));
-	json_object_set_new(fields, "session", json_string(r->session));
-	json_object_set_new(fields, "principal", json_string(r->record ? record_text(r->record, "principal") : ""));
-	json_object_set_new(fields, "generation", json_integer(r->generation));
-	json_object_set_new(fields, "report", json_integer(r->seq));
-	return audit_append_blocking(m->server->audit, event, fields, &m->e);
-}
-
-struct stream_opened {
-	struct report r;
-	int64_t stream, at_ms;
-	const char *kind, *endpoint;
-};
-
-static int record_opened(struct message *m, const struct report *r)
-{
-	const struct stream_opened *o = (const struct stream_opened *)(const void *)r;
-	char endpoint[256], kind[256];
-	clean(o->endpoint, endpoint);
-	clean(o->kind, kind);
-	return audit_stream(m, r, "stream.open",
-			    json_pack("{s:I, s:s, s:s, s:o}", "stream", (json_int_t)o->stream, "kind", kind, "endpoint",
-				      endpoint, "opened_at", record_time(o->at_ms)));
+		rc = look_up(m, r->session);
+	if (rc == 0 && !fields)
+		rc = err_set(&m->e, ERR_NOMEM, "out of memory");
+	if (rc) {
+		json_decref(fields);
+	} else {
+		const char *principal = all->record ? record_text(all->record, "principal") : "";
+		json_object_set_new(fields, "target", json_string(m->target));
+		json_object_set_new(fields, "session", json_string(r->session));
+		json_object_set_new(fields, "principal", json_string(principal));
+		json_object_set_new(fields, "generation", json_integer(r->generation));
+		json_object_set_new(fields, "report", json_integer(r->seq));
+		all->entries[all->n++] = (struct audit_entry){ event, fields };
+	}
+	if (rc >= 0) /* another target's counts as taken */
+		all->seq = (uint64_t)r->seq;
+	return rc < 0 ? rc : 0;
 }
 
 int control_on_stream_opened(struct message *m)
 {
-	struct stream_opened o = { .r.generation = 1, .kind = "" };
-	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &o.r.seq },
-					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &o.r.session },
-					     CONTROL_GENERATION(&o.r.generation),
-					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &o.stream },
-					     { "kind", JSON_FIELD_STRING, true, 1, 16, &o.kind },
-					     { "endpoint", JSON_FIELD_STRING, true, 0, 512, &o.endpoint },
-					     { "at_ms", JSON_FIELD_INT, true, 0, 253402300799999, &o.at_ms },
+	struct report r = { .generation = 1 };
+	int64_t stream = 0, at_ms = 0;
+	const char *kind = "", *endpoint = "";
+	char kind_words[256], endpoint_words[256];
+	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &r.seq },
+					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &r.session },
+					     CONTROL_GENERATION(&r.generation),
+					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &stream },
+					     { "kind", JSON_FIELD_STRING, true, 1, 16, &kind },
+					     { "endpoint", JSON_FIELD_STRING, true, 0, 512, &endpoint },
+					     { "at_ms", JSON_FIELD_INT, true, 0, 253402300799999, &at_ms },
 					     { .name = NULL } };
 	int rc = json_read(m->json, "stream-opened", false, fields, &m->e);
-	return rc ? rc : take_report(m, &o.r, record_opened);
-}
-
-struct stream_closed {
-	struct report r;
-	int64_t stream, bytes_in, bytes_out, duration_ms;
-	const char *reason;
-};
-
-static int record_closed(struct message *m, const struct report *r)
-{
-	const struct stream_closed *c = (const struct stream_closed *)(const void *)r;
-	char reason[256];
-	clean(c->reason, reason);
-	return audit_stream(m, r, "stream.close",
-			    json_pack("{s:I, s:I, s:I, s:I, s:s}", "stream", (json_int_t)c->stream, "bytes_in",
-				      (json_int_t)c->bytes_in, "bytes_out", (json_int_t)c->bytes_out, "duration_ms",
-				      (json_int_t)c->duration_ms, "reason", reason));
+	if (rc)
+		return rc;
+	clean(kind, kind_words);
+	clean(endpoint, endpoint_words);
+	return gather(m, &r, "stream.open",
+		      json_pack("{s:I, s:s, s:s, s:o}", "stream", (json_int_t)stream, "kind", kind_words, "endpoint",
+				endpoint_words, "opened_at", record_time(at_ms)));
 }
 
 int control_on_stream_closed(struct message *m)
 {
-	struct stream_closed c = { .r.generation = 1, .reason = "" };
-	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &c.r.seq },
-					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &c.r.session },
-					     CONTROL_GENERATION(&c.r.generation),
-					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &c.stream },
-					     { "bytes_in", JSON_FIELD_INT, true, 0, INT64_MAX, &c.bytes_in },
-					     { "bytes_out", JSON_FIELD_INT, true, 0, INT64_MAX, &c.bytes_out },
-					     { "duration_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &c.duration_ms },
-					     { "reason", JSON_FIELD_STRING, false, 0, 0, &c.reason },
+	struct report r = { .generation = 1 };
+	int64_t stream = 0, bytes_in = 0, bytes_out = 0, duration_ms = 0;
+	const char *reason = "";
+	char words[256];
+	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &r.seq },
+					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &r.session },
+					     CONTROL_GENERATION(&r.generation),
+					     { "stream", JSON_FIELD_INT, true, 0, UINT32_MAX, &stream },
+					     { "bytes_in", JSON_FIELD_INT, true, 0, INT64_MAX, &bytes_in },
+					     { "bytes_out", JSON_FIELD_INT, true, 0, INT64_MAX, &bytes_out },
+					     { "duration_ms", JSON_FIELD_INT, true, 0, INT64_MAX, &duration_ms },
+					     { "reason", JSON_FIELD_STRING, false, 0, 0, &reason },
 					     { .name = NULL } };
 	int rc = json_read(m->json, "stream-closed", false, fields, &m->e);
-	return rc ? rc : take_report(m, &c.r, record_closed);
+	if (rc)
+		return rc;
+	clean(reason, words);
+	return gather(m, &r, "stream.close",
+		      json_pack("{s:I, s:I, s:I, s:I, s:s}", "stream", (json_int_t)stream, "bytes_in",
+				(json_int_t)bytes_in, "bytes_out", (json_int_t)bytes_out, "duration_ms",
+				(json_int_t)duration_ms, "reason", words));
 }
-
-struct session_closed {
-	struct report r;
-	int64_t code;
-	const char *text;
-};
 
 /* The agent tells a leg's close code or a link's code; a session's end has a code of its own list. */
 static unsigned end_code_of(int64_t code)
@@ -236,24 +262,39 @@ static unsigned end_code_of(int64_t code)
 	return 4013;
 }
 
-static int record_session_closed(struct message *m, const struct report *r)
+/* Nothing is gathered any more: what was said of its streams is recorded before. */
+static int take_session_closed(struct message *m, const struct report *r, unsigned code, const char *words)
 {
-	const struct session_closed *c = (const struct session_closed *)(const void *)r;
-	char words[256];
-	clean(c->text, words);
-	return end_session(m, r->session, r->generation, end_code_of(c->code),
-			   *words ? words : "the target's end closed the session");
+	json_auto_t *record = NULL;
+	uint64_t last = last_seq(m);
+	if ((uint64_t)r->seq <= last)
+		return ack(m, last);
+	int rc = control_check_sender_blocking(m);
+	if (rc == 0)
+		rc = own_session(m, r->session, &record);
+	if (rc == 0)
+		rc = end_session(m, r->session, r->generation, code,
+				 *words ? words : "the target's end closed the session");
+	if (rc >= 0)
+		rc = save_seq(m, r->seq);
+	return rc ? rc : ack(m, (uint64_t)r->seq);
 }
 
 int control_on_session_closed(struct message *m)
 {
-	struct session_closed c = { .r.generation = 1, .text = "" };
-	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &c.r.seq },
-					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &c.r.session },
-					     CONTROL_GENERATION(&c.r.generation),
-					     { "code", JSON_FIELD_INT, true, 0, 65535, &c.code },
-					     { "text", JSON_FIELD_STRING, false, 0, 0, &c.text },
+	struct report r = { .generation = 1 };
+	const char *text = "";
+	int64_t code = 0;
+	char words[256];
+	const struct json_field fields[] = { { "seq", JSON_FIELD_INT, true, 1, INT64_MAX, &r.seq },
+					     { "session", JSON_FIELD_STRING, true, 1, LIMIT_ID, &r.session },
+					     CONTROL_GENERATION(&r.generation),
+					     { "code", JSON_FIELD_INT, true, 0, 65535, &code },
+					     { "text", JSON_FIELD_STRING, false, 0, 0, &text },
 					     { .name = NULL } };
 	int rc = json_read(m->json, "session-closed", false, fields, &m->e);
-	return rc ? rc : take_report(m, &c.r, record_session_closed);
+	if (rc)
+		return rc;
+	clean(text, words);
+	return take_session_closed(m, &r, end_code_of(code), words);
 }

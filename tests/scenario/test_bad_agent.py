@@ -4,6 +4,7 @@ waits for it. And a client with a credential that opens streams as fast as it ca
 import asyncio
 import json
 import secrets
+import signal
 import ssl
 import subprocess
 import time
@@ -132,6 +133,65 @@ def test_a_flood_of_reports(stack, bystander):
     assert said[0] >= 40
     RawSession(stack)  # a session starts, for which the audit log has to be written
     stack.wait_connected("web-1")
+
+
+FORGOTTEN = "s-" + "0" * 22  # a session that is no more: what is said of it is recorded
+
+
+async def report_all(evil, last, saw):
+    """Reports 1 to last as fast as they are taken, until all are acknowledged or the server is gone; numbers of acks go to saw."""
+    async with evil.connect() as ws:
+        await ws.send(json.dumps(evil.HELLO))
+
+        async def talk():
+            for seq in range((saw or [0])[-1] + 1, last + 1):
+                await ws.send(json.dumps(report(seq, FORGOTTEN), separators=(",", ":")))  # as our agent writes it
+
+        talking = asyncio.create_task(talk())
+        try:
+            while not saw or saw[-1] < last:
+                said = json.loads(await asyncio.wait_for(ws.recv(), LIMIT))
+                if said["type"] == "ack":
+                    saw.append(said["seq"])
+            await talking
+        finally:
+            talking.cancel()
+
+
+def reported(stack):
+    return [r["report"] for r in stack.audit() if r.get("session") == FORGOTTEN]
+
+
+def test_reports_as_fast_as_they_are_taken_are_recorded_once_each(stack):
+    """They are taken many at a time; in their order, and with far fewer acks than there are reports."""
+    saw = []
+    asyncio.run(report_all(BadAgent(stack), 1000, saw))
+    assert saw == sorted(set(saw)) and len(saw) < 500, saw
+    assert reported(stack) == list(range(1, 1001))
+
+
+def test_a_server_that_is_killed_while_reports_come_in(stack):
+    """What it acknowledged is in the log; what it did not comes again, and may be there twice, but never out of its turn."""
+    evil, saw, last = BadAgent(stack), [], 2000
+
+    async def until_killed():
+        going = asyncio.create_task(report_all(evil, last, saw))
+        begun = saw[-1] if saw else 0
+        while not saw or saw[-1] < begun + 200:
+            await asyncio.sleep(0.001)
+        stack.server.kill(signal.SIGKILL)
+        with pytest.raises((ConnectionClosed, OSError)):
+            await going
+
+    for _ in range(2):
+        asyncio.run(until_killed())
+        stack.start_server()
+        assert set(range(1, saw[-1] + 1)) <= set(reported(stack))
+    asyncio.run(report_all(evil, last, saw))
+    numbers = reported(stack)
+    assert set(numbers) == set(range(1, last + 1))
+    again = [(a, b) for a, b in zip(numbers, numbers[1:]) if b != a + 1]
+    assert len(again) <= 2 and all(0 <= a - b < 64 for a, b in again), again
 
 
 def test_a_flood_of_messages(stack, bystander):

@@ -220,10 +220,23 @@ bool control_on_answer_anythread(struct server *server, wsconn_id conn, const ch
 	return false;
 }
 
-void control_on_text_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
-			      const char *text, size_t len)
+bool control_is_report(const char *text, size_t len)
 {
-	(void)identity;
+	return len >= 7 && memcmp(text, "report ", 7) == 0;
+}
+
+/* Reports are answered together, with how many they are. */
+static void answer_reports(struct server *server, wsconn_id conn, const struct control_text *texts, size_t n)
+{
+	char text[2048];
+	int len = snprintf(text, sizeof text, "%zu:", n);
+	for (size_t i = 0; i < n && (size_t)len < sizeof text; i++)
+		len += snprintf(text + len, sizeof text - (size_t)len, " %.*s", (int)texts[i].len - 7, texts[i].at + 7);
+	wsconn_send_text_anythread(server, conn, text);
+}
+
+static void take_text(struct server *server, wsconn_id conn, const char *target, const char *text, size_t len)
+{
 	if (text_starts(text, "sleep "))
 		sleep_ms(atol(text + 6));
 	if (text_starts(text, "close "))
@@ -232,6 +245,21 @@ void control_on_text_blocking(struct server *server, wsconn_id conn, const char 
 		say("text %s len=%zu", target, len);
 	else
 		wsconn_send_text_anythread(server, conn, text);
+}
+
+void control_on_texts_blocking(struct server *server, wsconn_id conn, const char *target, const char *identity,
+			       const struct control_text *texts, size_t n)
+{
+	(void)identity;
+	if (control_is_report(texts[0].at, texts[0].len)) {
+		answer_reports(server, conn, texts, n);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		char *text = strndup(texts[i].at, texts[i].len);
+		take_text(server, conn, target, text, texts[i].len);
+		free(text);
+	}
 }
 
 void control_on_closed_blocking(struct server *server, wsconn_id conn, const char *target, const char *why)

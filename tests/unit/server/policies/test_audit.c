@@ -575,6 +575,50 @@ static void test_threads_make_one_chain(void **state)
 
 /* --- many at once --- */
 
+static void make_entries(struct audit_entry *entries, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		entries[i] = (struct audit_entry){ "e", json_pack("{s:i}", "i", (int)i) };
+}
+
+static void test_many_are_one_writing(void **state)
+{
+	struct fixture *f = *state;
+	struct audit_entry entries[AUDIT_TOGETHER];
+	struct err e = { 0 };
+	append(f->audit, "first", 0);
+	make_entries(entries, AUDIT_TOGETHER);
+	assert_int_equal(audit_append_many_blocking(f->audit, entries, AUDIT_TOGETHER, &e), 0);
+	assert_int_equal(f->store->appends, 2);
+	expect_whole(f->audit, 1 + AUDIT_TOGETHER);
+	json_t *records = read_all(f->audit, 1000);
+	for (size_t i = 0; i < AUDIT_TOGETHER; i++) {
+		assert_null(entries[i].fields);
+		assert_int_equal(json_integer_value(json_object_get(json_array_get(records, 1 + i), "i")), i);
+	}
+	json_decref(records);
+	assert_int_equal(audit_append_many_blocking(f->audit, entries, 0, &e), 0);
+	expect_whole(f->audit, 1 + AUDIT_TOGETHER);
+}
+
+static void test_many_of_which_one_is_wrong_are_not_written(void **state)
+{
+	struct fixture *f = *state;
+	struct audit_entry entries[4];
+	struct err e = { 0 };
+	make_entries(entries, 4);
+	json_object_set_new(entries[2].fields, "hash", json_string("mine"));
+	assert_int_equal(audit_append_many_blocking(f->audit, entries, 4, &e), ERR_INVALID);
+	f->store->fail_append = ERR_UNAVAILABLE;
+	make_entries(entries, 4);
+	assert_int_equal(audit_append_many_blocking(f->audit, entries, 4, &e), ERR_UNAVAILABLE);
+	assert_non_null(strstr(e.text, "audit e: "));
+	f->store->fail_append = 0;
+	make_entries(entries, 4);
+	assert_int_equal(audit_append_many_blocking(f->audit, entries, 4, &e), 0);
+	expect_whole(f->audit, 4);
+}
+
 #define APPENDERS 8u
 
 struct appender {
@@ -656,6 +700,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_repetitions_are_passed_over_where_allowed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads_make_one_chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_those_who_wait_are_written_together, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many_are_one_writing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many_of_which_one_is_wrong_are_not_written, setup, teardown),
 	};
 	return RUN_CASES(tests);
 }

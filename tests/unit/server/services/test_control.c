@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "ident/key.h"
 #include "ident/sshcert.h"
+#include "server/audit.h"
 #include "server/sshca.h"
 #include "server/store.h"
 #include "server/targets.h"
@@ -285,6 +286,158 @@ static void test_what_is_behind_a_report_that_failed_is_not_taken(void **state)
 	world_down(w);
 }
 
+/* ---- reports that came together ---- */
+
+#define TOGETHER 150 /* more than are written at once */
+#define CLOSED                                                                                                 \
+	"{'type':'stream-closed','seq':%d,'session':'%s','stream':1,'bytes_in':1,'bytes_out':2,'duration_ms':" \
+	"3}"
+
+struct reports {
+	char text[TOGETHER][256];
+	const char *at[TOGETHER];
+};
+
+/* Numbers 1 to TOGETHER of a session. */
+static struct reports *many_reports(const char *session)
+{
+	struct reports *r = calloc(1, sizeof *r);
+	assert_non_null(r);
+	for (int i = 0; i < TOGETHER; i++) {
+		snprintf(r->text[i], sizeof r->text[i], OPENED, i + 1, session);
+		r->at[i] = r->text[i];
+	}
+	return r;
+}
+
+static json_int_t acked(wsconn_id conn)
+{
+	json_t *ack = fake_ws_last(conn, "ack");
+	json_int_t seq = json_integer_value(json_object_get(ack, "seq"));
+	json_decref(ack);
+	return seq;
+}
+
+/* The reports in the log are 1 to n, in their order and once each, and the log is whole. */
+static void expect_reports(struct world *w, json_int_t n)
+{
+	json_t *records = NULL;
+	uint64_t next = 0;
+	struct err e;
+	json_int_t last = 0;
+	assert_int_equal(audit_read_blocking(w->server.audit, 1, 1000, &records, &next, &e), 0);
+	for (size_t i = 0; i < json_array_size(records); i++) {
+		const json_t *number = json_object_get(json_array_get(records, i), "report");
+		if (number)
+			assert_int_equal(json_integer_value(number), ++last);
+	}
+	assert_int_equal(last, n);
+	json_decref(records);
+}
+
+static void test_reports_that_come_together_are_recorded_in_their_order(void **state)
+{
+	(void)state;
+	char id[65];
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	struct reports *r = many_reports(start(w, id));
+	say_many(w, "web-1", 7, r->at, TOGETHER);
+	expect_reports(w, TOGETHER);
+	assert_int_equal(acked(7), TOGETHER);
+	assert_int_equal(fake_ws_count(7, "ack"), 3);
+	say_many(w, "web-1", 7, r->at, TOGETHER); /* again: nothing but an ack comes of it */
+	expect_reports(w, TOGETHER);
+	assert_int_equal(fake_ws_count(7, "ack"), 4);
+	json_t *last = audit_last(w, "stream.open");
+	assert_string_equal(text_at(last, "principal"), "alice");
+	json_decref(last);
+	free(r);
+	world_down(w);
+}
+
+static void test_an_end_stands_behind_what_was_said_before_it(void **state)
+{
+	(void)state;
+	char id[65], other[65], text[4][256];
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	start(w, id);
+	start(w, other);
+	snprintf(text[0], sizeof text[0], OPENED, 1, id);
+	snprintf(text[1], sizeof text[1], CLOSED, 2, id);
+	snprintf(text[2], sizeof text[2], "{'type':'session-closed','seq':3,'session':'%s','code':0,'text':''}", id);
+	snprintf(text[3], sizeof text[3], OPENED, 4, other);
+	const char *const all[] = { text[0], text[1], text[2], text[3] };
+	say_many(w, "web-1", 7, all, 4);
+	json_t *closed = audit_last(w, "stream.close"), *end = audit_last(w, "session.end");
+	json_t *opened = audit_last(w, "stream.open");
+	json_int_t at = json_integer_value(json_object_get(end, "seq"));
+	assert_true(json_integer_value(json_object_get(closed, "seq")) < at);
+	assert_true(json_integer_value(json_object_get(opened, "seq")) > at);
+	assert_int_equal(acked(7), 4);
+	json_decref(closed);
+	json_decref(end);
+	json_decref(opened);
+	world_down(w);
+}
+
+static void test_what_stands_before_a_wrong_message_is_taken(void **state)
+{
+	(void)state;
+	char id[65];
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	struct reports *r = many_reports(start(w, id));
+	r->at[10] = "{'type':'stream-opened','seq':11}";
+	say_many(w, "web-1", 7, r->at, TOGETHER);
+	expect_reports(w, 10);
+	assert_int_equal(acked(7), 10);
+	assert_int_equal(fake_ws_closed(7), 4008);
+	free(r);
+	world_down(w);
+}
+
+/* The store takes what is written first and fails then: in the log, or when the number is to be kept. */
+static void test_a_store_that_fails_in_the_middle_of_many_reports(void **state)
+{
+	(void)state;
+	for (int appends = 0; appends <= 2; appends++) {
+		char id[65];
+		struct world *w = up();
+		hello(w, "web-1", 7, "");
+		struct reports *r = many_reports(start(w, id));
+		fake_store_fail_after(-1, appends);
+		say_many(w, "web-1", 7, r->at, TOGETHER);
+		assert_int_equal(fake_ws_closed(7), 4503);
+		assert_int_equal(fake_ws_count(7, "ack"), appends);
+		fake_store_heal();
+		say_many(w, "web-1", 7, r->at, TOGETHER); /* it is being closed */
+		expect_reports(w, appends ? acked(7) : 0);
+		hello(w, "web-1", 8, "");
+		say_many(w, "web-1", 8, r->at, TOGETHER);
+		assert_int_equal(acked(8), TOGETHER);
+		expect_reports(w, TOGETHER);
+		free(r);
+		world_down(w);
+	}
+	char id[65];
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	struct reports *r = many_reports(start(w, id));
+	fake_store_unanswered("reports");
+	say_many(w, "web-1", 7, r->at, 10);
+	assert_int_equal(fake_ws_count(7, "ack"), 0);
+	assert_int_equal(fake_ws_closed(7), 4503);
+	fake_store_heal();
+	hello(w, "web-1", 8, "");
+	say_many(w, "web-1", 8, r->at, 10);
+	assert_int_equal(acked(8), 10);
+	expect_reports(w, 10); /* the number was stored all the same */
+	free(r);
+	world_down(w);
+}
+
 static void test_an_agent_cannot_speak_for_another_targets_session(void **state)
 {
 	(void)state;
@@ -505,6 +658,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_repeated_report_is_acknowledged_and_recorded_once),
 		cmocka_unit_test(test_a_report_is_not_acknowledged_before_it_is_durable),
 		cmocka_unit_test(test_what_is_behind_a_report_that_failed_is_not_taken),
+		cmocka_unit_test(test_reports_that_come_together_are_recorded_in_their_order),
+		cmocka_unit_test(test_an_end_stands_behind_what_was_said_before_it),
+		cmocka_unit_test(test_what_stands_before_a_wrong_message_is_taken),
+		cmocka_unit_test(test_a_store_that_fails_in_the_middle_of_many_reports),
 		cmocka_unit_test(test_an_agent_cannot_speak_for_another_targets_session),
 		cmocka_unit_test(test_session_closed_ends_the_session),
 		cmocka_unit_test(test_hello_reconciles_what_runs),

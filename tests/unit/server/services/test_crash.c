@@ -137,6 +137,63 @@ static void nothing_is_left(struct stage *s)
 	assert_int_equal(sessions_count_anythread(s->w->server.sessions, NULL), 0);
 }
 
+/* ---- reports ---- */
+
+#define REPORTS 5
+
+static void report(struct stage *s, wsconn_id conn)
+{
+	char text[REPORTS][256];
+	const char *at[REPORTS];
+	for (int i = 0; i < REPORTS; i++) {
+		snprintf(text[i], sizeof text[i],
+			 "{'type':'stream-opened','seq':%d,'session':'%s','stream':1,'kind':'tcp','endpoint':'x:%d',"
+			 "'at_ms':1}",
+			 i + 1, s->id, i + 1);
+		at[i] = text[i];
+	}
+	say_many(s->w, "web-1", conn, at, REPORTS);
+}
+
+/* Once each, or twice: what was taken together is repeated together, and nothing is missing. */
+static void expect_reports(struct stage *s, bool twice)
+{
+	size_t n = audited(s->w, "stream.open", "session", s->id);
+	assert_true(n == REPORTS || (twice && n == 2 * REPORTS));
+	for (int i = 1; i <= REPORTS; i++) {
+		char endpoint[16];
+		snprintf(endpoint, sizeof endpoint, "x:%d", i);
+		assert_int_equal(audited(s->w, "stream.open", "endpoint", endpoint), n / REPORTS);
+	}
+}
+
+/* Whatever was acknowledged is in the log, and what was not comes again with the next connection. */
+static void test_reports_that_came_together(void **state)
+{
+	(void)state;
+	for (int after = 0; after < 2; after++) {
+		bool crashed = true;
+		for (int n = 1; crashed; n++) {
+			assert_true(n < CALLS_MAX);
+			struct stage s = up(true);
+			fake_store_crash_at(n, after);
+			report(&s, 7);
+			crashed = fake_store_crashed();
+			bool acked = fake_ws_count(7, "ack") != 0;
+			assert_true(acked || crashed);
+			fake_store_heal();
+			if (acked)
+				expect_reports(&s, false);
+			reborn(&s);
+			report(&s, 8);
+			assert_int_equal(fake_ws_count(8, "ack"), 1);
+			expect_reports(&s, crashed);
+			down(&s);
+			assert_true(crashed || n > 2);
+		}
+	}
+}
+
 static void check_start(struct stage *s)
 {
 	struct attach_decision d;
@@ -341,6 +398,7 @@ static void test_a_start_is_repeated_until_it_is_answered(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_reports_that_came_together),
 		cmocka_unit_test(test_a_start),
 		cmocka_unit_test(test_a_resumption),
 		cmocka_unit_test(test_an_end),

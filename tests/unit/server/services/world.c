@@ -235,16 +235,34 @@ void say(struct world *w, const char *target, wsconn_id conn, const char *messag
 	say_by(w, w->identity, target, conn, message);
 }
 
-void say_by(struct world *w, EVP_PKEY *key, const char *target, wsconn_id conn, const char *message)
+static void tell(struct world *w, EVP_PKEY *key, const char *target, wsconn_id conn, const char *const *messages,
+		 size_t n)
 {
-	char *text = with_quotes(message);
+	struct control_text *texts = calloc(n, sizeof *texts);
 	unsigned char pin[32];
 	char identity[KEY_PIN_TEXT];
 	struct err e;
+	assert_non_null(texts);
 	assert_int_equal(key_pin(key, pin, &e), 0);
 	key_pin_text(pin, identity);
-	control_on_text_blocking(&w->server, conn, target, identity, text, strlen(text));
-	free(text);
+	for (size_t i = 0; i < n; i++) {
+		texts[i].at = with_quotes(messages[i]);
+		texts[i].len = strlen(texts[i].at);
+	}
+	control_on_texts_blocking(&w->server, conn, target, identity, texts, n);
+	for (size_t i = 0; i < n; i++)
+		free((char *)(uintptr_t)texts[i].at);
+	free(texts);
+}
+
+void say_by(struct world *w, EVP_PKEY *key, const char *target, wsconn_id conn, const char *message)
+{
+	tell(w, key, target, conn, &message, 1);
+}
+
+void say_many(struct world *w, const char *target, wsconn_id conn, const char *const *messages, size_t n)
+{
+	tell(w, w->identity, target, conn, messages, n);
 }
 
 void hello(struct world *w, const char *target, wsconn_id conn, const char *running)

@@ -57,6 +57,8 @@ void put_policy(struct world *w, const char *name, const char *statements);
 void enrol(struct world *w, const char *target, const char *tags);
 void hello(struct world *w, const char *target, wsconn_id conn, const char *running);
 void say(struct world *w, const char *target, wsconn_id conn, const char *message);
+/* Several that came together. */
+void say_many(struct world *w, const char *target, wsconn_id conn, const char *const *messages, size_t n);
 /* On a connection whose assertion another key than w->identity signed. */
 void say_by(struct world *w, EVP_PKEY *key, const char *target, wsconn_id conn, const char *message);
 
