@@ -187,9 +187,10 @@ int proof_make_dpop(EVP_PKEY *key, const char *htm, const char *htu, const char 
 		    char out[PROOF_TEXT_MAX], struct err *e)
 {
 	char jti[SECRET_TOKEN_TEXT], ath[TEXT_B64_SIZE(32)];
-	json_t *jwk = key_to_jwk(key, e);
+	struct err why;
+	json_t *jwk = key_to_jwk(key, &why);
 	if (!jwk)
-		return ERR_INVALID;
+		return err_set(e, why.code, "%s", why.text);
 	secret_token(jti);
 	token_hash(token, ath);
 	json_t *header = json_pack("{s:s, s:s, s:o}", "typ", "dpop+jwt", "alg", "ES256", "jwk", jwk);

@@ -128,12 +128,20 @@ int sshcert_sign(EVP_PKEY *ca, const struct sshcert *cert, const char *public_te
 	if ((rc = sshwire_public_blob(ca_text, &type, &ca_blob, e)) ||
 	    (rc = sshwire_public_blob(public_text, &type, &key, e)) || (rc = check(cert, type, e)))
 		goto out;
-	if (add_statement(&b, cert, type, &key, &ca_blob) || b.len + SIGNATURE > CERT_MAX) {
+	/* With one code in all of bad it is that one. */
+	int bad = add_statement(&b, cert, type, &key, &ca_blob);
+	if (bad == ERR_NOMEM) {
+		rc = err_set(e, ERR_NOMEM, "certificate: out of memory");
+		goto out;
+	}
+	if (bad || b.len + SIGNATURE > CERT_MAX) {
 		rc = err_set(e, ERR_LIMIT, "certificate: it would be larger than %u bytes", CERT_MAX);
 		goto out;
 	}
-	if (sshwire_ed25519_sign(ca, buf_data(&b), b.len, &b)) {
-		rc = err_set_openssl(e, ERR_INTERNAL, "certificate: cannot sign");
+	bad = sshwire_ed25519_sign(ca, buf_data(&b), b.len, &b);
+	if (bad) {
+		rc = bad == ERR_NOMEM ? err_set(e, ERR_NOMEM, "certificate: out of memory")
+				      : err_set_openssl(e, ERR_INTERNAL, "certificate: cannot sign");
 		goto out;
 	}
 	int n = snprintf(out, SSHCERT_TEXT, "%s-cert-v01@openssh.com ", type);

@@ -11,6 +11,7 @@
 #define PEM_BEGIN "-----BEGIN OPENSSH PRIVATE KEY-----"
 #define PEM_END "-----END OPENSSH PRIVATE KEY-----"
 #define KEY_FILE_MAX 4096u
+#define COMMENT_MAX (KEY_FILE_MAX - 512) /* bytes: all else in such a file takes less than that */
 #define RAW 32
 
 EVP_PKEY *sshkey_generate(struct err *e)
@@ -66,6 +67,8 @@ int sshkey_text(EVP_PKEY *key, const char *comment, struct buf *out, struct err 
 {
 	uint8_t pub[RAW], seed[RAW];
 	size_t seed_len = sizeof seed;
+	if (comment && strlen(comment) > COMMENT_MAX)
+		return err_set(e, ERR_LIMIT, "the key's comment is too long");
 	int rc = raw_public(key, pub, e);
 	if (rc)
 		return rc;
@@ -85,7 +88,7 @@ int sshkey_text(EVP_PKEY *key, const char *comment, struct buf *out, struct err 
 	buf_free(&blob);
 	if (bad) {
 		buf_wipe_free(&pem);
-		return err_set(e, ERR_LIMIT, "the key's comment is too long");
+		return err_set(e, ERR_NOMEM, "out of memory");
 	}
 	*out = pem;
 	return 0;
