@@ -1,7 +1,7 @@
-/* Each copy has a position, the number of the last record in it, in a file of its own in state_dir. It is written
- * behind the records: so after a crash none is missing, and what was written behind the position may come again. A file
- * says itself how far it got, by its last line: there nothing comes twice, unless it was rotated away in the moment
- * before the crash. A line that was cut is cut off.
+/* Each copy has a position, the number and the hash of the last record in it, in a file of its own in state_dir. It is
+ * written behind the records: so after a crash none is missing, and what was written behind the position may come
+ * again. A file says itself how far it got, by its last line: there nothing comes twice, unless it was rotated away in
+ * the moment before the crash. A line that was cut is cut off.
  *
  * A store may lose its last records, and give their numbers to others: a failover does. So the last record that was
  * copied is looked at again, and when it is not there, or is another one, some of those before it are copied once more:
@@ -34,6 +34,7 @@
 #define LINE_MAX_BYTES (LIMIT_STORE_VALUE + 4096u) /* a record as the store takes it, with its number */
 #define BACK 2000u                                 /* records that are copied once more when the log has lost some */
 #define PAGE_BYTES ((size_t)(PAGE + 1) * LINE_MAX_BYTES)
+#define POSITION_MAX 128u  /* bytes: a number and a hash */
 #define SYSLOG_PRIORITY 86 /* facility authpriv, severity info */
 
 struct sink {
@@ -82,25 +83,29 @@ static int load_position(struct sink *s, struct err *e)
 {
 	struct buf b;
 	int64_t at = 0;
-	int rc = file_read(s->position_path, 64, &b, e);
+	int rc = file_read(s->position_path, POSITION_MAX, &b, e);
 	if (rc == ERR_NOT_FOUND)
 		return 0;
 	if (rc != 0)
 		return rc;
-	char text[65];
+	char text[POSITION_MAX + 1];
 	snprintf(text, sizeof text, "%.*s", (int)b.len, (const char *)buf_data(&b));
 	buf_free(&b);
 	text[strcspn(text, "\n")] = '\0';
+	char *hash = strchr(text, ' ');
+	if (hash)
+		*hash++ = '\0';
 	if (text_parse_int(text, 0, INT64_MAX, &at) != 0)
 		return err_set(e, ERR_INVALID, "%s: expected a number", s->position_path);
 	s->at = (uint64_t)at;
+	snprintf(s->hash, sizeof s->hash, "%s", hash ? hash : "");
 	return 0;
 }
 
 static int save_position(const struct sink *s, struct err *e)
 {
-	char text[32];
-	int n = snprintf(text, sizeof text, "%" PRIu64 "\n", s->at);
+	char text[POSITION_MAX];
+	int n = snprintf(text, sizeof text, "%" PRIu64 "%s%s\n", s->at, *s->hash ? " " : "", s->hash);
 	return file_write(s->position_path, text, (size_t)n, 0600, e);
 }
 
@@ -159,7 +164,7 @@ static int resume_file(struct sink *s, struct err *e)
 		rc = err_set(e, ERR_INVALID, "%s: its last line is no audit record, so it is not written to", s->path);
 	if (rc == 0 && lseek(s->fd, 0, SEEK_END) > half && ftruncate(s->fd, half) != 0)
 		rc = err_set_errno(e, ERR_IO, errno, "%s: cutting off half a line", s->path);
-	if (rc == 0 && seq_of(record) > s->at)
+	if (rc == 0 && seq_of(record) >= s->at && seq_of(record) > 0)
 		is_at(s, seq_of(record), record);
 	buf_free(&line);
 	return rc;
