@@ -3,6 +3,7 @@
  * whether the file changed. A file that cannot be read is logged once per change, and the old set stays. */
 #include "credentials.h"
 
+#include "mask.h"
 #include "text.h"
 
 #include <errno.h>
@@ -33,18 +34,12 @@ struct credential_store {
 	struct print print;
 };
 
-static void free_secret(char *secret)
-{
-	if (secret)
-		OPENSSL_secure_clear_free(secret, strlen(secret));
-}
-
 static void credential_clear(struct credential *c)
 {
 	free(c->key_id);
 	free(c->subject);
 	free(c->groups);
-	free_secret(c->secret);
+	secret_free(c->secret);
 	memset(c, 0, sizeof *c);
 }
 

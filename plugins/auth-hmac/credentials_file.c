@@ -1,7 +1,8 @@
-/* Parses the file with libconfig, whose texts are copied into our own and then wiped. Its own copies of the file's text
- * while it reads are out of our reach. */
+/* Parses the file with libconfig, whose own copies of the file's text are out of our reach: it sees marks in place of
+ * the secrets (mask.h). Those that it does see are wiped as far as we can. */
 #include "credentials.h"
 
+#include "mask.h"
 #include "text.h"
 
 #include <errno.h>
@@ -13,17 +14,6 @@
 #include <unistd.h>
 
 #include <openssl/crypto.h>
-
-/* In the program's memory for keys, which is not swapped. That has an end and TLS needs it, too: no room there for the
- * long ones, lest a whole file of them fill it. */
-static char *keep_secret(const char *secret)
-{
-	size_t size = strlen(secret) + 1;
-	char *copy = size <= SECRET_LOCKED ? OPENSSL_secure_malloc(size) : NULL;
-	if (copy || (copy = OPENSSL_malloc(size)))
-		memcpy(copy, secret, size);
-	return copy;
-}
 
 static int compare_ids(const void *a, const void *b)
 {
@@ -122,16 +112,18 @@ static int read_groups(const config_setting_t *groups, const char *at, char **ou
 	return 0;
 }
 
-static int read_entry(const config_setting_t *entry, const char *at, struct credential *out, char *err, size_t err_len)
+static int read_entry(const config_setting_t *entry, const char *at, struct mask *masked, struct credential *out,
+		      char *err, size_t err_len)
 {
-	const char *key_id = NULL, *secret = NULL, *subject = NULL;
+	const char *key_id = NULL, *mark = NULL, *secret = NULL, *subject = NULL;
 	unsigned line = config_setting_source_line(entry);
 	if (!config_setting_is_group(entry))
 		return say(-1, err, err_len, "%s:%u: expected { key_id = …; secret = …; subject = …; }", at, line);
 	if (check_members(entry, at, err, err_len) != 0)
 		return -1;
 	config_setting_lookup_string(entry, "key_id", &key_id);
-	config_setting_lookup_string(entry, "secret", &secret);
+	if (config_setting_lookup_string(entry, "secret", &mark))
+		secret = mask_secret(masked, mark);
 	config_setting_lookup_string(entry, "subject", &subject);
 	if (!key_id || !key_id_is_valid(key_id, strlen(key_id)))
 		return say(-1, err, err_len, "%s:%u: key_id: expected 1 to %u letters, digits, \"-\", \"_\", \".\"", at,
@@ -153,12 +145,13 @@ static int read_entry(const config_setting_t *entry, const char *at, struct cred
 	if (read_groups(config_setting_get_member(entry, "groups"), at, &out->groups, err, err_len) != 0)
 		return -1;
 	out->key_id = strdup(key_id);
-	out->secret = keep_secret(secret);
+	out->secret = mask_take(masked, mark);
 	out->subject = strdup(subject);
 	return out->groups && out->key_id && out->secret && out->subject ? 0 : say(-1, err, err_len, "out of memory");
 }
 
-static int read_entries(const config_t *config, const char *at, struct credentials *set, char *err, size_t err_len)
+static int read_entries(const config_t *config, const char *at, struct mask *masked, struct credentials *set, char *err,
+			size_t err_len)
 {
 	const config_setting_t *list = config_lookup(config, "credentials");
 	int n = list ? config_setting_length(list) : 0;
@@ -171,7 +164,7 @@ static int read_entries(const config_t *config, const char *at, struct credentia
 		return say(-1, err, err_len, "out of memory");
 	for (int i = 0; i < n; i++) {
 		set->n++; /* also half-read ones are freed */
-		if (read_entry(config_setting_get_elem(list, (unsigned)i), at, &set->at[i], err, err_len) != 0)
+		if (read_entry(config_setting_get_elem(list, (unsigned)i), at, masked, &set->at[i], err, err_len) != 0)
 			return -1;
 	}
 	qsort(set->at, set->n, sizeof *set->at, compare_ids);
@@ -193,20 +186,23 @@ static void wipe_secrets(const config_t *config)
 	}
 }
 
-static int parse(const char *text, const char *at, struct credentials *set, char *err, size_t err_len)
+static int parse(char *text, const char *at, struct credentials *set, char *err, size_t err_len)
 {
 	config_t config;
+	struct mask masked;
 	int rc;
 	if (strstr(text, "@include"))
 		return say(-1, err, err_len, "%s: @include is not allowed here: the other file's mode is not checked",
 			   at);
+	mask_secrets(&masked, text);
 	config_init(&config);
 	if (config_read_string(&config, text) == CONFIG_TRUE)
-		rc = read_entries(&config, at, set, err, err_len);
+		rc = read_entries(&config, at, &masked, set, err, err_len);
 	else
 		rc = say(-1, err, err_len, "%s:%d: %s", at, config_error_line(&config), config_error_text(&config));
 	wipe_secrets(&config);
 	config_destroy(&config);
+	mask_free(&masked);
 	return rc;
 }
 
