@@ -1,6 +1,7 @@
 /* Runs a fuzz target where there is no libFuzzer.
  *   fuzz_<target> [--rounds N] [--dictionary FILE] FOLDER…
- *                          each file of a folder as it is, and N changes of it (default 100), with words of that file
+ *                          each file of a folder as it is, and N changes of it (default 100), with words of that file;
+ *                          what was learnt, named for its hash, as it is alone
  *   fuzz_<target> FILE…    these inputs alone
  * The changes depend on nothing but a file's name and content, and the dictionary, so a failure comes again. The input
  * that failed is kept in fuzz_<target>.crash of the working folder. */
@@ -208,6 +209,13 @@ static void run_seed(const char *path, const char *name, unsigned rounds)
 	}
 }
 
+/* Named for its hash, as scripts/fuzz --keep does it: there are many, each for one place in the code that it reaches.
+ */
+static bool is_learnt(const char *name)
+{
+	return strlen(name) == 40 && strspn(name, "0123456789abcdef") == 40;
+}
+
 static int is_visible(const struct dirent *entry)
 {
 	return entry->d_name[0] != '.';
@@ -220,7 +228,7 @@ static int run_folder(const char *path, unsigned rounds)
 	for (int i = 0; i < n; i++) {
 		char file[4096];
 		snprintf(file, sizeof file, "%s/%s", path, names[i]->d_name);
-		run_seed(file, names[i]->d_name, rounds);
+		run_seed(file, names[i]->d_name, is_learnt(names[i]->d_name) ? 0 : rounds);
 		free(names[i]);
 	}
 	if (n >= 0)
