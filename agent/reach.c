@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,7 @@ static void stop_poll(struct reach *d)
 {
 	if (!d->poll)
 		return;
-	uv_poll_stop(d->poll); /* takes the descriptor out of epoll at once, so it may be handed on */
+	/* Takes the descriptor out of epoll at once, so it may be handed on. */
 	uv_close((uv_handle_t *)d->poll, on_poll_closed);
 	d->poll = NULL;
 }
@@ -115,14 +116,20 @@ static void failed(struct reach *d, int error)
 
 static void try_next(struct reach *d);
 
+static int socket_error(int fd)
+{
+	int error = 0;
+	socklen_t len = sizeof error;
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 ? EIO : error;
+}
+
 static void on_writable(uv_poll_t *poll, int status, int events)
 {
 	struct reach *d = poll->data;
-	int error = 0;
-	socklen_t len = sizeof error;
-	(void)events;
 	/* libuv reports a refused connection as a bad descriptor; the socket knows better. */
-	if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || (status < 0 && !error))
+	int error = socket_error(d->fd);
+	(void)events;
+	if (status < 0 && !error)
 		error = EIO;
 	if (error) {
 		failed(d, error);
@@ -149,17 +156,8 @@ static void on_attempt_timeout(uv_timer_t *timer)
 	try_next(d);
 }
 
-/* 0: under way. An errno: not even that. */
-static int attempt(struct reach *d, const struct address *a)
+static int watch(struct reach *d)
 {
-	int on = 1;
-	d->fd = socket(a->at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (d->fd < 0)
-		return errno;
-	setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	setsockopt(d->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-	if (connect(d->fd, (const struct sockaddr *)&a->at, a->len) != 0 && errno != EINPROGRESS)
-		return errno;
 	d->poll = malloc(sizeof *d->poll);
 	if (!d->poll)
 		return ENOMEM;
@@ -171,6 +169,23 @@ static int attempt(struct reach *d, const struct address *a)
 	}
 	d->poll->data = d;
 	return -uv_poll_start(d->poll, UV_WRITABLE, on_writable);
+}
+
+/* 0: under way, or without a poll, which one of this machine mostly is at once, there. An errno: not even that. */
+static int attempt(struct reach *d, const struct address *a)
+{
+	int on = 1;
+	d->fd = socket(a->at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (d->fd < 0)
+		return errno;
+	setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(d->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	if (connect(d->fd, (const struct sockaddr *)&a->at, a->len) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return errno;
+	struct pollfd now = { .fd = d->fd, .events = POLLOUT };
+	return poll(&now, 1, 0) == 1 ? socket_error(d->fd) : watch(d);
 }
 
 static bool may_try(struct reach *d, const struct address *a)
@@ -196,6 +211,10 @@ static void try_next(struct reach *d)
 		if (!may_try(d, a))
 			continue;
 		int error = attempt(d, a);
+		if (!error && !d->poll) {
+			finish(d, d->fd);
+			return;
+		}
 		if (!error) {
 			/* What is left is shared with those that come after, so one black hole does not take it all. */
 			int64_t left = d->deadline - (int64_t)uv_now(d->loop),

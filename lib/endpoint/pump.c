@@ -141,7 +141,7 @@ static void close_side(struct pump *p, struct side *s)
 	if (s->fd < 0)
 		return;
 	if (s->watched) {
-		uv_poll_stop(&s->poll);
+		/* Takes the descriptor out of epoll at once. */
 		uv_close((uv_handle_t *)&s->poll, on_poll_closed);
 		s->watched = false;
 	}

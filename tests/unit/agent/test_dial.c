@@ -72,6 +72,41 @@ static void test_connects(void **state)
 	close(listener);
 }
 
+static void on_prepare(uv_prepare_t *prepare)
+{
+	const struct result *r = prepare->data;
+	assert_int_equal(r->calls, 1);
+	uv_close((uv_handle_t *)prepare, NULL);
+}
+
+/* One of this machine is not waited for; nor is one that is refused. */
+static void test_a_local_one_is_there_before_the_loop_waits(void **state)
+{
+	(void)state;
+	int listener;
+	uint16_t port = listen_on(&listener);
+	for (int open = 1; open >= 0; open--) {
+		struct result r = { .fd = -1 };
+		struct reach *d = NULL;
+		uv_loop_t loop;
+		uv_prepare_t prepare = { .data = &r };
+		uv_loop_init(&loop);
+		uv_prepare_init(&loop, &prepare);
+		uv_prepare_start(&prepare, on_prepare);
+		const struct dial_options options = { .host = "127.0.0.1", .port = port, .timeout_ms = 5000 };
+		assert_int_equal(reach_start(&loop, &options, on_done, &r, &d, NULL), 0);
+		assert_int_equal(r.calls, 0); /* never before reach_start has returned */
+		uv_run(&loop, UV_RUN_DEFAULT);
+		assert_int_equal(r.code, open ? LINK_OK : LINK_REFUSED);
+		assert_int_equal(r.fd >= 0, open);
+		assert_int_equal(uv_loop_close(&loop), 0);
+		if (open) {
+			close(r.fd);
+			close(listener);
+		}
+	}
+}
+
 static void test_the_resolved_address_is_judged(void **state)
 {
 	(void)state;
@@ -309,6 +344,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_connects),
+		cmocka_unit_test(test_a_local_one_is_there_before_the_loop_waits),
 		cmocka_unit_test(test_the_resolved_address_is_judged),
 		cmocka_unit_test(test_failures_have_their_codes),
 		cmocka_unit_test(test_timeout),
