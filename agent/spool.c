@@ -38,9 +38,9 @@ struct spool {
 	uint64_t next, synced; /* synced: highest seq that is durable */
 	struct list entries;
 	size_t live_bytes, file_bytes;
-	json_t *numbers; /* session → newest number */
-	bool dirty;
-	bool doubtful; /* the file may not be what stands here */
+	json_t *numbers;   /* session → newest number */
+	bool dirty, hurry; /* not durable yet; and somebody waits for it */
+	bool doubtful;     /* the file may not be what stands here */
 };
 
 static void drop(struct spool *s, struct entry *en)
@@ -216,7 +216,7 @@ static int rewrite(struct spool *s, struct err *e)
 	}
 	if (!rc) {
 		s->synced = s->next - 1;
-		s->dirty = false;
+		s->dirty = s->hurry = false;
 	}
 	buf_free(&b);
 	return rc;
@@ -277,9 +277,10 @@ int spool_add(struct spool *spool, const char *session, uint64_t number, const j
 {
 	struct spool *s = spool;
 	const char *type = json_string_value(json_object_get(report, "type"));
+	bool is_end = type && strcmp(type, "session-closed") == 0;
 	if (number <= spool_last_number(s, session))
 		return 0;
-	if (s->live_bytes > LIMIT_AGENT_SPOOL && !(type && strcmp(type, "session-closed") == 0))
+	if (s->live_bytes > LIMIT_AGENT_SPOOL && !is_end)
 		return err_set(e, ERR_LIMIT, "%s: more than %u bytes of reports wait for the server", s->path,
 			       LIMIT_AGENT_SPOOL);
 	json_auto_t *line = json_pack("{s:I, s:s, s:I, s:O}", "seq", (json_int_t)s->next, "session", session, "n",
@@ -297,6 +298,7 @@ int spool_add(struct spool *spool, const char *session, uint64_t number, const j
 		return rc;
 	}
 	s->dirty = true;
+	s->hurry |= is_end;
 	s->next++;
 	set_number(s, session, number);
 	return 0;
@@ -312,9 +314,15 @@ int spool_sync(struct spool *spool, struct err *e)
 		spool->doubtful = true;
 		return err_set_errno(e, ERR_IO, errno, "%s", spool->path);
 	}
-	spool->dirty = false;
+	spool->dirty = spool->hurry = false;
 	spool->synced = spool->next - 1;
 	return 0;
+}
+
+bool spool_waits(const struct spool *spool, bool *out_hurry)
+{
+	*out_hurry = spool->hurry;
+	return spool->dirty;
 }
 
 static void note(struct spool *s, json_t *line)

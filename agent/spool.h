@@ -23,6 +23,8 @@ void spool_close(struct spool **spool);
  * is full; the end of a session is taken even then. */
 int spool_add(struct spool *spool, const char *session, uint64_t number, const json_t *report, struct err *e);
 int spool_sync(struct spool *spool, struct err *e);
+/* Is there one that spool_sync would make durable? *out_hurry: somebody waits for it, since a session ends. */
+bool spool_waits(const struct spool *spool, bool *out_hurry);
 /* The worker's number of the session's newest report; 0: none known. */
 uint64_t spool_last_number(const struct spool *spool, const char *session);
 /* The session's worker is gone and will repeat nothing. */

@@ -85,6 +85,27 @@ static void test_reports_wait_for_sync_and_ack(void **state)
 	spool_close(&s);
 }
 
+static void test_only_an_end_is_in_a_hurry(void **state)
+{
+	(void)state;
+	struct spool *s = NULL;
+	bool hurry = true;
+	s = reopen(&s);
+	assert_false(spool_waits(s, &hurry));
+	assert_false(hurry);
+	add(s, "s-1", 1, "stream-opened");
+	assert_true(spool_waits(s, &hurry));
+	assert_false(hurry);
+	add(s, "s-1", 2, "session-closed");
+	add(s, "s-2", 1, "stream-opened");
+	assert_true(spool_waits(s, &hurry));
+	assert_true(hurry);
+	assert_int_equal(spool_sync(s, NULL), 0);
+	assert_false(spool_waits(s, &hurry));
+	assert_false(hurry);
+	spool_close(&s);
+}
+
 static void test_everything_survives_a_restart(void **state)
 {
 	(void)state;
@@ -374,6 +395,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_reports_wait_for_sync_and_ack, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_only_an_end_is_in_a_hurry, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_everything_survives_a_restart, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_a_torn_line_is_dropped, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_the_file_does_not_grow_for_ever, make_folder, remove_folder),
