@@ -101,7 +101,7 @@ def cli():
             wrong.append(f"tunnel-cli {command} --help has no example")
     compare("tunnel-cli.1", "option --", told, options_of_page(page))
     source = "".join(path.read_text() for path in sorted((FOLDER / "../../server").glob("*.c")))
-    events = set(re.findall(r'\b(?:audit[a-z_]*|begin)\([^;"]*"((?:[a-z]+\.[a-z_]+)|denied)"', source))
+    events = set(re.findall(r'\b(?:audit[a-z_]*|begin|gather)\([^;"]*"((?:[a-z]+\.[a-z_]+)|denied)"', source))
     listed = re.search(r"(?ms)^The events are$(.*?)^\.It", page)[1]
     compare("tunnel-cli.1", "audit event", events, {w for line in re.findall(r"(?m)^\.Li (.*)$", listed) for w in line.split() if w not in ",.;"})
     compare("tunnel-cli.1", "exit code", set(re.findall(r"\b(\d+) ", text.partition("Exit codes:")[2])), set(re.findall(r"(?m)^\.It (\d+)$", page)))
