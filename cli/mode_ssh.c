@@ -7,6 +7,7 @@
  * session. ssh is started before the session is, and the first stream asked for before ssh comes for it: ssh here, the
  * call and the sshd there take their time side by side. What ssh reads behind its connection (the certificate, whom to
  * trust) is there when the helper hands it over. */
+#include "base/process.h"
 #include "cli/helper.h"
 #include "cli/mode.h"
 
@@ -123,9 +124,9 @@ static void build_argv(const struct mode_ssh *m, const struct session *s, struct
 	add_option(a, "ServerAliveInterval=0"); /* an outage is the session's affair */
 	add_option(a, "TCPKeepAlive=no");
 	add_option(a, "ConnectTimeout=0");
-	if (m->dir->config_file.fd >= 0) { /* an -F of the user's, below, takes its place */
+	if (m->dir->config_file[0]) { /* an -F of the user's, below, takes its place */
 		add(a, "-F");
-		add(a, m->dir->config_file.path);
+		add(a, m->dir->config_file);
 	}
 	if (s->client->common->quiet)
 		add(a, "-q");
@@ -240,6 +241,7 @@ static int begin(struct session_mode *mode, struct session *s)
 		complain("the server answered for target %s, and not for %s", s->target, m->target);
 		return EXIT_CODE_FAILED;
 	}
+	process_show(); /* the credentials of the call are gone by now */
 	m->listener.dest.kind = LINK_KIND_SSH;
 	m->listener.take = on_connection;
 	snprintf(m->listener.label, sizeof m->listener.label, "ssh");

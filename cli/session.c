@@ -113,13 +113,14 @@ static int check_answer(struct session *s)
 }
 
 /* Between the call and the loop: a session may be there that nobody would end. */
-static volatile sig_atomic_t interrupts;
+static volatile sig_atomic_t interrupted_by;
 
 static void on_early_signal(int signum)
 {
 	static const char again[] = "\ntunnel: ending; the same again ends at once\n";
-	if (interrupts++ > 0)
+	if (interrupted_by)
 		_exit(128 + signum);
+	interrupted_by = signum;
 	if (signum == SIGINT && write(STDERR_FILENO, again, sizeof again - 1) < 0)
 		return;
 }
@@ -142,9 +143,9 @@ static void watch_early_signals(void)
 	}
 }
 
-bool session_interrupted(void)
+int session_interrupted(void)
 {
-	return interrupts > 0;
+	return interrupted_by;
 }
 
 static int call(struct session *s, const char *path, json_t *body)

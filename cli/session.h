@@ -78,8 +78,8 @@ int session_resume(struct session *s, struct client *client, const char *id);
 void session_take_times(struct session *s, const json_t *view);
 /* --give-up; NULL: the default. Complains. */
 int session_give_up(const char *text, int64_t *out_ms);
-/* One of those signals came before session_run. */
-bool session_interrupted(void);
+/* Which of those signals came before session_run; 0: none. */
+int session_interrupted(void);
 /* Runs the mode until the session is over; returns the exit code. */
 int session_run(struct session *s, struct session_mode *mode);
 /* Ends the session from this end; the program's exit code will be code, unless the session was ended from elsewhere

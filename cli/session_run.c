@@ -341,7 +341,7 @@ static int start_endpoint(struct session *s, struct err *e)
 static void run_mode(struct session *s)
 {
 	if (session_interrupted()) {
-		session_stop(s, 128 + SIGINT);
+		session_stop(s, 128 + session_interrupted());
 		return;
 	}
 	int code = s->mode->begin(s->mode, s);

@@ -4,7 +4,6 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
-#include "base/process.h"
 #include "cli/unixsock.h"
 #include "net/tls_ciphers.h"
 
@@ -25,7 +24,7 @@ static const char config[] = "Include ~/.ssh/config\n"
 			     "\tCiphers aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,"
 			     "aes128-ctr,aes192-ctr,aes256-ctr\n";
 
-static const char *const file_names[] = { "known_hosts", "socket", "agent" };
+static const char *const file_names[] = { "known_hosts", "config", "socket", "agent" };
 
 static void file_in(const struct sshdir *d, const char *name, char out[PATH_MAX])
 {
@@ -71,7 +70,7 @@ static int use_given(struct sshdir *d, const char *path, struct err *e)
 int sshdir_open(struct sshdir *d, const char *path, struct err *e)
 {
 	memset(d, 0, sizeof *d);
-	d->key_file.fd = d->certificate_file.fd = d->config_file.fd = -1;
+	d->key_file.fd = d->certificate_file.fd = -1;
 	int rc = path ? use_given(d, path, e) : make_temporary(d, e);
 	if (rc != 0)
 		return rc;
@@ -114,10 +113,9 @@ static int put(const struct sshdir_hidden *h, const void *data, size_t len, stru
 	return err_set_errno(e, ERR_IO, errno, "a file in memory for ssh");
 }
 
-/* ssh, which closes what it inherits, opens it through /proc. */
+/* ssh, which closes what it inherits, opens it through /proc, once process_show allows that. */
 static int hide(struct sshdir_hidden *h, const void *data, size_t len, struct err *e)
 {
-	process_show();
 	h->fd = memfd_create("tunnel", MFD_CLOEXEC);
 	snprintf(h->path, sizeof h->path, "/proc/%ld/fd/%d", (long)getpid(), h->fd);
 	if (h->fd >= 0 && fchmod(h->fd, 0600) != 0)
@@ -180,9 +178,10 @@ int sshdir_show_files(struct sshdir *d, struct err *e)
 		rc = hide(&d->certificate_file, "", 0, e);
 	if (rc == 0)
 		rc = show_certificate(d, e);
-	return rc == 0 && net_cpu_has_aes() && includes_system_config()
-		       ? hide(&d->config_file, config, sizeof config - 1, e)
-		       : rc;
+	if (rc != 0 || !net_cpu_has_aes() || !includes_system_config())
+		return rc;
+	snprintf(d->config_file, sizeof d->config_file, "%s/config", d->path);
+	return file_write(d->config_file, config, sizeof config - 1, 0600, e);
 }
 
 static void drop(struct sshdir_hidden *h)
@@ -209,7 +208,6 @@ void sshdir_close(struct sshdir *d)
 	if (d->temporary)
 		rmdir(d->path);
 	d->temporary = false;
-	drop(&d->config_file);
 	drop(&d->key_file);
 	drop(&d->certificate_file);
 	sshagent_identity_free(&d->identity);

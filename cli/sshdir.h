@@ -25,7 +25,8 @@ struct sshdir {
 	char certificate[SSHCERT_TEXT]; /* with identity: set by sshdir_fill */
 	struct sshagent_identity identity;
 	EVP_PKEY *key;
-	struct sshdir_hidden key_file, certificate_file, config_file; /* of sshdir_show_files */
+	struct sshdir_hidden key_file, certificate_file; /* of sshdir_show_files */
+	char config_file[SSHDIR_PATH + 16];              /* "": ssh needs none */
 	bool temporary;
 };
 
@@ -33,8 +34,9 @@ struct sshdir {
 int sshdir_open(struct sshdir *d, const char *path, struct err *e);
 /* From the "ssh" member of StartSession's answer; writes known_hosts. */
 int sshdir_fill(struct sshdir *d, const json_t *ssh, struct err *e);
-/* Key, certificate and, where ssh's own choice of cipher is a slow one, a config, in files that another program of this
- * user can read while this one runs, until sshdir_close. Before sshdir_fill that of the certificate is empty. */
+/* Key and certificate in files that another program of this user can read once process_show was called, until
+ * sshdir_close; before sshdir_fill that of the certificate is empty. And where ssh's own choice of cipher is a slow
+ * one, a config in the folder. */
 int sshdir_show_files(struct sshdir *d, struct err *e);
 /* A listening socket of that name, in place of one that is there. Returns it, or an error. */
 int sshdir_listen(const struct sshdir *d, const char *name, struct err *e);

@@ -40,7 +40,7 @@ macro(package component)
 endmacro()
 
 # Loaded when it is needed (lib/net/curl.h), so dpkg-shlibdeps does not see it.
-set(libcurl "libcurl4 | libcurl4t64")
+set(libcurl "libcurl4 (>= 7.75.0) | libcurl4t64")
 
 package(server SUMMARY "control plane and relay of secure tunnels"
   TEXT "Gives people SSH and TCP connections into machines that accept none. It

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #define TOGETHER 64u   /* reports of one job; others wait for the worker meanwhile */
+#define SESSIONS 4u    /* how often they may change their session, which is then asked for at the store */
 #define IN_FLIGHT 128u /* messages: as many wait while a job is done */
 #define IN_FLIGHT_BYTES (4u * LIMIT_WS_MESSAGE_TEXT)
 #define OUT_LIMIT (4u * LIMIT_WS_MESSAGE_TEXT) /* bytes waiting for an agent that does not read; then it is cut off */
@@ -191,9 +192,15 @@ static bool is_full(const struct agentconn *a)
 static struct mail *take_mail(struct agentconn *a)
 {
 	struct mail *first = a->first, *end = first;
-	if (control_is_report(first->text, first->len))
-		for (size_t n = 1; n < TOGETHER && end->next && control_is_report(end->next->text, end->next->len); n++)
+	if (control_is_report(first->text, first->len)) {
+		size_t n = 1, sessions = 1;
+		for (const struct mail *next = end->next; next && n < TOGETHER; next = next->next, n++) {
+			sessions += !control_same_session(end->text, end->len, next->text, next->len);
+			if (sessions > SESSIONS || !control_is_report(next->text, next->len))
+				break;
 			end = end->next;
+		}
+	}
 	a->first = end->next;
 	if (!a->first)
 		a->last = &a->first;

@@ -111,10 +111,12 @@ static int save_position(const struct sink *s, struct err *e)
 
 /* --- a file --- */
 
-/* May it be what a crash left of a record? */
+/* May it be what a crash left of a record? Where the power went, a file may end in zeros. */
 static bool is_half_record(const uint8_t *at, size_t n)
 {
 	static const char start[] = "{\"seq\":";
+	while (n && at[n - 1] == '\0')
+		n--;
 	return memcmp(at, start, n < sizeof start - 1 ? n : sizeof start - 1) == 0;
 }
 

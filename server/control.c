@@ -410,6 +410,27 @@ bool control_is_report(const char *text, size_t len)
 	return len >= sizeof begin - 1 && memcmp(text, begin, sizeof begin - 1) == 0;
 }
 
+/* From its id's first letter, with the length; NULL: it is not written as our agents write it. */
+static const char *session_of(const char *text, size_t len, size_t *out_len)
+{
+	static const char key[] = "\"session\":\"";
+	const char *at = memmem(text, len, key, sizeof key - 1), *end;
+	if (!at)
+		return NULL;
+	at += sizeof key - 1;
+	end = memchr(at, '"', len - (size_t)(at - text));
+	*out_len = end ? (size_t)(end - at) : 0;
+	return end ? at : NULL;
+}
+
+bool control_same_session(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	size_t a_n, b_n;
+	a = session_of(a, a_len, &a_n);
+	b = session_of(b, b_len, &b_n);
+	return a && b && a_n == b_n && memcmp(a, b, a_n) == 0;
+}
+
 static int take_text(struct message *m, const struct control_text *text)
 {
 	json_auto_t *json = NULL;

@@ -34,6 +34,8 @@ void control_on_texts_blocking(struct server *server, wsconn_id conn, const char
 			       const struct control_text *texts, size_t n);
 /* Is it one of those that are many, and cost least when they are handed in together? Any thread. */
 bool control_is_report(const char *text, size_t len);
+/* Are two of them of one session, as far as their text tells without being parsed? Any thread. */
+bool control_same_session(const char *a, size_t a_len, const char *b, size_t b_len);
 /* The same for a message that says `terminated` and asks for no store: false when it is no such message, and nothing
  * was done. Any thread. */
 bool control_on_answer_anythread(struct server *server, wsconn_id conn, const char *target, const char *text,

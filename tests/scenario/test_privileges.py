@@ -7,13 +7,14 @@ import re
 import resource
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from harness import SERVER, USER, LineReader, Proc, TcpServer, echo_until_eof, wait_for
+from harness import LIMIT, SERVER, USER, LineReader, Proc, TcpServer, children, echo_until_eof, wait_for
 from test_ssh_login import start_unprivileged, unprivileged  # noqa: F401
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to look into the processes")
@@ -124,6 +125,29 @@ def test_ssh_gets_its_key_from_a_client_that_is_not_root(bare, unprivileged):  #
     bare.place = lambda role, args: as_user("agent", args) if role == "client" else args
     client, _ = held_session(bare)
     assert status(client.pid)["Uid"].split()[0] != "0" and soft_limit(client.pid, "Max core file size") == "0"
+
+
+@needs_root
+def test_a_client_shows_nothing_while_its_credential_is_in_use(bare, unprivileged):  # noqa: F811
+    """Not to the ssh either, which is there already; behind the call ssh has to see its key."""
+    as_user, bare.place = bare.place, lambda role, args: args
+    bare.start_server()
+    bare.start_agent()
+    bare.folder.chmod(0o777)
+    (bare.folder / "tls").chmod(0o755)
+    for name in ("cli.conf", "cli-credentials"):
+        shutil.chown(bare.folder / name, unprivileged)
+    bare.place = lambda role, args: as_user("agent", args) if role == "client" else args
+    bare.server.p.send_signal(signal.SIGSTOP)
+    try:
+        p = bare.cli_popen("start-session", "--target", "web-1", "--login", USER, "--", "cat", stdin=subprocess.PIPE)
+        wait_for(lambda: any(b"ProxyUseFdpass" in Path(f"/proc/{c}/cmdline").read_bytes() for c in children(p.pid)), "ssh")
+        assert os.stat(f"/proc/{p.pid}/mem").st_uid == 0, "its owner could read its memory"
+    finally:
+        bare.server.p.send_signal(signal.SIGCONT)
+    wait_for(lambda: os.stat(f"/proc/{p.pid}/mem").st_uid != 0, "ssh to be let in")
+    p.stdin.close()
+    assert p.wait(LIMIT) == 0
 
 
 @needs_root

@@ -225,6 +225,12 @@ bool control_is_report(const char *text, size_t len)
 	return len >= 7 && memcmp(text, "report ", 7) == 0;
 }
 
+bool control_same_session(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	(void)a, (void)a_len, (void)b, (void)b_len;
+	return true;
+}
+
 /* Reports are answered together, with how many they are. */
 static void answer_reports(struct server *server, wsconn_id conn, const struct control_text *texts, size_t n)
 {

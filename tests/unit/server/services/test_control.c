@@ -335,6 +335,21 @@ static void expect_reports(struct world *w, json_int_t n)
 	json_decref(records);
 }
 
+static bool same_session(const char *a, const char *b)
+{
+	return control_same_session(a, strlen(a), b, strlen(b));
+}
+
+static void test_reports_of_one_session_are_known_unparsed(void **state)
+{
+	(void)state;
+	static const char one[] = "{\"type\":\"stream-opened\",\"session\":\"s-1\",\"stream\":1}";
+	assert_true(same_session(one, "{\"type\":\"stream-closed\",\"seq\":4,\"session\":\"s-1\"}"));
+	assert_false(same_session(one, "{\"type\":\"stream-closed\",\"session\":\"s-12\"}"));
+	assert_false(same_session(one, "{\"type\":\"stream-closed\",\"session\":\"s-1"));
+	assert_false(same_session("{\"session\" :\"s-1\"}", "{\"session\" :\"s-1\"}"));
+}
+
 static void test_reports_that_come_together_are_recorded_in_their_order(void **state)
 {
 	(void)state;
@@ -658,6 +673,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_repeated_report_is_acknowledged_and_recorded_once),
 		cmocka_unit_test(test_a_report_is_not_acknowledged_before_it_is_durable),
 		cmocka_unit_test(test_what_is_behind_a_report_that_failed_is_not_taken),
+		cmocka_unit_test(test_reports_of_one_session_are_known_unparsed),
 		cmocka_unit_test(test_reports_that_come_together_are_recorded_in_their_order),
 		cmocka_unit_test(test_an_end_stands_behind_what_was_said_before_it),
 		cmocka_unit_test(test_what_stands_before_a_wrong_message_is_taken),
