@@ -112,17 +112,22 @@ def test_other_processes_of_its_user_cannot_look_inside(bare, unprivileged):  # 
         assert status(pid)["Uid"].split()[0] != "0"
 
 
-@needs_root
-def test_ssh_gets_its_key_from_a_client_that_is_not_root(bare, unprivileged):  # noqa: F811
-    """It opens it through /proc of the client, who has to let it, and still leaves no core dump."""
+def let_clients_be(bare, user):
+    """Server and agent run, and clients are this user's."""
     as_user, bare.place = bare.place, lambda role, args: args
     bare.start_server()
     bare.start_agent()
     bare.folder.chmod(0o777)
     (bare.folder / "tls").chmod(0o755)
     for name in ("cli.conf", "cli-credentials"):
-        shutil.chown(bare.folder / name, unprivileged)
+        shutil.chown(bare.folder / name, user)
     bare.place = lambda role, args: as_user("agent", args) if role == "client" else args
+
+
+@needs_root
+def test_ssh_gets_its_key_from_a_client_that_is_not_root(bare, unprivileged):  # noqa: F811
+    """It opens it through /proc of the client, who has to let it, and still leaves no core dump."""
+    let_clients_be(bare, unprivileged)
     client, _ = held_session(bare)
     assert status(client.pid)["Uid"].split()[0] != "0" and soft_limit(client.pid, "Max core file size") == "0"
 
@@ -130,14 +135,7 @@ def test_ssh_gets_its_key_from_a_client_that_is_not_root(bare, unprivileged):  #
 @needs_root
 def test_a_client_shows_nothing_while_its_credential_is_in_use(bare, unprivileged):  # noqa: F811
     """Not to the ssh either, which is there already; behind the call ssh has to see its key."""
-    as_user, bare.place = bare.place, lambda role, args: args
-    bare.start_server()
-    bare.start_agent()
-    bare.folder.chmod(0o777)
-    (bare.folder / "tls").chmod(0o755)
-    for name in ("cli.conf", "cli-credentials"):
-        shutil.chown(bare.folder / name, unprivileged)
-    bare.place = lambda role, args: as_user("agent", args) if role == "client" else args
+    let_clients_be(bare, unprivileged)
     bare.server.p.send_signal(signal.SIGSTOP)
     try:
         p = bare.cli_popen("start-session", "--target", "web-1", "--login", USER, "--", "cat", stdin=subprocess.PIPE)

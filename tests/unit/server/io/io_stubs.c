@@ -14,6 +14,7 @@
 #include "server/wsconn.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,11 +214,16 @@ void control_authorize_blocking(struct server *server, const char *assertion, co
 	snprintf(out->target, sizeof out->target, "%.64s", assertion);
 }
 
+static atomic_bool released; /* by "release", which overtakes what waits */
+
 bool control_on_answer_anythread(struct server *server, wsconn_id conn, const char *target, const char *text,
 				 size_t len)
 {
-	(void)server, (void)conn, (void)target, (void)text, (void)len;
-	return false;
+	(void)server, (void)conn, (void)target;
+	bool release = len == 7 && memcmp(text, "release", 7) == 0;
+	if (release)
+		atomic_store(&released, true);
+	return release;
 }
 
 bool control_is_report(const char *text, size_t len)
@@ -245,6 +251,8 @@ static void take_text(struct server *server, wsconn_id conn, const char *target,
 {
 	if (text_starts(text, "sleep "))
 		sleep_ms(atol(text + 6));
+	while (strcmp(text, "hold") == 0 && !atomic_load(&released))
+		sleep_ms(1);
 	if (text_starts(text, "close "))
 		wsconn_close_anythread(server, conn, (unsigned)atoi(text + 6), "closed by the test");
 	else if (len > 1000)
