@@ -111,7 +111,7 @@ static int explain(const struct http_response *r, char why[CLIENT_WHY])
 	else
 		snprintf(why, CLIENT_WHY, "HTTP %d: %s", r->status, r->detail[0] ? r->detail : "no reason given");
 	size_t len = strlen(why);
-	if (r->status == 429 && !r->code[0] && r->retry_after_ms) /* ours has it in its words */
+	if (!r->code[0] && r->retry_after_ms) /* ours has it in its words */
 		snprintf(why + len, CLIENT_WHY - len, "; it is to be asked again in %d s",
 			 (int)(r->retry_after_ms / 1000));
 	if (r->status >= 500 && r->request_id[0]) /* the server's log has it on every line about this */
@@ -171,19 +171,29 @@ static int call_one(struct client *c, const char *server, const char *method, co
 	return http_call_blocking(&q, out, e);
 }
 
+/* A server that is busy, or about to stop, leaves it to the next one. When none does it, the answer is that of the last
+ * one that gave any. */
 static int ask_in_turn(struct client *c, const char *method, const char *path, const char *text,
 		       const struct credential *cred, struct http_response *out, struct err *e)
 {
-	int rc = ERR_UNAVAILABLE;
-	for (size_t i = 0; rc != 0 && i < c->profile.servers.n; i++)
-		rc = call_one(c, c->profile.servers.at[i], method, path, text, cred, out, e);
-	return rc;
+	int answered = ERR_UNAVAILABLE;
+	for (size_t i = 0; i < c->profile.servers.n && (answered != 0 || out->status == 503); i++) {
+		struct http_response r;
+		if (call_one(c, c->profile.servers.at[i], method, path, text, cred, &r, e) != 0)
+			continue;
+		http_response_free(out);
+		*out = r;
+		answered = 0;
+	}
+	return answered;
 }
 
-/* Somebody at this address has guessed, and nothing was done: who has to wait for a moment only waits it. */
+/* Somebody at this address has guessed, or all servers are busy: who has to wait for a moment only waits it. */
 static bool has_waited(const struct client *c, const struct http_response *r)
 {
-	if (r->status != 429 || !r->retry_after_ms || r->retry_after_ms > WAIT_MAX_MS || c->background)
+	if (r->status != 429 && r->status != 503)
+		return false;
+	if (!r->retry_after_ms || r->retry_after_ms > WAIT_MAX_MS || c->background)
 		return false;
 	log_debug("the server asks to wait %d ms", (int)r->retry_after_ms);
 	struct timespec left = { .tv_sec = r->retry_after_ms / 1000 };

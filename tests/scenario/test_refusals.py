@@ -57,19 +57,18 @@ def refused(stack, *args, code, words, **kw):
     return r.stderr
 
 
-class Busy(BaseHTTPRequestHandler):
-    """Answers as many calls as there are in waits with 429 and that Retry-After, the next ones well; counts them."""
-
-    waits, calls = [], 0
+class Answers(BaseHTTPRequestHandler):
+    """Answers as many calls as there are in server.waits with server.status and that Retry-After, the next ones well; counts them."""
 
     def log_message(self, *args):
         pass
 
     def do_GET(self):
-        Busy.calls += 1
-        wait = Busy.waits.pop(0) if Busy.waits else None
+        s = self.server
+        s.calls += 1
+        wait = s.waits.pop(0) if s.waits else None
         body = b'{"subject": "dev", "provider": "p", "groups": []}'
-        self.send_response(200 if wait is None else 429)
+        self.send_response(200 if wait is None else s.status)
         if wait:
             self.send_header("Retry-After", str(wait))
         self.send_header("Content-Type", "application/json" if wait is None else "text/plain")
@@ -80,40 +79,74 @@ class Busy(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815
 
 
+class Busy(ThreadingHTTPServer):
+    """What stands before the server may answer so, too; its words are not ours."""
+
+    def __init__(self, stack):
+        super().__init__(("127.0.0.1", 0), Answers)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(stack.folder / "tls" / "server.pem", stack.folder / "tls" / "server.key")
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.url = f"https://localhost:{self.server_port}"
+        self.answer(429)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def answer(self, status, *waits):
+        self.status, self.waits, self.calls = status, list(waits), 0
+
+
 @pytest.fixture
 def busy(bare):
-    """What stands before the server may answer so, too; its words are not ours."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(bare.folder / "tls" / "server.pem", bare.folder / "tls" / "server.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    bare.port = server.server_port
-    bare.url = f"https://localhost:{bare.port}"
+    """Two of them."""
+    bare.busy = [Busy(bare), Busy(bare)]
+    bare.urls = lambda: json.dumps([s.url for s in bare.busy])
     bare.write_profile()
     yield bare
-    server.shutdown()
-    server.server_close()
+    for server in bare.busy:
+        server.shutdown()
+        server.server_close()
 
 
 def test_who_waits_can_be_interrupted(busy):
-    Busy.waits, Busy.calls = [5, 5], 0
+    first = busy.busy[0]
+    first.answer(429, 5, 5)
     p = busy.cli_popen("start-session", "--target", "web-1", "--to", "127.0.0.1:9")
-    wait_for(lambda: Busy.calls, "the call")
+    wait_for(lambda: first.calls, "the call")
     p.send_signal(signal.SIGINT)
-    assert p.wait(LIMIT) != 0 and Busy.calls == 1
+    assert p.wait(LIMIT) != 0 and first.calls == 1
 
 
 def test_a_short_wait_is_waited_once(busy):
+    """Who is held up at one server is not to try the next."""
+    first, second = busy.busy
     for waits, code, calls, words in (
         ([1], 0, 2, ""),
         ([1, 1], 235, 2, "HTTP 429"),
         ([7200], 235, 1, "it is to be asked again in 7200 s"),
         ([0], 235, 1, "HTTP 429"),
     ):
-        Busy.waits, Busy.calls = list(waits), 0
+        first.answer(429, *waits)
         r = busy.cli("whoami", check=False)
-        assert (r.returncode, Busy.calls) == (code, calls) and words in r.stderr, (waits, r)
+        assert (r.returncode, first.calls, second.calls) == (code, calls, 0) and words in r.stderr, (waits, r)
+
+
+def test_a_busy_server_leaves_it_to_the_next(busy):
+    first, second = busy.busy
+    for waits, code, calls, words in (
+        (([1], []), 0, (1, 1), ""),
+        (([1], [1]), 0, (2, 1), ""),
+        (([1, 1], [1, 1]), 235, (2, 2), "HTTP 503"),
+        (([1], [0]), 235, (1, 1), "HTTP 503"),
+        (([1], [7200]), 235, (1, 1), "it is to be asked again in 7200 s"),
+    ):
+        first.answer(503, *waits[0])
+        second.answer(503, *waits[1])
+        r = busy.cli("whoami", check=False)
+        assert (r.returncode, first.calls, second.calls) == (code, *calls) and words in r.stderr, (waits, r)
+    second.shutdown()
+    second.server_close()
+    first.answer(503, 1, 1)
+    assert "HTTP 503" in busy.cli("whoami", check=False).stderr  # not: the second cannot be reached
 
 
 def test_a_good_jwt_is_somebody(jwt_stack):
