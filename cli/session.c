@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "cli/sshdir.h"
 #include "ident/key.h"
 
 #include <signal.h>
@@ -118,8 +119,10 @@ static volatile sig_atomic_t interrupted_by;
 static void on_early_signal(int signum)
 {
 	static const char again[] = "\ntunnel: ending; the same again ends at once\n";
-	if (interrupted_by)
+	if (interrupted_by) {
+		sshdir_vanish();
 		_exit(128 + signum);
+	}
 	interrupted_by = signum;
 	if (signum == SIGINT && write(STDERR_FILENO, again, sizeof again - 1) < 0)
 		return;

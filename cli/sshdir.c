@@ -8,6 +8,7 @@
 #include "net/tls_ciphers.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,8 @@ static const char config[] = "Include ~/.ssh/config\n"
 			     "aes128-ctr,aes192-ctr,aes256-ctr\n";
 
 static const char *const file_names[] = { "known_hosts", "config", "socket", "agent" };
+
+static const struct sshdir *volatile only_until_the_end; /* for sshdir_vanish */
 
 static void file_in(const struct sshdir *d, const char *name, char out[PATH_MAX])
 {
@@ -45,6 +48,7 @@ static int make_temporary(struct sshdir *d, struct err *e)
 		return err_set(e, ERR_IO, "no temporary folder below %s", base);
 	}
 	d->temporary = true;
+	only_until_the_end = d;
 	return 0;
 }
 
@@ -198,15 +202,24 @@ int sshdir_listen(const struct sshdir *d, const char *name, struct err *e)
 	return unixsock_listen(path, e);
 }
 
+void sshdir_vanish(void)
+{
+	const struct sshdir *d = only_until_the_end;
+	only_until_the_end = NULL;
+	if (!d)
+		return;
+	int folder = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; i < sizeof file_names / sizeof *file_names; i++)
+		unlinkat(folder, file_names[i], 0);
+	if (folder >= 0)
+		close(folder);
+	rmdir(d->path);
+}
+
 void sshdir_close(struct sshdir *d)
 {
-	for (size_t i = 0; d->temporary && i < sizeof file_names / sizeof *file_names; i++) {
-		char file[PATH_MAX];
-		file_in(d, file_names[i], file);
-		unlink(file);
-	}
 	if (d->temporary)
-		rmdir(d->path);
+		sshdir_vanish();
 	d->temporary = false;
 	drop(&d->key_file);
 	drop(&d->certificate_file);

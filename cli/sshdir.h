@@ -41,5 +41,8 @@ int sshdir_show_files(struct sshdir *d, struct err *e);
 /* A listening socket of that name, in place of one that is there. Returns it, or an error. */
 int sshdir_listen(const struct sshdir *d, const char *name, struct err *e);
 void sshdir_close(struct sshdir *d);
+/* Removes the folder that sshdir_close would, if one is open. Async-signal-safe, for who ends at once; nothing else may
+ * be done with it afterwards. */
+void sshdir_vanish(void);
 
 #endif

@@ -3,6 +3,7 @@
 import os
 import select
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -119,6 +120,29 @@ def test_an_ssh_without_a_session_goes_without_a_word(stack, tmp_path):
         assert len(r.stderr.splitlines()) == 1 and "web-2" in r.stderr, r.stderr
         started = (tmp_path / "pid").read_text().strip() if (tmp_path / "pid").exists() else "never"
         assert not Path("/proc", started).exists()
+
+
+def catches(pid, signum):
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
+    return int(caught.split()[1], 16) & 1 << (signum - 1)
+
+
+def test_who_has_enough_of_starting_leaves_nothing(stack):
+    """The agent does not answer: the first Ctrl-C waits to end the session that may come, the second for nothing."""
+    stack.start_agent("web-2")
+    stack.agents["web-2"].proc.stop()
+    folder = stack.folder / "tmp"
+    folder.mkdir()
+    env = stack.env(XDG_RUNTIME_DIR=None, TMPDIR=str(folder))
+    p = subprocess.Popen([CLI, "start-session", "--target", "web-2", "--login", USER, "--", "true"], stderr=subprocess.PIPE, text=True, env=env)
+    stack.procs.append(p)
+    wait_for(lambda: list(folder.glob("tunnel-*/socket")) and catches(p.pid, signal.SIGINT), "the call")
+    p.send_signal(signal.SIGINT)
+    assert p.stderr.readline() == "\n" and "the same again ends at once" in p.stderr.readline()
+    p.send_signal(signal.SIGINT)
+    assert p.wait(LIMIT) == 130
+    assert list(folder.iterdir()) == []
+    p.stderr.close()
 
 
 def test_who_connects_for_ssh_waits_until_all_is_ready(tmp_path):
