@@ -5,8 +5,10 @@
 
 #include <string.h>
 
-#define SECRET "0123456789abcdef"
-#define OTHER "fedcba9876543210x"
+#define SECRET_END "9abcdef"
+#define OTHER_END "3210x"
+#define SECRET "012345678" SECRET_END
+#define OTHER "fedcba987654" OTHER_END
 
 static void check_masked(const char *text, size_t secrets)
 {
@@ -15,7 +17,10 @@ static void check_masked(const char *text, size_t secrets)
 	mask_secrets(&m, copy);
 	assert_int_equal(m.n, secrets);
 	assert_int_equal(strlen(copy), strlen(text));
-	assert_true(secrets == 0 ? strcmp(copy, text) == 0 : !strstr(copy, SECRET) && !strstr(copy, OTHER));
+	if (secrets == 0)
+		assert_string_equal(copy, text);
+	else
+		assert_true(!strstr(copy, SECRET_END) && !strstr(copy, OTHER_END));
 	mask_free(&m);
 	free(copy);
 }
