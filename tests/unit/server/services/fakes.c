@@ -236,6 +236,15 @@ int plugin_auth_claim_blocking(struct plugin *p, const struct tunnel_call *call,
 	return TUNNEL_NOT_MINE;
 }
 
+/* None for what is no text. */
+static void set_group(struct tunnel_identity *out, const char *group)
+{
+	json_auto_t *list = json_pack("[s]", group);
+	char *text = list ? json_dumps(list, JSON_COMPACT) : NULL;
+	snprintf(out->groups, sizeof out->groups, "%s", text ? text : "");
+	free(text);
+}
+
 int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call,
 				const struct tunnel_auth_request *request, struct tunnel_identity *out)
 {
@@ -257,7 +266,7 @@ int plugin_auth_verify_blocking(struct plugin *p, const struct tunnel_call *call
 			 *credential ? credential : out->subject);
 		out->expires_ms = left_s ? clock_wall_ms() + left_s * 1000 : 0;
 		if (*group && strcmp(group, "-") != 0)
-			snprintf(out->groups, sizeof out->groups, "[\"%s\"]", group);
+			set_group(out, group);
 		return TUNNEL_OK;
 	}
 	return TUNNEL_NOT_MINE;
