@@ -288,7 +288,7 @@ static int on_hello(struct message *m)
 		return rc;
 	json_auto_t *plain = plain_keys(m, agent.ssh_host_keys);
 	agent.ssh_host_keys = plain;
-	rc = targets_seen_blocking(m->server, m->target, m->identity, &agent, &changed, &m->e);
+	rc = targets_seen_blocking(m->server, m->target, m->identity, m->conn, &agent, &changed, &m->e);
 	if (rc == 0)
 		rc = load_seq(m, &last_seq);
 	if (rc == 0)
@@ -485,7 +485,7 @@ static void agent_left(struct server *server, wsconn_id conn, const char *target
 	metrics_set(server->metrics, METRIC_AGENTS_CONNECTED, (int64_t)agent_table_count(server->control->agents));
 	log_with(LOG_LEVEL_INFO, FIELDS({ "target", target }, { "reason", why }), "agent disconnected");
 	sessions_on_agent_gone_anythread(server->sessions, target);
-	int rc = targets_seen_blocking(server, target, NULL, NULL, NULL, &m.e);
+	int rc = targets_seen_blocking(server, target, NULL, conn, NULL, NULL, &m.e);
 	if (rc && rc != ERR_NOT_FOUND)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "target", target }, { "error", m.e.text }),
 			 "the target's record could not say that its agent is gone");

@@ -404,7 +404,7 @@ int targets_delete_blocking(struct server *server, const char *id, struct err *e
 	return rc ? err_wrap(e, "target %s is not deregistered yet, ask again", id) : 0;
 }
 
-static void note_seen(struct server *server, json_t *doc, const struct targets_agent *agent)
+static void note_seen(struct server *server, json_t *doc, wsconn_id conn, const struct targets_agent *agent)
 {
 	int64_t now_ms = clock_wall_ms();
 	json_object_set_new(doc, "last_seen", json_integer(now_ms));
@@ -412,13 +412,20 @@ static void note_seen(struct server *server, json_t *doc, const struct targets_a
 	json_object_set_new(doc, "node", json_string(server->node));
 	if (!agent)
 		return;
+	json_object_set_new(doc, "connection", json_integer((json_int_t)conn));
 	json_object_set_new(doc, "version", json_string(agent->version));
 	json_object_set_new(doc, "ssh_host_keys", json_deep_copy(agent->ssh_host_keys));
 	json_object_set_new(doc, "ssh_loopback", json_boolean(agent->ssh_loopback));
 	json_object_set_new(doc, "features", agent->features ? json_deep_copy(agent->features) : json_array());
 }
 
-int targets_seen_blocking(struct server *server, const char *id, const char *identity,
+/* Not the connection that the record tells of: the agent has come back in between, here or through another node. */
+static bool is_superseded(const struct server *server, const json_t *doc, wsconn_id conn)
+{
+	return strcmp(record_text(doc, "node"), server->node) != 0 || record_int(doc, "connection") != (int64_t)conn;
+}
+
+int targets_seen_blocking(struct server *server, const char *id, const char *identity, wsconn_id conn,
 			  const struct targets_agent *agent, bool *out_changed, struct err *e)
 {
 	bool told = false;
@@ -432,10 +439,9 @@ int targets_seen_blocking(struct server *server, const char *id, const char *ide
 			return rc;
 		if (identity && (rc = target_key_confirm_blocking(server, doc, identity, &told, e)) != 0)
 			return rc;
-		/* It may have come back through another node in between. */
-		if (!agent && strcmp(record_text(doc, "node"), server->node) != 0)
+		if (!agent && is_superseded(server, doc, conn))
 			return 0;
-		note_seen(server, doc, agent);
+		note_seen(server, doc, conn, agent);
 		rc = store_put_blocking(server->store, "targets", id, doc, at, 0, NULL, NULL, e);
 		if (rc == 0 && out_changed)
 			*out_changed = told;

@@ -3,6 +3,7 @@
 #define SERVER_TARGETS_H
 
 #include "base/err.h"
+#include "server/wsconn.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -11,7 +12,7 @@
 struct server;
 
 /* Document of collection "targets": {id, tags, identity_key, next_identity_key (target_key.h), link_key, ssh_host_keys,
- * ssh_loopback, features, version, connected_since, last_seen, node, enrolled_at}. */
+ * ssh_loopback, features, version, connected_since, last_seen, node, connection (there), enrolled_at}. */
 int targets_get_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
 /* The same, also while the target is being deregistered: to look at it, or to finish that. */
 int targets_read_blocking(struct server *server, const char *id, json_t **out_doc, struct err *e);
@@ -41,10 +42,10 @@ struct targets_agent {
 	bool ssh_loopback; /* its sshd sees SSH connections come from a loopback address */
 	json_t *features;  /* array of texts: what its sessions can do that older agents cannot; NULL: nothing */
 };
-/* The agent said hello, or went away (agent NULL). identity: pin of the agent's key; ERR_DENIED when the target
- * has another one by now; NULL: whichever it has. *out_changed (may be NULL): and by this hello an earlier key counts
- * no more. */
-int targets_seen_blocking(struct server *server, const char *id, const char *identity,
+/* The agent said hello on that connection, or that one ended (agent NULL), which says nothing once there is another.
+ * identity: pin of the agent's key; ERR_DENIED when the target has another one by now; NULL: whichever it has.
+ * *out_changed (may be NULL): and by this hello an earlier key counts no more. */
+int targets_seen_blocking(struct server *server, const char *id, const char *identity, wsconn_id conn,
 			  const struct targets_agent *agent, bool *out_changed, struct err *e);
 /* The public view of a document (PROTOCOL.md, "Target object"). New reference. */
 json_t *targets_view(struct server *server, const json_t *doc);

@@ -191,6 +191,31 @@ static void test_the_newer_connection_wins(void **state)
 	world_down(w);
 }
 
+static void lose_7(void *arg)
+{
+	struct world *w = arg;
+	control_on_closed_blocking(&w->server, 7, "web-1", "connection lost");
+}
+
+/* The end of the one before is noticed when the record has the newer one, and before that one can be found. */
+static void test_an_end_that_crosses_a_hello_is_not_the_agents(void **state)
+{
+	(void)state;
+	json_t *doc = NULL;
+	struct err e;
+	struct world *w = up();
+	hello(w, "web-1", 7, "");
+	fake_store_then("targets", lose_7, w);
+	hello(w, "web-1", 8, "");
+	assert_true(control_is_connected_anythread(w->server.control, "web-1"));
+	assert_int_equal(targets_get_blocking(&w->server, "web-1", &doc, &e), 0);
+	assert_int_not_equal(json_integer_value(json_object_get(doc, "connected_since")), 0);
+	json_decref(doc);
+	assert_int_equal(control_check_target_blocking(&w->server, "web-1", &e), 0);
+	assert_int_equal(fake_ws_closed(8), 0);
+	world_down(w);
+}
+
 static void test_illegal_messages_close_with_4008(void **state)
 {
 	(void)state;
@@ -669,6 +694,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_agents_are_told_of_a_change_of_the_ssh_ca),
 		cmocka_unit_test(test_a_change_of_the_ssh_ca_that_crosses_a_hello),
 		cmocka_unit_test(test_the_newer_connection_wins),
+		cmocka_unit_test(test_an_end_that_crosses_a_hello_is_not_the_agents),
 		cmocka_unit_test(test_illegal_messages_close_with_4008),
 		cmocka_unit_test(test_a_repeated_report_is_acknowledged_and_recorded_once),
 		cmocka_unit_test(test_a_report_is_not_acknowledged_before_it_is_durable),
