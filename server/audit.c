@@ -569,27 +569,40 @@ int audit_end_blocking(struct audit *audit, uint64_t *out_seq, struct err *e)
 }
 
 struct sought {
-	const char *event, *session;
+	const char *event;
+	json_t *fields;
 	uint64_t last, n;
 	bool found;
 };
+
+static bool has_fields(const json_t *record, json_t *fields)
+{
+	const char *key;
+	json_t *value;
+	json_object_foreach(fields, key, value)
+	{
+		const json_t *there = json_object_get(record, key);
+		if (there ? !json_equal(there, value) : !json_is_null(value))
+			return false;
+	}
+	return true;
+}
 
 static int seek(void *arg, const char *key, json_t *record, uint64_t seq)
 {
 	(void)key;
 	struct sought *s = arg;
 	const char *event = json_string_value(json_object_get(record, "event"));
-	const char *session = json_string_value(json_object_get(record, "session"));
-	s->found = event && session && strcmp(event, s->event) == 0 && strcmp(session, s->session) == 0;
+	s->found = event && strcmp(event, s->event) == 0 && has_fields(record, s->fields);
 	s->last = seq;
 	s->n++;
 	return s->found;
 }
 
-int audit_has_blocking(struct audit *audit, uint64_t from, const char *event, const char *session, bool *out_has,
+int audit_has_blocking(struct audit *audit, uint64_t from, const char *event, const json_t *fields, bool *out_has,
 		       struct err *e)
 {
-	struct sought s = { .event = event, .session = session, .last = from ? from - 1 : 0 };
+	struct sought s = { .event = event, .fields = (json_t *)(uintptr_t)fields, .last = from ? from - 1 : 0 };
 	pthread_mutex_lock(&audit->chain);
 	int rc = make_sure(audit, e);
 	pthread_mutex_unlock(&audit->chain);

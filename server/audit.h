@@ -43,8 +43,8 @@ void audit_flush_blocking(struct audit *audit);
 size_t audit_waiting_anythread(struct audit *audit, bool *out_stops);
 /* The log is known up to here: what is appended from now on has a higher number. Any thread. */
 uint64_t audit_seq_anythread(struct audit *audit);
-/* Is there such an event of that session from a sequence number on? */
-int audit_has_blocking(struct audit *audit, uint64_t from, const char *event, const char *session, bool *out_has,
+/* Is there such an event with these fields (null: without that one) from a sequence number on? */
+int audit_has_blocking(struct audit *audit, uint64_t from, const char *event, const json_t *fields, bool *out_has,
 		       struct err *e);
 /* Of the log's last record, whichever node wrote it; 0: there is none. */
 int audit_end_blocking(struct audit *audit, uint64_t *out_seq, struct err *e);

@@ -300,13 +300,21 @@ static int audit_end(struct server *server, const json_t *record, struct err *e)
 	return audit_append_blocking(server->audit, "session.end", fields, e);
 }
 
+struct paid {
+	bool ended;
+	const char *start; /* target_token of the start that was paid for; NULL: none was */
+	bool again;        /* another start has taken that one's place, and is in no log */
+};
+
 static int change_to_settled(void *arg, json_t *doc, struct err *e)
 {
 	(void)e;
-	const bool *ended = arg;
-	if (!json_is_true(json_object_get(doc, "unfinished")))
+	struct paid *paid = arg;
+	bool unfinished = json_is_true(json_object_get(doc, "unfinished"));
+	paid->again = unfinished && paid->start && strcmp(paid->start, record_text(doc, "target_token")) != 0;
+	if (!unfinished || paid->again)
 		return 1;
-	if (record_ended(doc) != *ended) { /* its end came in between and owes more; who wrote that pays */
+	if (record_ended(doc) != paid->ended) { /* its end came in between and owes more; who wrote that pays */
 		json_object_del(doc, "start_owed");
 		json_object_del(doc, "resume_owed");
 		return 0;
@@ -328,37 +336,73 @@ static int audit_resume(struct server *server, const json_t *record, struct err 
 	return audit_announce_blocking(server->audit, "session.resume", fields, e);
 }
 
-/* A debt that may have been paid by somebody who died, or got no answer, before he could say so is looked for first. */
-static int pay_one(struct server *server, const json_t *doc, bool fresh, const char *event,
+/* Starts with one key may follow each other, and the log may have one whose caller was told that it failed. One that
+ * comes from somewhere else, by another credential, or to another target, has a record of its own. */
+static json_t *start_in_log(const json_t *doc)
+{
+	static const char *const told[] = { "target", "credential", "remote_address" };
+	json_t *fields = json_object();
+	for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+		json_t *value = json_object_get(doc, told[i]);
+		json_object_set_new(fields, told[i], value ? json_incref(value) : json_null());
+	}
+	return fields;
+}
+
+/* A debt that may have been paid by somebody who died, or got no answer, before he could say so is looked for first.
+ * fields: what its record has beside the session; stolen, may be NULL. */
+static int pay_one(struct server *server, const json_t *doc, bool fresh, const char *event, json_t *fields,
 		   int (*append)(struct server *server, const json_t *record, struct err *e), struct err *e)
 {
 	bool there = false;
 	uint64_t from = (uint64_t)record_int(doc, "owed_seq") + 1;
-	int rc = fresh ? 0 : audit_has_blocking(server->audit, from, event, record_text(doc, "id"), &there, e);
+	json_auto_t *sought = fields ? fields : json_object();
+	json_object_set(sought, "session", json_object_get(doc, "id"));
+	int rc = fresh ? 0 : audit_has_blocking(server->audit, from, event, sought, &there, e);
 	return rc || there ? rc : append(server, doc, e);
 }
 
-static int pay(struct server *server, const char *id, bool fresh, json_t **out_doc, struct err *e)
+static int pay_once(struct server *server, const char *id, bool fresh, bool *out_again, json_t **out_doc, struct err *e)
 {
 	json_auto_t *doc = NULL;
+	*out_again = false;
 	int rc = record_get_blocking(server, id, &doc, NULL, e);
 	if (rc)
 		return rc;
 	if (!json_is_true(json_object_get(doc, "unfinished"))) {
-		if (out_doc)
-			*out_doc = json_incref(doc);
+		*out_doc = json_incref(doc);
 		return 0;
 	}
 	bool ended = record_ended(doc), resumed = json_object_get(doc, "resume_owed") != NULL;
 	bool started = json_is_true(json_object_get(doc, "start_owed")) || (!ended && !resumed);
 	fresh &= started + resumed + ended == 1; /* several: the older one was somebody else's */
 	if (started)
-		rc = pay_one(server, doc, fresh, "session.start", audit_start, e);
+		rc = pay_one(server, doc, fresh, "session.start", start_in_log(doc), audit_start, e);
 	if (rc == 0 && resumed)
-		rc = pay_one(server, doc, fresh, "session.resume", audit_resume, e);
+		rc = pay_one(server, doc, fresh, "session.resume", NULL, audit_resume, e);
 	if (rc == 0 && ended)
-		rc = pay_one(server, doc, fresh, "session.end", audit_end, e);
-	return rc ? rc : record_change_blocking(server, id, change_to_settled, &ended, out_doc, e);
+		rc = pay_one(server, doc, fresh, "session.end", NULL, audit_end, e);
+	struct paid paid = { .ended = ended, .start = started ? record_text(doc, "target_token") : NULL };
+	if (rc == 0)
+		rc = record_change_blocking(server, id, change_to_settled, &paid, out_doc, e);
+	*out_again = paid.again;
+	return rc;
+}
+
+static int pay(struct server *server, const char *id, bool fresh, json_t **out_doc, struct err *e)
+{
+	json_t *doc = NULL;
+	bool again = false;
+	int rc;
+	do {
+		json_decref(doc);
+		doc = NULL;
+		rc = pay_once(server, id, fresh && !again, &again, &doc, e);
+	} while (rc == 0 && again);
+	if (rc == 0 && out_doc)
+		*out_doc = json_incref(doc);
+	json_decref(doc);
+	return rc;
 }
 
 int session_settle_blocking(struct server *server, const char *id, bool fresh, json_t **out_doc, struct err *e)

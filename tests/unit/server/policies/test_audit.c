@@ -295,8 +295,13 @@ static void test_append_that_comes_late(void **state)
 	json_t *fields = json_pack("{s:s}", "session", "s-1");
 	assert_int_equal(audit_append_blocking(f->audit, "session.end", fields, &e), ERR_TIMEOUT);
 	f->store->fail_append = 0;
-	assert_int_equal(audit_has_blocking(f->audit, 1, "session.end", "s-1", &there, &e), 0);
+	fields = json_pack("{s:s, s:n}", "session", "s-1", "target");
+	assert_int_equal(audit_has_blocking(f->audit, 1, "session.end", fields, &there, &e), 0);
 	assert_true(there);
+	json_object_set_new(fields, "target", json_string("web-1"));
+	assert_int_equal(audit_has_blocking(f->audit, 1, "session.end", fields, &there, &e), 0);
+	assert_false(there);
+	json_decref(fields);
 	append(f->audit, "e", 4);
 	expect_whole(f->audit, 6);
 	/* and as long as nothing is answered, nothing is appended on a guess */

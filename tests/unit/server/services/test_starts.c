@@ -2,6 +2,8 @@
 #include "world.h"
 
 #include "server/audit.h"
+#include "server/session_record.h"
+#include "server/store.h"
 
 #define TCP "'127.0.0.1:5432'"
 
@@ -98,6 +100,80 @@ static void test_a_start_without_an_answer_of_the_store_can_be_repeated(void **s
 	world_down(k.w);
 }
 
+/* The newest start in the log is that of the session as it is. */
+static void assert_log_says(struct keyed *k, const char *credential, const char *target)
+{
+	json_t *doc = record_of(k->w, k->id), *record = audit_last(k->w, "session.start");
+	assert_string_equal(text_at(record, "session"), k->id);
+	assert_string_equal(text_at(record, "credential"), credential);
+	assert_string_equal(text_at(record, "target"), target);
+	assert_string_equal(record_text(doc, "credential"), credential);
+	assert_string_equal(record_text(doc, "target"), target);
+	json_decref(record);
+	json_decref(doc);
+}
+
+/* Its record was written, without an answer, and then the store was away: the repetition finds it. But that one is by
+ * another credential, and goes to another target. */
+static void test_the_log_tells_of_the_start_that_counts(void **state)
+{
+	(void)state;
+	struct keyed k = up_keyed();
+	struct answer a, b;
+	enrol(k.w, "web-2", "'role':'web'");
+	enrol(k.w, "web-3", "'role':'web'");
+	hello(k.w, "web-2", 8, "");
+	snprintf(k.body, sizeof k.body,
+		 "{'selector':{'role':'web'},'kind':'tcp','allow':[" TCP "],'client_key':'%s','idempotency_key':'k'}",
+		 k.w->client_key);
+	fake_store_unanswered("audit");
+	fake_store_fail_after(1, -1);
+	a = call(k.w, "POST", "/v1/sessions", "", "alice - t1", k.body);
+	assert_int_equal(a.status, 503);
+	fake_store_heal();
+	control_on_closed_blocking(&k.w->server, 8, "web-2", "gone");
+	hello(k.w, "web-3", 9, "");
+	b = call(k.w, "POST", "/v1/sessions", "", "alice - t2", k.body);
+	assert_int_equal(b.status, 201);
+	snprintf(k.id, sizeof k.id, "%s", text_at(b.json, "session.id"));
+	assert_log_says(&k, "t2", "web-3");
+	assert_int_equal(audited(k.w, "session.start", "session", k.id), 2);
+	answer_free(&a);
+	answer_free(&b);
+	world_down(k.w);
+}
+
+/* The same request comes by another credential, and its record takes the place of the one that is being paid for. */
+static void take_its_place(void *arg)
+{
+	struct keyed *k = arg;
+	struct err e;
+	const struct tunnel_index indexes[] = { { "unfinished", "yes" }, { NULL, NULL } };
+	json_t *doc = record_of(k->w, k->id);
+	json_object_set_new(doc, "credential", json_string("t2"));
+	json_object_set_new(doc, "target_token", json_string("another's"));
+	assert_int_equal(store_put_blocking(k->w->server.store, SESSION_COLLECTION, k->id, doc, TUNNEL_VERSION_ANY, 0,
+					    indexes, NULL, &e),
+			 0);
+	json_decref(doc);
+}
+
+static void test_a_start_that_takes_anothers_place_is_in_the_log(void **state)
+{
+	(void)state;
+	struct keyed k = up_keyed();
+	struct err e;
+	start_keyed(&k); /* so that its id is known */
+	assert_int_equal(sessions_end_blocking(&k.w->server, k.id, 4003, "", "test", &e), 0);
+	assert_int_equal(store_del_blocking(k.w->server.store, SESSION_COLLECTION, k.id, TUNNEL_VERSION_ANY, &e), 0);
+	fake_store_unanswered("audit"); /* so the head is written before the log is looked through */
+	audit_note_blocking(k.w->server.audit, "test", json_object());
+	fake_store_then("audit_heads", take_its_place, &k);
+	start_keyed(&k);
+	assert_log_says(&k, "t2", "web-1");
+	world_down(k.w);
+}
+
 static void leave(void *arg)
 {
 	control_on_closed_blocking(arg, 7, "web-1", "gone");
@@ -157,6 +233,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_start_that_could_not_be_recorded_can_be_repeated),
 		cmocka_unit_test(test_a_start_without_an_answer_of_the_store_can_be_repeated),
 		cmocka_unit_test(test_a_start_whose_target_just_left_can_be_repeated),
+		cmocka_unit_test(test_the_log_tells_of_the_start_that_counts),
+		cmocka_unit_test(test_a_start_that_takes_anothers_place_is_in_the_log),
 		cmocka_unit_test(test_two_starts_with_one_key_run_once),
 		cmocka_unit_test(test_a_start_while_records_wait_does_not_blame_the_target),
 	};
