@@ -1,6 +1,7 @@
 /* Live sessions are judged again when policies or revocations change. Whoever is forbidden is cut at once; the records
  * of all ends are written when all are judged. A provider may have to be asked, and it may hang: so first comes what
- * can be said without, for every session, and a provider that did not answer is asked no more in that round. */
+ * can be said without, for every session; a provider is first asked without a lock, and one that did not answer is
+ * asked no more in that round. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -20,8 +21,8 @@
 
 struct round {
 	struct server *server;
-	bool asking;    /* else providers are not */
-	json_t *silent; /* set of the names of those that did not answer; NULL: not kept */
+	bool asking;       /* else providers are not */
+	json_t *providers; /* name → whether it answers, of those that were asked; NULL: they were asked just before */
 	struct session_verdict *denied;
 	size_t denied_n, failed_n;
 	struct err failure; /* the last one */
@@ -162,6 +163,24 @@ static int judge_unasked(struct round *r, const char *id, struct err *e)
 	return rc ? rc : NOT_ASKED;
 }
 
+/* A round's first question to a provider. One that hangs then keeps nobody from this session, nor from those that have
+ * their lock in common with it. */
+static int try_provider(struct round *r, const char *id, struct err *e)
+{
+	json_auto_t *doc = NULL;
+	json_auto_t *grant = NULL;
+	struct session_live row = { .client_address = "" };
+	int rc = r->providers ? look_up(r, id, &doc, &row, e) : 1;
+	if (rc)
+		return rc < 0 ? rc : 0;
+	const char *provider = record_text(doc, "provider");
+	if (json_object_get(r->providers, provider) || !auth_is_asked_anythread(r->server->auth, provider))
+		return 0;
+	rc = session_judge_again_blocking(r->server, doc, NULL, address_of(&row), &grant, e);
+	json_object_set_new(r->providers, provider, json_boolean(rc != ERR_UNAVAILABLE));
+	return rc == ERR_UNAVAILABLE ? rc : 0;
+}
+
 static int judge_locked(struct round *r, const char *id, const json_t *told, struct err *e)
 {
 	json_auto_t *doc = NULL;
@@ -176,11 +195,11 @@ static int judge_locked(struct round *r, const char *id, const json_t *told, str
 	const char *remote_address = address_of(&row);
 	const char *provider = record_text(doc, "provider");
 	bool asks = auth_is_asked_anythread(r->server->auth, provider);
-	if (asks && json_object_get(r->silent, provider))
+	if (asks && json_is_false(json_object_get(r->providers, provider)))
 		return err_set(e, ERR_UNAVAILABLE, "provider %s does not answer", provider);
 	rc = apply(r->server, doc, remote_address, told, e);
-	if (asks && rc == ERR_UNAVAILABLE && r->silent)
-		json_object_set_new(r->silent, provider, json_true());
+	if (asks && rc == ERR_UNAVAILABLE && r->providers)
+		json_object_set_new(r->providers, provider, json_false());
 	return rc;
 }
 
@@ -188,7 +207,7 @@ static int judge_locked(struct round *r, const char *id, const json_t *told, str
 static int judge(struct round *r, const char *id, const json_t *told, struct session_verdict *out, struct err *e)
 {
 	pthread_mutex_t *lock = session_judging(r->server->sessions, id);
-	int rc = r->asking ? 0 : judge_unasked(r, id, e);
+	int rc = r->asking ? try_provider(r, id, e) : judge_unasked(r, id, e);
 	if (rc == 0) {
 		pthread_mutex_lock(lock);
 		rc = judge_locked(r, id, told, e);
@@ -253,7 +272,7 @@ void sessions_rejudge_blocking(struct server *server)
 		     false); /* before: what is owed from here on may be about a row that is not seen */
 	struct session_live *rows = session_table_copy(s->live, NULL, &n);
 	bool copied = rows || session_table_count(s->live, NULL) == 0;
-	struct round r = { .server = server, .silent = json_object(), .denied = calloc(n + 1, sizeof *r.denied) };
+	struct round r = { .server = server, .providers = json_object(), .denied = calloc(n + 1, sizeof *r.denied) };
 	if (r.denied && copied)
 		judge_rows(&r, rows, n);
 	else
@@ -264,7 +283,7 @@ void sessions_rejudge_blocking(struct server *server)
 			  n, r.denied ? r.failure.text : "out of memory");
 	}
 	session_write_ends_blocking(server, r.denied, r.denied_n);
-	json_decref(r.silent);
+	json_decref(r.providers);
 	free(r.denied);
 	free(rows);
 }

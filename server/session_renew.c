@@ -198,7 +198,10 @@ static int renew(struct renewal *r, struct err *e)
 static int renew_here(struct renewal *r, json_t **out_record, json_t **out_end, struct err *e)
 {
 	pthread_mutex_t *lock = session_judging(r->server->sessions, r->session);
+	json_auto_t *grant = NULL;
 	int rc = check_state(r, out_end, e);
+	if (rc == 0) /* first without the lock: a provider that hangs then holds up no other session */
+		rc = judge(r, &grant, e);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(lock);

@@ -2,6 +2,7 @@
 #include "world.h"
 
 #include "base/clock.h"
+#include "server/session_state.h"
 
 #include <inttypes.h>
 
@@ -221,18 +222,44 @@ static void revoke_t2(void *arg)
 	answer_free(&a);
 }
 
-/* When the row does not have it yet: so whoever revokes it does not find the session. */
+static void then_revoke_t2(void *arg)
+{
+	fake_auth_then(revoke_t2, arg);
+}
+
+/* When it has been judged and the row does not have it yet: so whoever revokes it does not find the session. */
 static void test_a_credential_that_is_revoked_meanwhile_ends_it(void **state)
 {
 	(void)state;
 	struct running r = up(true);
 	put_policy(r.w, "op", "{'Effect':'Allow','Principal':{'User':['op']},'Action':['*'],'Resource':['*']}");
 	sweep_in(r.w, 0); /* no judgement is owed any more that would end it later */
-	fake_auth_then(revoke_t2, &r);
+	fake_auth_then(then_revoke_t2, &r);
 	refused(&r, "alice - t2 1800", 403, "forbidden");
 	assert_int_equal(fake_relay_ended(r.id), 4007);
 	assert_true(ended(&r));
 	assert_int_equal(audited(r.w, "session.end", "session", r.id), 1);
+	world_down(r.w);
+}
+
+static void see_lock(void *arg)
+{
+	struct running *r = arg;
+	pthread_mutex_t *lock = session_judging(r->w->server.sessions, r->id);
+	assert_int_equal(pthread_mutex_trylock(lock), 0);
+	pthread_mutex_unlock(lock);
+}
+
+/* A provider that hangs does so in its first question, and then nobody else waits for it. */
+static void test_a_provider_that_hangs_holds_no_lock(void **state)
+{
+	(void)state;
+	struct running r = up(true);
+	fake_auth_then(see_lock, &r);
+	struct answer a = call(r.w, "POST", r.path, "", "alice - t2 1800", NULL);
+	assert_int_equal(a.status, 200);
+	ends_after(&r, &a, 30);
+	answer_free(&a);
 	world_down(r.w);
 }
 
@@ -374,6 +401,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_ended_one_stays_ended),
 		cmocka_unit_test(test_a_revoked_credential_renews_nothing),
 		cmocka_unit_test(test_a_credential_that_is_revoked_meanwhile_ends_it),
+		cmocka_unit_test(test_a_provider_that_hangs_holds_no_lock),
 		cmocka_unit_test(test_without_a_record_in_the_log_nothing_is_renewed),
 		cmocka_unit_test(test_the_log_says_what_was_not_renewed),
 		cmocka_unit_test(test_a_change_that_is_not_answered_is_made),

@@ -362,6 +362,30 @@ static void test_a_provider_that_is_silent_holds_up_no_denial(void **state)
 	world_down(w);
 }
 
+/* A provider that hangs does so in its first question of a round, and then nobody waits for what it was asked about. */
+static void see_lock(void *arg)
+{
+	struct world *w = arg;
+	for (size_t i = 0; i < SESSION_SETTLERS; i++) {
+		assert_int_equal(pthread_mutex_trylock(&w->server.sessions->judging[i]), 0);
+		pthread_mutex_unlock(&w->server.sessions->judging[i]);
+	}
+}
+
+static void test_a_provider_that_hangs_holds_no_lock(void **state)
+{
+	(void)state;
+	char id[65];
+	struct world *w = world_with_bob();
+	assert_int_equal(start_as(w, "bob", id, NULL), 201);
+	for (size_t round = 0; round < 2; round++) {
+		fake_auth_then(see_lock, w);
+		sessions_rejudge_blocking(&w->server);
+	}
+	assert_ended(w, id, false);
+	world_down(w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -378,6 +402,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_a_lapsed_one_says_nothing),
 		cmocka_unit_test(test_a_provider_that_is_silent_holds_up_no_denial),
+		cmocka_unit_test(test_a_provider_that_hangs_holds_no_lock),
 	};
 	return RUN_CASES(tests);
 }
