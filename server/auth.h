@@ -26,7 +26,7 @@ void identity_free(struct identity *id);
 int auth_open(const char *plugin_dir, const struct conf_sections *sections, struct metrics *metrics,
 	      struct auth_chain **out_chain, struct err *e);
 void auth_close(struct auth_chain **chain);
-/* How many calls one provider may be at, at once. Before the first call. */
+/* How many calls one provider may be at, at once. */
 void auth_limit_calls(struct auth_chain *chain, size_t calls);
 int auth_reload(struct auth_chain *chain, struct err *e); /* all are tried; the first failure is told */
 /* What the request claims: "provider/key id" where the provider can name it, else its Authorization header, which is a

@@ -69,9 +69,12 @@ void plugin_limit_calls(struct plugin *p, unsigned places)
 	p->places = places;
 }
 
-/* A place free soon is waited for, so that a plugin which is merely busy refuses nobody. */
-static int place_take(struct plugin *p, int64_t deadline_ms)
+/* A place free soon is waited for, so that a plugin which is merely busy refuses nobody. *out_has: there was one to
+ * take.
+ */
+static int place_take(struct plugin *p, int64_t deadline_ms, bool *out_has)
 {
+	*out_has = false;
 	if (!p->places)
 		return 0;
 	pthread_mutex_lock(&p->lock);
@@ -85,13 +88,14 @@ static int place_take(struct plugin *p, int64_t deadline_ms)
 	if (mine && p->calls++ == 0)
 		p->moved_ms = clock_mono_ms();
 	pthread_mutex_unlock(&p->lock);
+	*out_has = mine;
 	return mine ? 0 : TUNNEL_UNAVAILABLE;
 }
 
-/* moved: a call came back, rather than gave up waiting for its turn. */
-static void place_give(struct plugin *p, bool moved)
+/* has: as place_take said. moved: a call came back, rather than gave up waiting for its turn. */
+static void place_give(struct plugin *p, bool has, bool moved)
 {
-	if (!p->places)
+	if (!has)
 		return;
 	pthread_mutex_lock(&p->lock);
 	p->calls--;
@@ -106,6 +110,7 @@ struct gate {
 	struct tunnel_call call; /* what the plugin gets */
 	char scratch[256];       /* its error buffer when the caller has none */
 	int64_t began_us;        /* with the wait for its turn */
+	bool has_place;
 };
 
 #define NO(result) (1u << (result))
@@ -134,12 +139,12 @@ static int gate_enter(struct gate *g, struct plugin *p, const struct tunnel_call
 		say(g, "the deadline had passed before the call");
 		return TUNNEL_TIMEOUT;
 	}
-	if (place_take(p, g->call.deadline_ms) != 0) {
+	if (place_take(p, g->call.deadline_ms, &g->has_place) != 0) {
 		say(g, "busy: as many calls as it may have are at it, and none comes back");
 		return TUNNEL_UNAVAILABLE;
 	}
 	if (plugin_turn_take(p, g->call.deadline_ms) != 0) {
-		place_give(p, false);
+		place_give(p, g->has_place, false);
 		say(g, "the deadline passed in the queue");
 		return TUNNEL_TIMEOUT;
 	}
@@ -164,7 +169,7 @@ static int gate_leave(struct gate *g, int rc, unsigned nos)
 {
 	char labels[sizeof g->p->name + 16];
 	plugin_turn_give(g->p);
-	place_give(g->p, true);
+	place_give(g->p, g->has_place, true);
 	snprintf(labels, sizeof labels, "plugin=\"%s\"", g->p->name);
 	if (g->p->metrics)
 		metrics_observe_us(g->p->metrics, FAMILY_PLUGIN_CALL, labels, clock_mono_us() - g->began_us);

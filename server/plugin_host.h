@@ -28,7 +28,7 @@ const char *plugin_name(const struct plugin *p);
 int plugin_reload(struct plugin *p, struct err *e);
 /* So many calls may be at it at once (0, as at first: any number). One more waits for a moment, and is UNAVAILABLE when
  * none of them comes back: fewer than the workers of a lane, and a plugin that hangs leaves work for other plugins.
- * Before its first call. */
+ * Calls that are at it already do not count. */
 void plugin_limit_calls(struct plugin *p, unsigned places);
 /* --describe-plugin: name, version, kind, ABI, option table. */
 int plugin_describe(const char *plugin_dir, const char *name, FILE *to, struct err *e);

@@ -5,6 +5,7 @@
 #include "server/plugin_host.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct plugin {
 	void *library; /* of dlopen */
@@ -24,8 +25,9 @@ struct plugin {
 	pthread_mutex_t lock;
 	pthread_cond_t moved; /* a call has come back, or given up */
 	bool turn_taken;
-	unsigned places, calls; /* places 0: any number; calls: at it, or waiting for their turn */
-	int64_t moved_ms;       /* when a call last came back, or the first began */
+	atomic_uint places; /* 0: any number, and nobody takes one */
+	unsigned calls;     /* with a place: at it, or waiting for their turn */
+	int64_t moved_ms;   /* when a call last came back, or the first began */
 };
 
 #define PLUGIN_ANY_KIND ((enum tunnel_kind)0)

@@ -104,8 +104,12 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 	tls_warn_of_name(s->tls_certificate, "advertise_url", s->advertise_url);
 	if ((rc = pool_start((size_t)s->workers, LIMIT_POOL_QUEUE, v->reactors, &v->pool, e)) != 0 ||
 	    (rc = store_open(s->plugin_dir, &s->store, v->metrics, &v->store, e)) != 0 ||
-	    (rc = auth_open(s->plugin_dir, &s->auth, v->metrics, &v->auth, e)) != 0 ||
-	    (rc = sshca_open(&ca, &v->sshca, e)) != 0 || (rc = audit_open_blocking(v, &v->audit, e)) != 0 ||
+	    (rc = auth_open(s->plugin_dir, &s->auth, v->metrics, &v->auth, e)) != 0)
+		return rc;
+	/* One provider that hangs leaves a worker of each lane for what the others are asked. Before anybody is asked:
+	 * sessions are judged as soon as they are loaded. */
+	auth_limit_calls(v->auth, s->workers > 1 ? (size_t)s->workers - 1 : 1);
+	if ((rc = sshca_open(&ca, &v->sshca, e)) != 0 || (rc = audit_open_blocking(v, &v->audit, e)) != 0 ||
 	    (rc = audit_keeper_start_blocking(v, &v->audit_keeper, e)) != 0 ||
 	    (rc = policies_open_blocking(v, &v->policies, e)) != 0 ||
 	    (rc = revocations_open_blocking(v, &v->revocations, e)) != 0 || (rc = relay_new(v, &v->relay, e)) != 0 ||
@@ -114,8 +118,6 @@ static int start(struct server *v, struct settings *s, struct events **events, s
 	    (rc = nodes_start_blocking(v, &v->nodes, e)) != 0 || (rc = sessions_start(v->sessions, e)) != 0 ||
 	    (rc = events_open_blocking(v, events, e)) != 0)
 		return rc;
-	/* One provider that hangs leaves a worker of each lane for what the others are asked. */
-	auth_limit_calls(v->auth, s->workers > 1 ? (size_t)s->workers - 1 : 1);
 	return reactors_start(v->reactors, e);
 }
 

@@ -177,7 +177,8 @@ static unsigned calls_at(struct plugin *p)
 	return n;
 }
 
-static struct hanging hang(unsigned places)
+/* limited: before the first call; else behind the second. */
+static struct hanging hang_at(unsigned places, bool limited)
 {
 	struct hanging h = { .folder = "/tmp/tunnel-calls-XXXXXX" };
 	char line[100];
@@ -187,13 +188,21 @@ static struct hanging hang(unsigned places)
 	snprintf(line, sizeof line, "hold=%s", h.file);
 	fclose(fopen(h.file, "w"));
 	h.p = moody(NULL, LINES("needed=1", line));
-	plugin_limit_calls(h.p, places);
+	if (limited)
+		plugin_limit_calls(h.p, places);
 	for (size_t i = 0; i < 2; i++) {
 		assert_int_equal(pthread_create(&h.callers[i], NULL, verify_once, h.p), 0);
-		while (i == 0 ? access(h.held, F_OK) != 0 : calls_at(h.p) < 2)
+		while (i == 0 ? access(h.held, F_OK) != 0 : limited && calls_at(h.p) < 2)
 			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
+	if (!limited)
+		plugin_limit_calls(h.p, places);
 	return h;
+}
+
+static struct hanging hang(unsigned places)
+{
+	return hang_at(places, true);
 }
 
 static void hang_end(struct hanging *h)
@@ -222,6 +231,14 @@ static void test_a_hanging_plugin_gets_no_more_callers_than_it_may_have(void **s
 		assert_int_equal(verify(h.p, 0, words, &id), TUNNEL_UNAVAILABLE);
 		assert_non_null(strstr(words, "auth-moody: busy"));
 	}
+	hang_end(&h);
+}
+
+/* A call that has begun before takes no place, and gives none back. */
+static void test_a_limit_that_comes_late_counts_from_then_on(void **state)
+{
+	(void)state;
+	struct hanging h = hang_at(2, false);
 	hang_end(&h);
 }
 
@@ -403,6 +420,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_serial_calls_never_overlap),
 		cmocka_unit_test(test_deadline_ends_the_wait_for_a_turn),
 		cmocka_unit_test(test_a_hanging_plugin_gets_no_more_callers_than_it_may_have),
+		cmocka_unit_test(test_a_limit_that_comes_late_counts_from_then_on),
 		cmocka_unit_test(test_a_reload_does_not_wait_for_ever),
 		cmocka_unit_test(test_a_late_decision_refuses),
 		cmocka_unit_test(test_a_call_without_deadline_is_never_late),
