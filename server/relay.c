@@ -293,6 +293,7 @@ static void enter(struct leg *leg, const char *remote_address)
 		replace(old, "a newer connection took this one's place");
 	leg->in = true;
 	p->legs[leg->role] = leg;
+	p->forgotten = false; /* it has come back; else who hears of this leg has it forgotten again */
 	push_attached(leg);
 	relay_event_attached(relay->server, p->session, leg->role, p->generation, remote_address);
 	if (relay->draining)

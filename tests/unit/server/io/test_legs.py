@@ -132,6 +132,25 @@ def test_renewed():
         asyncio.run(case_renewed(s))
 
 
+async def case_comes_back(s):
+    """A session that was let go, and is back before its last leg has gone: since when nobody is attached stays known."""
+    c = await attached(await s.leg("s-1", "client"))
+    s.tell("forget s-1")
+    c2 = await attached(await s.leg("s-1", "client"))
+    assert (await closed(c))[0] == 4001
+    await c2.close()
+    await s.line("detached s-1 client", 2)
+    info = s.ask("info s-1", "info")
+    assert info.startswith("info 1 client=0") and not info.endswith("detached=0"), info
+    s.tell("forget s-1")
+    assert s.ask("info s-1", "info").startswith("info 0")
+
+
+def test_comes_back():
+    with Server(reactors=2) as s:
+        run(case_comes_back(s))
+
+
 async def case_refused(s):
     for code in (4401, 4402, 4403, 4404, 4009, 4503):
         ws = await s.leg("s-1", f"slow-refuse-{code}")
