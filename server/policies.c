@@ -150,7 +150,7 @@ static int check_size(const json_t *document, struct err *e)
 	if (!text)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	if (len > LIMIT_POLICY_FILE)
-		return err_set(e, ERR_LIMIT, "policy of %zu bytes; allowed: at most %u", len, LIMIT_POLICY_FILE);
+		return err_set(e, ERR_INVALID, "policy of %zu bytes; allowed: at most %u", len, LIMIT_POLICY_FILE);
 	return 0;
 }
 

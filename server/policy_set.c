@@ -50,7 +50,7 @@ static int check_names(const struct policy_set *set, struct err *e)
 int policy_set_new(struct policy_entry *const *entries, size_t n, struct policy_set **out_set, struct err *e)
 {
 	if (n > LIMIT_POLICIES)
-		return err_set(e, ERR_LIMIT, "%zu policies; allowed: at most %u", n, LIMIT_POLICIES);
+		return err_set(e, ERR_CONFLICT, "%zu policies; allowed: at most %u", n, LIMIT_POLICIES);
 	struct policy_set *set = calloc(1, sizeof *set);
 	if (!set)
 		return err_set(e, ERR_NOMEM, "out of memory");

@@ -29,8 +29,7 @@ int policy_entry_new(const char *name, bool from_file, const json_t *document, s
 		     struct policy_mistakes *mistakes, struct err *e);
 void policy_entry_drop(struct policy_entry **entry);
 
-/* Takes users of its own on the entries, which need no order. ERR_LIMIT, and ERR_CONFLICT when a name is there twice.
- */
+/* Takes users of its own on the entries, which need no order. ERR_CONFLICT: too many, or a name twice. */
 int policy_set_new(struct policy_entry *const *entries, size_t n, struct policy_set **out_set, struct err *e);
 struct policy_set *policy_set_use(struct policy_set *set);
 void policy_set_drop(struct policy_set **set);

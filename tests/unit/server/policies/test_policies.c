@@ -1,6 +1,7 @@
 #include "support/case.h"
 
 #include "base/file.h"
+#include "base/limits.h"
 #include "fake_store.h"
 #include "server/audit.h"
 #include "server/metrics.h"
@@ -336,10 +337,28 @@ static void test_too_large(void **state)
 	json_t *d = document("Allow", "*");
 	memset(long_id, 'a', 299999);
 	json_object_set_new(d, "Id", json_string(long_id));
-	assert_int_equal(policies_put_blocking(f->server.policies, "big", d, &e), ERR_LIMIT);
+	assert_int_equal(policies_put_blocking(f->server.policies, "big", d, &e), ERR_INVALID);
 	expect_text(&e, "allowed: at most 262144");
 	json_decref(d);
 	free(long_id);
+}
+
+/* Waiting would not help: whoever puts it has to delete another one first. */
+static void test_too_many(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = { 0 };
+	int rc = 0;
+	unsigned n = 0;
+	for (char name[32]; rc == 0 && n <= LIMIT_POLICIES; n++) {
+		snprintf(name, sizeof name, "p-%u", n);
+		rc = put(f, name, "Allow", "*", &e);
+	}
+	assert_int_equal(rc, ERR_CONFLICT);
+	expect_text(&e, "1001 policies; allowed: at most 1000");
+	assert_int_equal(policies_del_blocking(f->server.policies, "p-0", &e), 0);
+	assert_int_equal(put(f, "one-more", "Allow", "*", &e), 0);
+	assert_int_equal(put(f, "one-more", "Deny", "*", &e), 0);
 }
 
 static void test_reload(void **state)
@@ -513,6 +532,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_files_are_not_for_the_api, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_fails_changes_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_large, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_readers_and_writers, setup, teardown),
