@@ -179,13 +179,24 @@ int state_has_next(const char *folder)
 	return errno == ENOENT ? 0 : -1;
 }
 
+static bool is_in_file(EVP_PKEY *key, const char *path)
+{
+	EVP_PKEY *kept = NULL;
+	bool same = key_load(path, &kept, NULL) == 0 && EVP_PKEY_eq(kept, key) == 1;
+	EVP_PKEY_free(kept);
+	return same;
+}
+
 int state_take_next(const char *folder, struct state *s, struct err *e)
 {
 	char path[STATE_PATH], next[STATE_PATH];
 	int rc = state_path(folder, "identity.pem", path, e);
 	if (!rc)
 		rc = state_path(folder, NEXT, next, e);
-	if (!rc && rename(next, path) != 0)
+	/* The server takes this one and no other: it must last, whatever became of its file. */
+	if (!rc && !is_in_file(s->next, next))
+		rc = key_save(path, s->next, e);
+	else if (!rc && rename(next, path) != 0)
 		rc = err_set_errno(e, ERR_IO, errno, "%s", next);
 	if (rc)
 		return rc;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +116,14 @@ static int write_temp(int fd, const char *temp, const void *data, size_t len, mo
 	return rc;
 }
 
-static int replace_in(int folder, const char *path, const void *data, size_t len, mode_t mode, struct err *e)
+static int put_in_place(const char *temp, const char *path, bool replace)
+{
+	int rc = replace ? -1 : renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE);
+	return replace || (rc != 0 && errno == EINVAL) ? rename(temp, path) : rc;
+}
+
+static int write_in(int folder, const char *path, const void *data, size_t len, mode_t mode, bool replace,
+		    struct err *e)
 {
 	char temp[PATH_MAX];
 	if ((size_t)snprintf(temp, sizeof temp, "%s.XXXXXX", path) >= sizeof temp)
@@ -124,8 +132,8 @@ static int replace_in(int folder, const char *path, const void *data, size_t len
 	if (fd < 0)
 		return err_set_errno(e, ERR_IO, errno, "%s", temp);
 	int rc = write_temp(fd, temp, data, len, mode, e);
-	if (rc == 0 && rename(temp, path) != 0)
-		rc = err_set_errno(e, ERR_IO, errno, "%s", path);
+	if (rc == 0 && put_in_place(temp, path, replace) != 0)
+		rc = err_set_errno(e, !replace && errno == EEXIST ? ERR_CONFLICT : ERR_IO, errno, "%s", path);
 	if (rc != 0)
 		unlink(temp);
 	else if (fsync(folder) != 0 && errno != EINVAL) /* EINVAL: a file system that knows no such thing */
@@ -134,14 +142,24 @@ static int replace_in(int folder, const char *path, const void *data, size_t len
 }
 
 /* The folder is opened first: what cannot be made to last is not begun. */
-int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e)
+static int write_file(const char *path, const void *data, size_t len, mode_t mode, bool replace, struct err *e)
 {
 	int folder = open_folder_of(path, e);
 	if (folder < 0)
 		return folder;
-	int rc = replace_in(folder, path, data, len, mode, e);
+	int rc = write_in(folder, path, data, len, mode, replace, e);
 	close(folder);
 	return rc;
+}
+
+int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e)
+{
+	return write_file(path, data, len, mode, true, e);
+}
+
+int file_create(const char *path, const void *data, size_t len, mode_t mode, struct err *e)
+{
+	return write_file(path, data, len, mode, false, e);
 }
 
 int file_mkdir(const char *path, mode_t mode, struct err *e)

@@ -16,6 +16,9 @@ int file_read_guarded(const char *path, size_t max, struct buf *out, struct err 
 /* Temporary in the same folder, which must be readable, fsync, rename, fsync of the folder. On failure the file is as
  * it was; but for one of the last step: then it is the new one, and may be the old one again after a crash. */
 int file_write(const char *path, const void *data, size_t len, mode_t mode, struct err *e);
+/* The same for a file that must not be there yet: ERR_CONFLICT, and nothing is changed, when it is. Of several who do
+ * it at once one succeeds; but for file systems that know no such thing (NFS). */
+int file_create(const char *path, const void *data, size_t len, mode_t mode, struct err *e);
 /* Creates path with its missing parents; what exists is left as it is. */
 int file_mkdir(const char *path, mode_t mode, struct err *e);
 /* Of 0, 1 and 2 each that is closed becomes /dev/null: the next socket would take its place, be written to by whoever

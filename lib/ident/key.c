@@ -3,6 +3,7 @@
  * Pins are taken over exactly that form, whatever form the key object came in. */
 #include "ident/key.h"
 
+#include "base/file.h"
 #include "base/secret.h"
 
 #include <openssl/bn.h>
@@ -89,7 +90,8 @@ EVP_PKEY *key_generate(struct err *e)
 	return key;
 }
 
-int key_save(const char *path, EVP_PKEY *key, struct err *e)
+static int save(const char *path, EVP_PKEY *key,
+		int (*put)(const char *path, const void *data, size_t len, mode_t mode, struct err *e), struct err *e)
 {
 	BIO *bio = BIO_new(BIO_s_mem()); /* its buffer is wiped when it is freed */
 	char *pem = NULL;
@@ -98,10 +100,15 @@ int key_save(const char *path, EVP_PKEY *key, struct err *e)
 		rc = err_set_openssl(e, ERR_INTERNAL, "%s: cannot write the key", path);
 	} else {
 		long len = BIO_get_mem_data(bio, &pem);
-		rc = secret_write_file(path, pem, (size_t)len, e);
+		rc = put(path, pem, (size_t)len, 0600, e);
 	}
 	BIO_free(bio);
 	return rc;
+}
+
+int key_save(const char *path, EVP_PKEY *key, struct err *e)
+{
+	return save(path, key, file_write, e);
 }
 
 /* Without it OpenSSL would ask for the passphrase of an encrypted key on the terminal. */
@@ -140,12 +147,13 @@ int key_load_or_create(const char *path, EVP_PKEY **out_key, struct err *e)
 	EVP_PKEY *key = key_generate(e);
 	if (!key)
 		return ERR_NOMEM;
-	rc = key_save(path, key, e);
-	if (rc)
-		EVP_PKEY_free(key);
-	else
+	rc = save(path, key, file_create, e);
+	if (!rc) {
 		*out_key = key;
-	return rc;
+		return 0;
+	}
+	EVP_PKEY_free(key);
+	return rc == ERR_CONFLICT ? key_load(path, out_key, e) : rc; /* somebody was faster */
 }
 
 static int spki(EVP_PKEY *key, unsigned char out[SPKI_LEN], struct err *e)

@@ -16,7 +16,7 @@ EVP_PKEY *key_generate(struct err *e);
 /* PKCS#8 PEM, mode 0600; reading refuses loose modes and other key types. */
 int key_save(const char *path, EVP_PKEY *key, struct err *e);
 int key_load(const char *path, EVP_PKEY **out_key, struct err *e);
-/* Loads, or generates and saves when the file is not there. */
+/* Loads, or generates and saves when the file is not there; all who do so at once get the same key. */
 int key_load_or_create(const char *path, EVP_PKEY **out_key, struct err *e);
 
 /* base64url of the DER SubjectPublicKeyInfo (PROTOCOL.md, "A key"). */

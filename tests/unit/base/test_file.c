@@ -57,6 +57,19 @@ static void test_a_file_is_replaced_whole(void **state)
 	case_folder_remove(folder);
 }
 
+static void test_what_is_there_is_not_created(void **state)
+{
+	(void)state;
+	char folder[64], path[128];
+	struct err e = { 0 };
+	snprintf(path, sizeof path, "%s/file", case_folder(folder));
+	assert_int_equal(file_create(path, "one", 3, 0600, &e), 0);
+	assert_int_equal(file_create(path, "two", 3, 0600, &e), ERR_CONFLICT);
+	holds(path, "one");
+	assert_int_equal(files_in(folder), 1);
+	case_folder_remove(folder);
+}
+
 /* A name that may be the old one again after a crash is no success; where file systems know no such thing it is. */
 static void test_a_folder_that_is_not_synced_is_told(void **state)
 {
@@ -83,6 +96,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_file_is_replaced_whole),
+		cmocka_unit_test(test_what_is_there_is_not_created),
 		cmocka_unit_test(test_a_folder_that_is_not_synced_is_told),
 	};
 	return RUN_CASES(tests);

@@ -7,7 +7,9 @@
 
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <pthread.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static void test_public_text_is_openssls_der_and_comes_back(void **state)
 {
@@ -110,6 +112,53 @@ static void test_key_file_is_private_and_kept(void **state)
 	case_folder_remove(folder);
 }
 
+#define AT_ONCE 8
+
+struct maker {
+	pthread_t thread;
+	pthread_barrier_t *start;
+	const char *path;
+	EVP_PKEY *key;
+	int rc;
+};
+
+static void *make_key(void *arg)
+{
+	struct maker *m = arg;
+	struct err e;
+	pthread_barrier_wait(m->start);
+	m->rc = key_load_or_create(m->path, &m->key, &e);
+	return NULL;
+}
+
+static void test_who_makes_a_key_at_once_gets_the_same(void **state)
+{
+	(void)state;
+	char folder[64], path[128];
+	struct maker makers[AT_ONCE];
+	pthread_barrier_t start;
+	EVP_PKEY *kept = NULL;
+	struct err e = { 0 };
+	snprintf(path, sizeof path, "%s/key.pem", case_folder(folder));
+	pthread_barrier_init(&start, NULL, AT_ONCE);
+	for (size_t i = 0; i < AT_ONCE; i++) {
+		makers[i] = (struct maker){ .start = &start, .path = path };
+		assert_int_equal(pthread_create(&makers[i].thread, NULL, make_key, &makers[i]), 0);
+	}
+	for (size_t i = 0; i < AT_ONCE; i++)
+		pthread_join(makers[i].thread, NULL);
+	assert_int_equal(key_load(path, &kept, &e), 0);
+	for (size_t i = 0; i < AT_ONCE; i++) {
+		assert_int_equal(makers[i].rc, 0);
+		assert_int_equal(EVP_PKEY_eq(makers[i].key, kept), 1);
+		EVP_PKEY_free(makers[i].key);
+	}
+	EVP_PKEY_free(kept);
+	pthread_barrier_destroy(&start);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(folder), 0); /* nothing else was left */
+}
+
 static void test_encrypted_pem_is_refused_without_asking(void **state)
 {
 	(void)state;
@@ -180,6 +229,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_public_text_of_strangers_is_refused),
 		cmocka_unit_test(test_other_curves_and_types_are_refused),
 		cmocka_unit_test(test_key_file_is_private_and_kept),
+		cmocka_unit_test(test_who_makes_a_key_at_once_gets_the_same),
 		cmocka_unit_test(test_encrypted_pem_is_refused_without_asking),
 		cmocka_unit_test(test_pin_text),
 		cmocka_unit_test(test_jwk_of_the_rfc),
