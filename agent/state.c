@@ -1,6 +1,7 @@
 /* identity.pem signs the control connection, link.pem is the target's end of every session. Enrolment writes *.new
- * before it asks, and renames when the server has accepted: the one-time token is never spent on keys that were lost.
- * When the answer does not come, the next attempt asks with the same keys, for which the token still counts.
+ * before it asks, and copies them when the server has accepted: the one-time token is never spent on keys that were
+ * lost. When the answer does not come, or not all of it is on disk (*.new go last), the next attempt asks with the same
+ * keys, for which the token still counts.
  *
  * identity.pem.next is to take the place of identity.pem (agent/rotation.h); until the server has taken it in a
  * connection of its own both are kept. Whoever wants that makes the file, and the agent's supervisor does the rest. */
@@ -9,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/secret.h"
 #include "base/text.h"
 #include "ident/key.h"
 
@@ -253,13 +255,17 @@ void state_forget_new_keys(const char *folder)
 static int take_new(const char *folder, const char *name, struct err *e)
 {
 	char path[STATE_PATH], fresh[STATE_PATH + 8];
+	struct buf pem;
 	int rc = state_path(folder, name, path, e);
 	if (rc)
 		return rc;
 	snprintf(fresh, sizeof fresh, "%s.new", path);
-	if (rename(fresh, path) != 0)
-		return err_set_errno(e, ERR_IO, errno, "%s", path);
-	return 0;
+	rc = secret_read_file(fresh, &pem, e);
+	if (rc)
+		return rc;
+	rc = secret_write_file(path, buf_data(&pem), pem.len, e);
+	buf_wipe_free(&pem);
+	return rc;
 }
 
 int state_commit(const char *folder, const char *target, const char *server, struct err *e)
@@ -280,7 +286,9 @@ int state_commit(const char *folder, const char *target, const char *server, str
 	char *text = json ? json_text(json) : NULL;
 	if (!text)
 		return err_set(e, ERR_NOMEM, "out of memory");
-	rc = file_write(path, text, strlen(text), 0600, e); /* its fsync of the folder covers the renames */
+	rc = file_write(path, text, strlen(text), 0600, e);
 	free(text);
+	if (!rc)
+		state_forget_new_keys(folder);
 	return rc;
 }

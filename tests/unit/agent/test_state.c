@@ -4,6 +4,7 @@
 #include "agent/state.h"
 #include "ident/key.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SERVER "https://localhost"
@@ -23,6 +24,37 @@ static void enrol(const char *folder, struct state *out)
 	same_key(out->identity, identity);
 	EVP_PKEY_free(identity);
 	EVP_PKEY_free(link);
+}
+
+static void test_an_enrolment_that_is_not_all_on_disk_is_repeated_with_its_keys(void **state)
+{
+	(void)state;
+	char folder[64], in_the_way[128];
+	EVP_PKEY *identity = NULL, *link = NULL, *identity_again = NULL, *link_again = NULL, *kept = NULL;
+	struct state s;
+	struct err e = { 0 };
+	snprintf(in_the_way, sizeof in_the_way, "%s/target.json", case_folder(folder));
+	assert_int_equal(mkdir(in_the_way, 0700), 0);
+	assert_int_equal(state_prepare_keys(folder, &identity, &link, &e), 0);
+	assert_int_equal(state_commit(folder, "web-1", SERVER, &e), ERR_IO);
+	assert_int_equal(rmdir(in_the_way), 0);
+	assert_int_equal(state_prepare_keys(folder, &identity_again, &link_again, &e), 0);
+	same_key(identity_again, identity);
+	same_key(link_again, link);
+	assert_int_equal(state_commit(folder, "web-1", SERVER, &e), 0);
+	assert_int_equal(state_load(folder, &s, &e), 0);
+	same_key(s.identity, identity);
+	assert_int_equal(state_load_link_key(folder, &kept, &e), 0);
+	same_key(kept, link);
+	state_free(&s);
+	EVP_PKEY_free(kept);
+	EVP_PKEY_free(identity);
+	EVP_PKEY_free(link);
+	EVP_PKEY_free(identity_again);
+	EVP_PKEY_free(link_again);
+	enrol(folder, &s); /* another time, with other keys */
+	state_free(&s);
+	case_folder_remove(folder);
 }
 
 /* Lets the server take the next key of s; then is that what a restart finds? */
@@ -71,6 +103,7 @@ static void test_the_key_that_the_server_took_lasts(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_an_enrolment_that_is_not_all_on_disk_is_repeated_with_its_keys),
 		cmocka_unit_test(test_the_key_that_the_server_took_lasts),
 	};
 	return RUN_CASES(tests);
