@@ -60,10 +60,14 @@ static void on_netlink(uv_poll_t *poll, int status, int events)
 {
 	struct watch *w = poll->data;
 	char ignored[8192];
-	(void)status;
+	ssize_t n;
 	(void)events;
-	while (recv(w->netlink.fd, ignored, sizeof ignored, MSG_DONTWAIT | MSG_TRUNC) > 0)
-		;
+	do
+		n = recv(w->netlink.fd, ignored, sizeof ignored, MSG_DONTWAIT | MSG_TRUNC);
+	while (n > 0 || (n < 0 && errno == ENOBUFS));
+	/* More came than the socket holds: an error, for which libuv has stopped the handle. */
+	if (status < 0 && n < 0 && errno == EAGAIN)
+		uv_poll_start(poll, UV_READABLE, on_netlink);
 	if (uv_is_active((uv_handle_t *)&w->burst)) {
 		w->more = true;
 		return;
