@@ -28,7 +28,7 @@ struct job {
 	const char *target;
 	struct settings settings; /* as far as a worker needs them; strings borrowed */
 	const char *server_urls[LIMIT_SERVER_URLS + 1];
-	char *allow[256];
+	char *allow[LIMIT_AGENT_ALLOW];
 };
 
 /* text is changed by nobody but holds the token: the caller wipes it. */

@@ -1,6 +1,7 @@
 #include "agent/settings.h"
 
 #include "agent/allow.h"
+#include "base/limits.h"
 #include "base/text.h"
 #include "net/url.h"
 
@@ -138,6 +139,9 @@ static int check(const struct settings *s, struct err *e)
 		return rc;
 	bool ssh = allow_ssh(allow);
 	allow_free(&allow);
+	if (s->allow.n > LIMIT_AGENT_ALLOW)
+		return err_set(e, ERR_INVALID, "allow: %zu entries; allowed: at most %u", s->allow.n,
+			       LIMIT_AGENT_ALLOW);
 	for (size_t i = 0; i < s->servers.n; i++)
 		if ((rc = url_parse_secure(s->servers.at[i], &url, e)))
 			return err_wrap(e, "server[%zu]", i);

@@ -80,6 +80,7 @@
 /* agent */
 #define LIMIT_AGENT_SPOOL (16u * 1024 * 1024) /* bytes of reports that wait for the server: about 80,000 streams */
 #define LIMIT_AGENT_JOB (64u * 1024)          /* bytes of what a worker is told at its start; fits a socket's buffer */
+#define LIMIT_AGENT_ALLOW 256u                /* entries of an agent's allow list: each worker is told them all */
 #define LIMIT_SERVER_URLS 16u                 /* server URLs that an agent remembers */
 #define LIMIT_GENERATION 999999               /* resumes of a session by other clients; part of a socket's name */
 

@@ -4,6 +4,7 @@
 #include "agent/settings.h"
 #include "agent/state.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/secret.h"
 
 #include <unistd.h>
@@ -46,6 +47,29 @@ static void test_defaults(void **state)
 	assert_int_equal(settings_load(path, "/elsewhere", &s, &e), 0);
 	assert_string_equal(s.state_dir, "/elsewhere");
 	settings_free(&s);
+}
+
+/* No worker would take a longer one. */
+static void test_a_list_that_is_too_long_is_a_mistake(void **state)
+{
+	(void)state;
+	struct settings s;
+	struct err e;
+	struct buf text = BUF_INIT(8192);
+	buf_add_text(&text, "allow = [ \"tcp:db:1\"");
+	for (unsigned i = 1; i < LIMIT_AGENT_ALLOW; i++)
+		buf_add_text(&text, ", \"tcp:db:1\"");
+	char *most = strndup((const char *)buf_data(&text), text.len), more[8192];
+	snprintf(more, sizeof more, "%s, \"tcp:db:2\" ];", most);
+	buf_add_text(&text, " ];");
+	char *fits = buf_take_text(&text);
+	assert_int_equal(load(fits, &s, &e), 0);
+	assert_int_equal(s.allow.n, LIMIT_AGENT_ALLOW);
+	settings_free(&s);
+	assert_int_equal(load(more, &s, &e), ERR_INVALID);
+	assert_non_null(strstr(e.text, "at most 256"));
+	free(most);
+	free(fits);
 }
 
 static void test_an_empty_list_allows_nothing(void **state)
@@ -166,6 +190,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_defaults, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_an_empty_list_allows_nothing, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_a_list_that_is_too_long_is_a_mistake, make_folder, remove_folder),
 		cmocka_unit_test(test_whether_sshd_is_on_loopback),
 		cmocka_unit_test_setup_teardown(test_mistakes_are_named, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_token_file, make_folder, remove_folder),
