@@ -513,26 +513,47 @@ static void stop(struct supervisor *s)
 	uv_stop(&s->loop);
 }
 
+/* Those that a server told are of the control plane that is configured, and go on with it. */
+static void keep_told_urls(const struct supervisor *s, json_t *urls)
+{
+	size_t n = json_array_size(urls);
+	if (n != s->configured_urls)
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (!json_equal(json_array_get(urls, i), json_array_get(s->urls, i)))
+			return;
+	for (size_t i = n; i < json_array_size(s->urls); i++)
+		json_array_append(urls, json_array_get(s->urls, i));
+}
+
 static int take_settings(struct supervisor *s, struct settings *fresh, char *out_left, size_t size, struct err *e)
 {
 	struct net_tls *tls = NULL;
-	json_t *urls = NULL;
+	json_t *urls = NULL, *host_keys = NULL;
+	const struct settings sshd = { .ssh = fresh->ssh, .state_dir = s->settings->state_dir };
 	int rc = net_tls_new(settings_text(fresh->ca_file), &tls, e);
+	if (!rc)
+		rc = hostkeys_list(&sshd, &host_keys, e);
 	if (!rc)
 		rc = collect_urls(fresh, s->state.server, &urls, e);
 	if (rc) {
 		net_tls_free(&tls);
+		json_decref(host_keys);
 		return rc;
 	}
-	bool loopback = settings_ssh_is_loopback(s->settings);
+	bool loopback = settings_ssh_is_loopback(s->settings), same_keys = json_equal(s->host_keys, host_keys);
 	settings_take(s->settings, fresh, out_left, size);
-	if (settings_ssh_is_loopback(s->settings) != loopback && s->ws) /* a hello is said once */
+	json_decref(s->host_keys);
+	s->host_keys = host_keys;
+	if ((settings_ssh_is_loopback(s->settings) != loopback || !same_keys) && s->ws) /* a hello is said once */
 		ws_client_close(s->ws, 1000, "settings");
 	net_tls_free(&s->fresh_tls);
 	s->fresh_tls = tls;
+	size_t configured = json_array_size(urls);
+	keep_told_urls(s, urls);
 	json_decref(s->urls);
 	s->urls = urls;
-	s->configured_urls = json_array_size(urls);
+	s->configured_urls = configured;
 	return sessions_reload(s->sessions, e);
 }
 

@@ -115,6 +115,35 @@ def test_other_servers_are_for_the_next_connection(world):
     assert other.accept().recv("hello")
 
 
+def test_a_reload_keeps_the_servers_that_were_told(world):
+    p = world.start()
+    other = Control(world.folder / "tls")
+    c = world.control.accept()
+    c.recv("hello")
+    c.welcome(server_urls=[f"https://localhost:{other.port}"])
+    wait_for((world.folder / "ready").exists, "the ready file")
+    p.kill(signal.SIGHUP)
+    p.wait_log("settings read again")
+    c.close(4002)
+    assert other.accept().recv("hello")
+
+
+def test_the_host_keys_are_those_of_the_sshd_of_now(world):
+    p = world.start()
+    _, hello = connect(world)
+    (own,) = hello["ssh_host_keys"]
+    path = world.folder / "agent.conf"
+    before = path.read_text()
+    path.write_text(before + '\nssh = "127.0.0.1:22";\n')
+    p.kill(signal.SIGHUP)
+    _, hello = connect(world)
+    assert own not in hello["ssh_host_keys"]
+    path.write_text(before)
+    p.kill(signal.SIGHUP)
+    _, hello = connect(world)
+    assert hello["ssh_host_keys"] == [own]
+
+
 def test_nothing_goes_out_in_plain_text(world):
     trap = socket.create_server(("127.0.0.1", 0))
     trap.setblocking(False)
