@@ -1,5 +1,7 @@
 #include "cli/args.h"
 
+#include "base/text.h"
+
 #include <string.h>
 
 #define HELP_COLUMN 34
@@ -36,9 +38,17 @@ static int set_choice(const struct arg_row *row, const char *value, int *at, str
 	return err_set(e, ERR_INVALID, "--%s %s: allowed: %s", row->name, value, row->value);
 }
 
+/* What goes to a server is JSON, which would be without it; names of files and words for ssh are what they are. */
+static bool may_be_any_bytes(const struct arg_row *row)
+{
+	return strcmp(row->value, "FILE") == 0 || strcmp(row->value, "DIR") == 0 || strcmp(row->value, "ARG") == 0;
+}
+
 static int set(const struct arg_row *row, const char *value, char *out, struct err *e)
 {
 	void *at = out + row->offset;
+	if (value && !text_is_utf8(value, strlen(value)) && !may_be_any_bytes(row))
+		return err_set(e, ERR_INVALID, "--%s: the value is not UTF-8", row->name);
 	switch (row->type) {
 	case ARG_FLAG:
 		*(bool *)at = true;

@@ -7,7 +7,7 @@
 #include "cli/query.h"
 
 struct options {
-	const char *target;
+	const char *target, *key;
 	struct arg_list forwards;
 	bool quiet;
 	int output;
@@ -17,6 +17,7 @@ static const struct arg_row rows[] = {
 	{ "target", 't', ARG_TEXT, AT(target), "ID", "" },
 	{ "port-forward", 'L', ARG_LIST, AT(forwards), "SPEC", "" },
 	{ "quiet", 'q', ARG_FLAG, AT(quiet), NULL, "" },
+	{ "key", 0, ARG_TEXT, AT(key), "FILE", "" },
 	{ "output", 'o', ARG_ENUM, AT(output), "text|json", "" },
 	{ .name = NULL },
 };
@@ -62,6 +63,11 @@ static void test_options_stop_at_the_command(void **state)
 	assert_string_equal(rest_words[2], "--quiet");
 	assert_string_equal(p.target, "a");
 	assert_false(p.quiet);
+
+	struct options f = { 0 };
+	const char *file[] = { "--key", "K\xf6ln" };
+	assert_int_equal(parse(false, 2, file, &f, &rest, &e), 0);
+	assert_string_equal(f.key, "K\xf6ln");
 }
 
 static void test_options_name_the_mistake(void **state)
@@ -78,6 +84,8 @@ static void test_options_name_the_mistake(void **state)
 		{ { "--quiet=yes", NULL, NULL }, 1, "--quiet takes no value" },
 		{ { "--output", "xml", NULL }, 2, "--output xml: allowed: text|json" },
 		{ { "-ta", NULL, NULL }, 1, "unknown option -ta" },
+		{ { "--target", "tag:town=K\xf6ln", NULL }, 2, "--target: the value is not UTF-8" },
+		{ { "-L", "1:k\xf6ln:2", NULL }, 2, "--port-forward: the value is not UTF-8" },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct options o = { 0 };
