@@ -8,6 +8,7 @@
 #include "base/nearest.h"
 #include "base/process.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -105,6 +106,18 @@ static int unknown_command(const char *name)
 	return EXIT_CODE_USAGE;
 }
 
+/* Whoever reads us may have enough; but what did not get to where it was to go is no success. */
+static int judge_output(int code)
+{
+	errno = 0;
+	bool lost = ferror(stdout);
+	lost |= fflush(stdout) != 0;
+	if (!lost || errno == EPIPE || code != EXIT_CODE_OK)
+		return code;
+	complain("standard output: %s", errno ? strerror(errno) : "not all of it could be written");
+	return EXIT_CODE_FAILED;
+}
+
 static int run(const struct command *c, int argc, char **argv)
 {
 	_Alignas(max_align_t) char options[COMMAND_OPTIONS_MAX] = { 0 };
@@ -122,7 +135,7 @@ static int run(const struct command *c, int argc, char **argv)
 	log_init("tunnel-cli", common->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, LOG_FORMAT_PLAIN);
 	if (unguarded.code)
 		log_debug("%s", unguarded.text);
-	return c->run(options, n, argv);
+	return judge_output(c->run(options, n, argv));
 }
 
 static void on_shortage(const char *words)

@@ -1,8 +1,10 @@
 """Where tunnel-cli finds its settings and credentials; reasons and policies."""
 
 import json
+import os
+import subprocess
 
-from harness import USER, write_secret
+from harness import CLI, LIMIT, USER, write_secret
 from test_refusals import jwt_stack  # noqa: F401
 
 
@@ -87,3 +89,14 @@ def test_policies_come_and_go(bare):
     r = bare.cli("delete-policy", "base", check=False)
     assert r.returncode != 0 and "file" in r.stderr, "it is the administrator's"
     assert [p["name"] for p in bare.json("list-policies")] == ["base"]
+
+
+def test_what_cannot_be_written_is_no_success(bare):
+    with open("/dev/full", "wb") as full:
+        r = subprocess.run([CLI, "completion", "bash"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+    assert r.returncode == 1 and "No space left" in r.stderr, r
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        r = subprocess.run([CLI, "completion", "bash"], stdout=gone, stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+    assert (r.returncode, r.stderr) == (0, ""), r
