@@ -30,6 +30,7 @@ void doctor_say(struct doctor *d, const char *check, enum verdict verdict, const
 	va_start(ap, fmt);
 	text_vprint(text, sizeof text, fmt, ap);
 	va_end(ap);
+	text_make_plain(text);
 	d->failed |= verdict == VERDICT_FAIL;
 	d->warned |= verdict == VERDICT_WARN;
 	json_array_append_new(d->checks, json_pack("{s:s, s:s, s:s, s:s*}", "check", check, "verdict",

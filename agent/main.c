@@ -11,6 +11,7 @@
 #include "base/notify.h"
 #include "base/process.h"
 #include "base/secret.h"
+#include "base/text.h"
 
 #include <getopt.h>
 #include <stdbool.h>
@@ -65,7 +66,10 @@ static void usage(FILE *to)
 
 static int complain(const char *text)
 {
-	fprintf(stderr, "tunnel-agent: %s\n", text);
+	char plain[1024];
+	snprintf(plain, sizeof plain, "%s", text);
+	text_make_plain(plain);
+	fprintf(stderr, "tunnel-agent: %s\n", plain);
 	return EXIT_FAILURE;
 }
 

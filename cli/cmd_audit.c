@@ -106,12 +106,10 @@ static int print_records(struct reader *r, const json_t *records)
 	json_auto_t *rows = json_array();
 	json_array_foreach(records, i, record)
 	{
-		if (r->options->common.output == OUTPUT_JSON) {
-			json_dumpf(record, stdout, JSON_COMPACT);
-			fputc('\n', stdout);
-		} else {
+		if (r->options->common.output == OUTPUT_JSON)
+			output_json_line(record);
+		else
 			json_array_append_new(rows, row_of(record));
-		}
 	}
 	if (r->options->common.output != OUTPUT_JSON && (json_array_size(rows) || !r->table.headed))
 		output_rows(&r->table, rows);

@@ -31,14 +31,14 @@ struct completion {
 
 static void offer(const struct completion *c, const char *word, const char *about)
 {
-	char line[1024];
+	char plain[512];
 	if (!text_starts(word, c->typed))
 		return;
-	snprintf(line, sizeof line, "%s%s%s%s", c->prefix, word, about && *about ? "\t" : "", about ? about : "");
-	for (char *at = line; *at; at++)
-		if ((unsigned char)*at < 0x20 && *at != '\t')
-			*at = '?';
-	puts(line);
+	snprintf(plain, sizeof plain, "%s", about ? about : "");
+	text_make_plain(plain);
+	for (char *at = plain; (at = strchr(at, '\n')) != NULL;)
+		*at = '?';
+	printf("%s%s%s%s\n", c->prefix, word, plain[0] ? "\t" : "", plain);
 }
 
 /* --- what the server knows */
@@ -85,7 +85,7 @@ static void offer_source(const struct completion *c, const struct source *s)
 		{
 			const char *name = json_string_value(json_object_get(row, s->name));
 			describe(s, row, about, sizeof about);
-			if (name)
+			if (name && text_is_id(name)) /* a shell may put it into the line as it is */
 				offer(c, name, about);
 		}
 	json_decref(answer);

@@ -145,8 +145,8 @@ static void print_row(const char *name, const struct doctor_found *f)
 	char text[sizeof f->text], next[sizeof f->next];
 	snprintf(text, sizeof text, "%s", f->text);
 	snprintf(next, sizeof next, "%s", f->next);
-	make_plain(text);
-	make_plain(next);
+	text_make_plain(text);
+	text_make_plain(next);
 	printf("%-12s %-8s %s\n", name, words[f->verdict], text);
 	if (f->verdict == DOCTOR_FAILED && *next)
 		printf("%-12s %-8s → %s\n", "", "", next);

@@ -3,6 +3,7 @@
  * programs. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/output.h"
 #include "cli/profile.h"
 #include "cli/signin.h"
@@ -36,8 +37,7 @@ static int open_profile(const char *command, const struct common_options *common
 /* One line, at once: whoever reads it acts on it while we wait. Takes the reference over. */
 static void print_line(json_t *json)
 {
-	json_dumpf(json, stdout, JSON_COMPACT);
-	fputc('\n', stdout);
+	output_json_line(json);
 	fflush(stdout);
 	json_decref(json);
 }
@@ -98,7 +98,7 @@ static void tell(const struct profile *p, const struct oidc_tokens *t, const str
 				     "expires_at", time_json(t->expires_ms), "refreshes", t->refresh_token != NULL));
 	} else {
 		if (subject)
-			make_plain(subject);
+			text_make_plain(subject);
 		printf("Signed in at %s as %s until %s%s.\n", p->oidc.issuer, subject ? subject : "?",
 		       clock_text(t->expires_ms, text),
 		       t->refresh_token ? ", and longer by itself while the issuer allows it"

@@ -57,7 +57,7 @@ static void complain_each(const json_t *names, const char *words)
 	for (size_t i = 0; i < json_array_size(names); i++) {
 		char name[256];
 		snprintf(name, sizeof name, "%s", json_string_value(json_array_get(names, i)));
-		make_plain(name);
+		text_make_plain(name);
 		complain("%s %s", name, words);
 	}
 }
@@ -73,7 +73,7 @@ static void tell(const struct revoke_options *o, const json_t *answer)
 	printf("%s %s is revoked; %lld %s ended, %s after %lld ms\n", kind, value, number(answer, "sessions"),
 	       number(answer, "sessions") == 1 ? "session" : "sessions",
 	       everywhere ? "gone everywhere" : "cut off, but not confirmed by all agents", number(answer, "took_ms"));
-	if (id)
+	if (id && text_is_id(id))
 		printf("lift it with: tunnel-cli lift-revocation %s\n", id);
 }
 

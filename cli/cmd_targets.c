@@ -117,6 +117,20 @@ static json_t *tags_object(const struct arg_list *tags)
 	return object;
 }
 
+static int print_token(const json_t *answer)
+{
+	const char *token = json_string_value(json_object_get(answer, "token"));
+	bool fine = token && *token;
+	for (const char *c = token; fine && *c; c++)
+		fine = *c > ' ' && *c < 0x7f;
+	if (!fine) {
+		complain("the server's answer has no token");
+		return EXIT_CODE_FAILED;
+	}
+	printf("%s\n", token);
+	return EXIT_CODE_OK;
+}
+
 static int create_enrollment(const void *options, int argc, char **argv)
 {
 	const struct enroll_options *o = options;
@@ -144,7 +158,7 @@ static int create_enrollment(const void *options, int argc, char **argv)
 	if (code == EXIT_CODE_OK && o->common.output == OUTPUT_JSON)
 		output_json(answer);
 	else if (code == EXIT_CODE_OK)
-		printf("%s\n", json_string_value(json_object_get(answer, "token")));
+		code = print_token(answer);
 	json_decref(answer);
 	json_decref(tags);
 	return code;

@@ -2,6 +2,7 @@
 #include "base/audit_chain.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/text.h"
 #include "cli/client.h"
 #include "cli/output.h"
 #include "cli/query.h"
@@ -154,7 +155,7 @@ static int verify_audit(const void *options, int argc, char **argv)
 	if (rc == 0 || rc == ERR_INVALID) {
 		char problem[sizeof e.text];
 		snprintf(problem, sizeof problem, "%s", e.text);
-		make_plain(problem);
+		text_make_plain(problem);
 		const char *found = rc ? problem : NULL;
 		json_auto_t *report = report_of(&check, found);
 		if (o->common.output == OUTPUT_JSON)

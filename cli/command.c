@@ -1,5 +1,7 @@
 #include "cli/command.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -15,17 +17,6 @@ const struct arg_row common_rows[] = {
 	{ "help", 'h', ARG_FLAG, AT(help), NULL, "this text" },
 	{ .name = NULL },
 };
-
-void make_plain(char *text)
-{
-	for (unsigned char *c = (unsigned char *)text; *c; c++) {
-		bool c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080 to U+009F steer terminals too */
-		if (c1)
-			*c++ = '?';
-		if (c1 || (*c < 0x20 && *c != '\n') || *c == 0x7f)
-			*c = '?';
-	}
-}
 
 static char *kept;
 static size_t kept_size;
@@ -43,7 +34,7 @@ void complain(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	make_plain(text);
+	text_make_plain(text);
 	if (kept) {
 		snprintf(kept, kept_size, "%s", text);
 		return;

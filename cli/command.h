@@ -66,8 +66,6 @@ extern const struct command *const commands[];
 const struct command *command_find(const char *name);
 
 /* Prints "tunnel-cli: <text>" on stderr. */
-/* Text from elsewhere must not steer the terminal: control characters become "?" (newlines stay). */
-void make_plain(char *text);
 void complain(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* From here on the last complaint is kept in out instead of printed; NULL: printed again. */
 void keep_complaints(char *out, size_t size);

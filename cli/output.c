@@ -1,9 +1,10 @@
 #include "cli/output.h"
 
-#include "cli/command.h"
+#include "base/text.h"
 
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CELL_MAX 4096 /* bytes; what is longer is cut */
@@ -15,7 +16,7 @@ static void put_clean(char *out, size_t size, const char *text)
 	for (; *text && n + 1 < size; text++)
 		out[n++] = (unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text;
 	out[n] = '\0';
-	make_plain(out); /* what is left: C1 controls */
+	text_make_plain(out); /* what is left: C1 controls */
 }
 
 static void cell_text(const json_t *v, char *out, size_t size);
@@ -140,14 +141,35 @@ void output_object(const json_t *object)
 	json_t *value;
 	json_object_foreach((json_t *)(size_t)object, key, value)
 	{
-		char text[1024] = "";
+		char name[256] = "", text[1024] = "";
+		put_clean(name, sizeof name, key);
 		cell_text(value, text, sizeof text);
-		printf("%-20s %s\n", key, text);
+		printf("%-20s %s\n", name, text);
 	}
+}
+
+/* DEL and C1 controls, which JSON may hold as they are, can stand in its texts alone: there they become escapes. */
+static void print_json(const json_t *json, size_t flags)
+{
+	char *text = json_dumps(json, flags);
+	for (const unsigned char *c = (const unsigned char *)text; c && *c; c++) {
+		if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
+			printf("\\u%04x", *++c);
+		else if (*c == 0x7f)
+			fputs("\\u007f", stdout);
+		else
+			fputc(*c, stdout);
+	}
+	fputc('\n', stdout);
+	free(text);
 }
 
 void output_json(const json_t *json)
 {
-	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
-	fputc('\n', stdout);
+	print_json(json, JSON_INDENT(2) | JSON_ENCODE_ANY);
+}
+
+void output_json_line(const json_t *json)
+{
+	print_json(json, JSON_COMPACT);
 }

@@ -28,5 +28,6 @@ void output_table(const json_t *rows, const struct column *columns);
 /* "member: value" lines, nested objects indented. */
 void output_object(const json_t *object);
 void output_json(const json_t *json);
+void output_json_line(const json_t *json);
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/ends.h"
 #include "cli/session_renew.h"
 #include "ident/key.h"
@@ -38,7 +39,7 @@ void session_tell(const struct session *s, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	make_plain(text);
+	text_make_plain(text);
 	print_line(text);
 }
 
@@ -51,7 +52,7 @@ void session_tell_status(struct session *s)
 	endpoint_get_stats(s->endpoint, &stats);
 	story_trouble(&s->story, endpoint_get_trouble(s->endpoint));
 	story_status(&s->story, s->id, s->target, &stats, clock_mono_ms(), line);
-	make_plain(line);
+	text_make_plain(line);
 	print_line(line);
 }
 

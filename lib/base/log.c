@@ -78,6 +78,8 @@ static void put_escaped(struct line *l, const char *s)
 			snprintf(hex, sizeof hex, "\\n");
 		else if (c < 0x20 || c == 0x7f)
 			snprintf(hex, sizeof hex, "\\u%04x", c);
+		else if (c == 0xc2 && (unsigned char)s[1] >= 0x80 && (unsigned char)s[1] < 0xa0)
+			snprintf(hex, sizeof hex, "\\u%04x", (unsigned char)*++s); /* C1 controls steer terminals too */
 		else
 			snprintf(hex, sizeof hex, "%c", c);
 		if (!put(l, hex))

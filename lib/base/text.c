@@ -55,6 +55,17 @@ void text_repair(char *s)
 	*s = '\0';
 }
 
+void text_make_plain(char *s)
+{
+	for (unsigned char *c = (unsigned char *)s; *c; c++) {
+		bool c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080 to U+009F steer terminals too */
+		if (c1)
+			*c++ = '?';
+		if (c1 || (*c < 0x20 && *c != '\n') || *c == 0x7f)
+			*c = '?';
+	}
+}
+
 void text_vprint(char *out, size_t size, const char *fmt, va_list ap)
 {
 	if (vsnprintf(out, size, fmt, ap) < 0)

@@ -11,6 +11,8 @@
 bool text_is_utf8(const char *s, size_t len);
 /* Takes out the bytes that belong to no whole UTF-8 character. */
 void text_repair(char *s);
+/* Text from elsewhere must not steer a terminal: control characters become "?" (newlines stay). */
+void text_make_plain(char *s);
 /* snprintf for text that goes into JSON or a close frame, where half a character spoils the whole: what the size or a
  * "%.64s" cuts through is left out. */
 void text_print(char *out, size_t size, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -152,3 +152,10 @@ def test_workers_that_were_killed(stack):
     assert found["workers"][0] == "warn" and "1 sockets" in found["workers"][1]
     stale.unlink()
     wait_for(lambda: checks(agent, 0)["workers"][0] == "ok", "the workers to be fine")
+
+
+@pytest.mark.parametrize("command", ["run", "doctor"])
+def test_what_it_says_does_not_steer_the_terminal(command):
+    r = subprocess.run([AGENT, command, "--config", "/nope\x1b[2J\x9b2J"], capture_output=True, text=True, timeout=LIMIT)
+    said = r.stdout + r.stderr
+    assert r.returncode == 1 and "/nope?[2J" in said and "\x1b" not in said and "\x9b" not in said

@@ -109,7 +109,7 @@ def test_nothing_is_said_when_there_is_nobody_to_ask(stack):
 class Pages(BaseHTTPRequestHandler):
     """GET /v1/targets and /v1/sessions of a server that has seen a lot: a page is 100 long unless it is asked for more (PROTOCOL.md)."""
 
-    rows = {"targets": [{"id": f"t-{i}", "state": "connected"} for i in range(300)],
+    rows = {"targets": [{"id": f"t-{i}", "state": "connected"} for i in range(300)] + [{"id": "t-29;reboot", "state": "connected"}],
             "sessions": [{"id": f"s-{i}", "state": "ended" if i < 250 else "active"} for i in range(300)]}
 
     def log_message(self, *args):

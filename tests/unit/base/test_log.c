@@ -46,14 +46,16 @@ static void test_fields_are_told_as_they_are(void **state)
 {
 	(void)state;
 	json_t *json = catch_json(
-		FIELDS({ "session", "s-1" }, { "none", NULL }, { "by", "J\xc3\xb6rg \"x\\\n\x1b[2J" }), "a b");
+		FIELDS({ "session", "s-1" }, { "none", NULL }, { "by", "J\xc3\xb6rg \"x\\\n\x1b[2J\xc2\x9b" }), "a b");
 	assert_string_equal(json_string_value(json_object_get(json, "msg")), "a b");
 	assert_string_equal(json_string_value(json_object_get(json, "level")), "error");
 	assert_string_equal(json_string_value(json_object_get(json, "session")), "s-1");
-	assert_string_equal(json_string_value(json_object_get(json, "by")), "J\xc3\xb6rg \"x\\\n\x1b[2J");
+	assert_string_equal(json_string_value(json_object_get(json, "by")), "J\xc3\xb6rg \"x\\\n\x1b[2J\xc2\x9b");
 	assert_null(json_object_get(json, "none"));
 	json_decref(json);
 	log_init("t", LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+	catch_line(FIELDS({ "by", "\xc2\x9b" }), "\xc2\x9b[2J");
+	assert_null(strstr(got, "\xc2\x9b"));
 	catch_line(FIELDS({ "session", "s-1" }, { "by", "a=b" }, { "empty", "" }), "a b");
 	assert_non_null(strstr(got, " level=error program=t msg=\"a b\" session=s-1 by=\"a=b\" empty=\"\"\n"));
 	log_init("t", LOG_LEVEL_INFO, LOG_FORMAT_PLAIN);

@@ -1,8 +1,10 @@
 #include "support/case.h"
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/secret.h"
 #include "cli/args.h"
+#include "cli/output.h"
 #include "cli/profile.h"
 #include "cli/query.h"
 
@@ -96,6 +98,41 @@ static void test_options_name_the_mistake(void **state)
 	}
 }
 
+/* What print writes to standard output; to be freed. */
+static char *printed(void (*print)(const json_t *), const json_t *json)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *before = stdout, *memory = open_memstream(&text, &len);
+	stdout = memory;
+	print(json);
+	stdout = before;
+	fclose(memory);
+	return text;
+}
+
+static void test_no_answer_steers_the_terminal(void **state)
+{
+	(void)state;
+	static void (*const prints[])(const json_t *) = { output_object, output_json, output_json_line };
+	json_t *answer = json_pack("{s:s}", "k\x1b[2J\x7f\xc2\x9b", "v\x1b[2J\x7f\xc2\x9b\xc3\xb6"), *back = NULL;
+	for (size_t i = 0; i < sizeof prints / sizeof *prints; i++) {
+		char *text = printed(prints[i], answer);
+		for (const char *c = text; *c; c++)
+			assert_true((unsigned char)*c >= 0x20 || *c == '\n');
+		assert_null(strchr(text, 0x7f));
+		assert_null(strstr(text, "\xc2\x9b"));
+		assert_non_null(strstr(text, "\xc3\xb6"));
+		if (i > 0) {
+			assert_int_equal(json_parse(text, strlen(text), &back, NULL), 0);
+			assert_true(json_equal(back, answer));
+			json_decref(back);
+		}
+		free(text);
+	}
+	json_decref(answer);
+}
+
 static void test_query_strings_are_encoded(void **state)
 {
 	(void)state;
@@ -181,8 +218,11 @@ static void test_no_key_without_id_and_secret(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_options_stop_at_the_command),  cmocka_unit_test(test_options_name_the_mistake),
-		cmocka_unit_test(test_query_strings_are_encoded),    cmocka_unit_test(test_no_server_without_tls),
+		cmocka_unit_test(test_options_stop_at_the_command),
+		cmocka_unit_test(test_options_name_the_mistake),
+		cmocka_unit_test(test_no_answer_steers_the_terminal),
+		cmocka_unit_test(test_query_strings_are_encoded),
+		cmocka_unit_test(test_no_server_without_tls),
 		cmocka_unit_test(test_no_key_without_id_and_secret),
 	};
 	return RUN_CASES(tests);
