@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "cli/ends.h"
 #include "cli/session_renew.h"
+#include "cli/signin.h"
 #include "ident/key.h"
 #include "net/timer.h"
 
@@ -416,6 +417,7 @@ int session_leave(const struct session *s, int exit_code)
 {
 	if (!s->rest)
 		return exit_code;
+	signin_leave_blocking();
 	fflush(NULL);
 	_exit(exit_code); /* the way through exit() would wait for libuv's threads */
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,9 +209,12 @@ static int take_refreshed(const struct profile *p, struct kept *k, struct oidc_t
 	return 0;
 }
 
+/* Held from the issuer's answer to the file. */
+static pthread_mutex_t exchange = PTHREAD_MUTEX_INITIALIZER;
+
 /* An issuer takes a refresh token once: who is interrupted between its answer and the file would have to sign in again.
- * So an interrupt waits for both, 15 s at most. */
-static void hold_signals(sigset_t *out_before)
+ * So an interrupt waits for both, 15 s at most; as does a session's end, which finds the refresh in another thread. */
+static void begin_exchange(sigset_t *out_before)
 {
 	sigset_t ends;
 	sigemptyset(&ends);
@@ -218,6 +222,18 @@ static void hold_signals(sigset_t *out_before)
 	sigaddset(&ends, SIGTERM);
 	sigaddset(&ends, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &ends, out_before);
+	pthread_mutex_lock(&exchange);
+}
+
+static void end_exchange(const sigset_t *before)
+{
+	pthread_mutex_unlock(&exchange);
+	pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+void signin_leave_blocking(void)
+{
+	pthread_mutex_lock(&exchange);
 }
 
 /* With the lock. */
@@ -229,7 +245,7 @@ static int refresh(const struct profile *p, const struct place *at, struct kept 
 	int rc = oidc_discover_blocking(&p->oidc, p->proxy, &issuer, e);
 	if (rc != 0)
 		return rc;
-	hold_signals(&before);
+	begin_exchange(&before);
 	rc = oidc_refresh_blocking(&issuer, k->tokens.refresh_token, &fresh, e);
 	oidc_issuer_free(&issuer);
 	if (rc == 0)
@@ -240,7 +256,7 @@ static int refresh(const struct profile *p, const struct place *at, struct kept 
 	if (rc == ERR_DENIED)
 		unlink(at->path);
 	rc = rc == 0 ? write_kept(at, &k->tokens, e) : rc;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	end_exchange(&before);
 	return rc;
 }
 

@@ -23,5 +23,8 @@ int signin_token_blocking(const struct profile *p, int64_t outlast_ms, char **ou
 int signin_keep_blocking(const struct profile *p, const struct oidc_tokens *tokens, struct err *e);
 /* Forgets them. *out_refresh_token: for revoking; NULL when there is none. 0 with *out_was false: there was none. */
 int signin_forget_blocking(const struct profile *p, bool *out_was, char **out_refresh_token, struct err *e);
+/* For who ends the program while other threads may be in here: waits until the issuer's answer to a refresh that is
+ * under way is on disk, 15 s at most. None begins afterwards. */
+void signin_leave_blocking(void);
 
 #endif

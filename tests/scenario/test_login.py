@@ -384,6 +384,31 @@ def test_who_is_interrupted_while_it_refreshes_is_still_signed_in(sso, interrupt
     assert (sso.issuer.refreshed, sso.issuer.reused) == (1, 0)
 
 
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_a_session_that_ends_while_it_refreshes_leaves_the_sign_in_whole(unstarted, interrupts):
+    s = unstarted
+    s.conf = "session: { bind_to_identity = true; };"
+    s.start_server()
+    s.start_agent()
+    s.issuer.life = 20
+    signed_in(s)
+    p = s.cli_popen("start-session", "--profile", "sso", "--target", "web-1", "--port-forward", "0:127.0.0.1:9")
+    p.lines = LineReader(p.stderr)
+    p.lines.wait("listening on")
+    asked, answer = threading.Event(), threading.Event()
+    s.issuer.before_refresh = lambda: (asked.set(), answer.wait(LIMIT))
+    assert asked.wait(LIMIT), "the session is renewed"
+    for _ in range(interrupts):
+        p.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    time.sleep(3)  # what is left of a session is not waited for any longer, else
+    answer.set()
+    p.wait(LIMIT)
+    leave(s, -1)
+    assert json.loads(whoami(s).stdout)["subject"] == "dev"
+    assert s.issuer.reused == 0
+
+
 def has_open(pid, inode):
     for fd in os.listdir(f"/proc/{pid}/fd"):
         try:
