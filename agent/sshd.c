@@ -262,7 +262,7 @@ static pid_t launch(const struct settings *settings, const char *name, int socke
 	char *argv[] = { settings->sshd_path, inetd, to_stderr, file, config, NULL };
 	sigset_t before;
 	process_block_signals(&before);
-	pid_t pid = vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork): see base/process.h */
+	pid_t pid = process_vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork): see base/process.h */
 	if (pid == 0)
 		become_sshd(socket, words, settings->sshd_path, argv);
 	int why = errno;

@@ -39,10 +39,10 @@ static int fork_twice(int fd, int null, char *const *argv, struct err *e)
 {
 	sigset_t before;
 	process_block_signals(&before);
-	pid_t child = vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork): see base/process.h */
+	pid_t child = process_vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork): see base/process.h */
 	if (child == 0) {
 		setsid();
-		pid_t grandchild = vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork) */
+		pid_t grandchild = process_vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork) */
 		if (grandchild == 0)
 			become_worker(fd, null, argv);
 		_exit(grandchild < 0 ? errno : 0); /* which fits: EAGAIN, ENOMEM */

@@ -25,10 +25,18 @@ void process_show(void);
  * afterwards; vfork does not, but its child runs in that memory, where no handler of ours may run. So:
  *
  *	process_block_signals(&before);
- *	pid_t pid = vfork();
+ *	pid_t pid = process_vfork();
  *	if (pid == 0) { process_default_signals(); … execve(…); _exit(127); }   only async-signal-safe calls
  *	process_unblock_signals(&before);
  */
+#define process_vfork vfork
+/* A sanitizer's vfork keeps one return address for parent and child, over which a child of the child writes. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#undef process_vfork
+#define process_vfork fork
+#endif
+#endif
 void process_block_signals(sigset_t *before);
 void process_unblock_signals(const sigset_t *before);
 /* In the child: all signals do what they do by default, and none is blocked. Async-signal-safe. */
