@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -384,6 +385,15 @@ def test_who_is_interrupted_while_it_refreshes_is_still_signed_in(sso, interrupt
     assert (sso.issuer.refreshed, sso.issuer.reused) == (1, 0)
 
 
+def signal_waits(pid, signum):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return any(int(line.split()[1], 16) & 1 << (signum - 1) for line in lines if line.startswith(("SigPnd:", "ShdPnd:")))
+
+
+def waits_for_a_lock(pid):
+    return "futex" in Path(f"/proc/{pid}/wchan").read_text()
+
+
 @pytest.mark.parametrize("interrupts", [1, 2])
 def test_a_session_that_ends_while_it_refreshes_leaves_the_sign_in_whole(unstarted, interrupts):
     s = unstarted
@@ -400,8 +410,8 @@ def test_a_session_that_ends_while_it_refreshes_leaves_the_sign_in_whole(unstart
     assert asked.wait(LIMIT), "the session is renewed"
     for _ in range(interrupts):
         p.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-    time.sleep(3)  # what is left of a session is not waited for any longer, else
+        wait_for(lambda: not signal_waits(p.pid, signal.SIGINT), "it to be heard")
+    wait_for(lambda: p.poll() is not None or waits_for_a_lock(p.pid), "the session to be over")
     answer.set()
     p.wait(LIMIT)
     leave(s, -1)

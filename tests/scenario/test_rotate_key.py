@@ -21,8 +21,10 @@ def rig(stack):
 
 
 def key(stack, name="identity.pem"):
-    path = stack.state / name
-    return path.read_bytes() if path.exists() else None
+    try:
+        return (stack.state / name).read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def rotate(stack, **kw):
