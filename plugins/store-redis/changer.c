@@ -214,8 +214,6 @@ static int hear_replicas(struct changer *c, struct change *batch, struct words w
 {
 	redisReply *reply = NULL;
 	int rc = conn_hear(c->conn, now(c) + c->o->wait_ms + c->o->answer_ms, &reply, w);
-	for (struct change *one = batch; rc != 0 && one; one = one->next)
-		in_doubt(one, w.text);
 	if (rc != 0)
 		return rc;
 	long long have = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
@@ -259,12 +257,13 @@ static void run_batch(struct changer *c, struct change *batch)
 		return;
 	}
 	int rc = conn_flush(c->conn, now(c) + c->o->answer_ms, w);
-	for (struct change *one = batch; rc != 0 && one; one = one->next)
-		in_doubt(one, why);
+	bool together = rc != 0 || c->o->wait_replicas; /* what the replicas have is the last that is said, for all */
 	if (rc == 0)
 		rc = hear_all(c, batch, &sent_away, w);
 	if (rc == 0 && c->o->wait_replicas)
 		rc = hear_replicas(c, batch, w);
+	for (struct change *one = batch; rc != 0 && together && one; one = one->next)
+		in_doubt(one, why);
 	if (rc == 0)
 		note_failing(c, batch);
 	if (rc != 0 || sent_away)

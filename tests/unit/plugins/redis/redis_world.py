@@ -167,10 +167,11 @@ class Store:
 
 class Proxy:
     """Between a store and a server. hold(): what clients send from now on over the connections of now is kept; later ones pass.
-    release(): it is sent on, even where the client has gone."""
+    release(): it is sent on, even where the client has gone. cut: told what the server says, how many bytes of it are the last
+    that come through; None: all do."""
 
-    def __init__(self, port):
-        self.port, self.to = None, port
+    def __init__(self, port, cut=None):
+        self.port, self.to, self.cut = None, port, cut
         self.held, self.holding, self.lock = [], set(), threading.Lock()
         self.alive = []
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -201,6 +202,12 @@ class Proxy:
             if not data:
                 if not hold:
                     b.close() if is_client else a.close()
+                return
+            last = None if is_client or not self.cut else self.cut(data)
+            if last is not None:
+                b.sendall(data[:last])
+                for one in (a, b):
+                    one.shutdown(socket.SHUT_RDWR)
                 return
             try:
                 if not hold:

@@ -2,6 +2,7 @@
 goes, comes back, stalls, loses its rights or its role. The rules of every store are in tests/conformance."""
 
 import faulthandler
+import itertools
 import json
 import re
 import shutil
@@ -257,6 +258,23 @@ def test_replicas_are_waited_for(w):
     replica.kill()
     until("it is missed", lambda: store.put("c", 3)["result"] == "UNAVAILABLE")
     assert len(store.log_lines("Redis refuses changes")) >= 1
+
+
+def test_nothing_is_answered_before_the_replicas_are_heard_of(w):
+    new = b"*2\r\n:0\r\n:1\r\n"  # a document that was not there is put
+    redis = w.redis()
+    proxy = Proxy(redis.port, cut=lambda data: len(new) if data.startswith(new + new) else None)
+    store = w.store(f"127.0.0.1:{proxy.port}", "wait_replicas=1", "wait_time=300ms")
+
+    def two_in_one_batch(_=itertools.count()):
+        n = next(_)
+        first, *two = [store.begin("put", collection="docs", key=f"{k}{n}", value="1") for k in "abc"]
+        store.end(first)
+        answers = [store.end(one) for one in two]
+        assert all(a["result"] == "UNAVAILABLE" for a in answers), answers
+        return all("whether it was written is unknown" in a["words"] for a in answers)
+
+    until("the connection breaks between two answers", two_in_one_batch)
 
 
 def told(store, words):
