@@ -99,7 +99,7 @@ static struct row *heap_pop(struct used *u)
 
 static void forget_old(struct used *u, int64_t now_ms)
 {
-	while (u->n && u->heap[0]->until_ms < now_ms) {
+	while (u->n && u->heap[0]->until_ms < now_ms - USED_LONGER_MS) {
 		struct row *old = heap_pop(u), **at = &u->chains[old->chain];
 		while (*at != old)
 			at = &(*at)->next;

@@ -9,7 +9,8 @@
 #include <tunnel/plugin.h>
 
 #define USED_MAX 262144u          /* signatures at once, of some 80 bytes each */
-#define USED_SHARE (USED_MAX / 2) /* of one key id: over five minutes, 430 a second */
+#define USED_SHARE (USED_MAX / 2) /* of one key id: over five minutes and one more, 360 a second */
+#define USED_LONGER_MS 60000      /* behind its time: now_ms may be older than another caller's */
 
 struct used;
 
@@ -21,7 +22,7 @@ enum used_result {
 
 struct used *used_new(const struct tunnel_host *host, size_t max, size_t share); /* NULL: no memory */
 void used_free(struct used **used);
-/* USED_NEW remembers the signature up to and with until_ms. */
+/* USED_NEW remembers the signature up to and with until_ms, and USED_LONGER_MS. */
 enum used_result used_take(struct used *used, const char *key_id, const unsigned char signature[32], int64_t until_ms,
 			   int64_t now_ms);
 

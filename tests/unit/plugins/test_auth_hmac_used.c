@@ -205,14 +205,15 @@ static void test_the_table_is_bounded(void **state)
 	assert_int_equal(take(u, "A", 59, 1000, 1), USED_BEFORE);
 	for (unsigned i = 100; i < 140; i++)
 		assert_int_equal(take(u, "B", i, 2000, 1), USED_NEW);
-	assert_int_equal(take(u, "B", 140, 2000, 1), USED_FULL);   /* all of it */
-	assert_int_equal(take(u, "A", 60, 1000, 1000), USED_FULL); /* what ends now is still good */
-	assert_int_equal(take(u, "A", 0, 1000, 1000), USED_BEFORE);
-	assert_int_equal(take(u, "A", 60, 1500, 1001), USED_NEW);
-	assert_int_equal(take(u, "A", 61, 1500, 1001), USED_FULL);
+	assert_int_equal(take(u, "B", 140, 2000, 1), USED_FULL); /* all of it */
+	int64_t end = 1000 + USED_LONGER_MS;
+	assert_int_equal(take(u, "A", 60, 1000, end), USED_FULL);
+	assert_int_equal(take(u, "A", 0, 1000, end), USED_BEFORE);
+	assert_int_equal(take(u, "A", 60, 1500, end + 1), USED_NEW);
+	assert_int_equal(take(u, "A", 61, 1500, end + 1), USED_FULL);
 	for (unsigned i = 200; i < 259; i++)
-		assert_int_equal(take(u, "A", i, 3000, 1060), USED_NEW); /* of the first 60 none is left */
-	assert_int_equal(take(u, "A", 259, 3000, 1060), USED_FULL);
+		assert_int_equal(take(u, "A", i, 3000, end + 60), USED_NEW); /* of the first 60 none is left */
+	assert_int_equal(take(u, "A", 259, 3000, end + 60), USED_FULL);
 	used_free(&u);
 	assert_null(u);
 }
@@ -230,9 +231,20 @@ static void test_each_is_forgotten_at_its_time(void **state)
 			x = x * 1103515245u + 12345u;
 			int64_t wanted = now + (x >> 16) % 30;
 			int known = until[i] >= now;
-			assert_int_equal(take(u, "A", i, wanted, now), known ? USED_BEFORE : USED_NEW);
+			assert_int_equal(take(u, "A", i, wanted, now + USED_LONGER_MS), known ? USED_BEFORE : USED_NEW);
 			until[i] = known ? until[i] : wanted;
 		}
+	used_free(&u);
+}
+
+/* Two callers, of whom the one with the older clock comes second. */
+static void test_a_later_clock_makes_nobody_forget(void **state)
+{
+	(void)state;
+	struct used *u = used_new(&host, 10, 10);
+	assert_int_equal(take(u, "A", 0, 1000, 500), USED_NEW);
+	assert_int_equal(take(u, "B", 1, 2000, 1001), USED_NEW);
+	assert_int_equal(take(u, "A", 0, 1000, 1000), USED_BEFORE);
 	used_free(&u);
 }
 
@@ -247,6 +259,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_of_many_at_once_one_is_taken),
 		cmocka_unit_test(test_the_table_is_bounded),
 		cmocka_unit_test(test_each_is_forgotten_at_its_time),
+		cmocka_unit_test(test_a_later_clock_makes_nobody_forget),
 	};
 	return RUN_CASES(tests);
 }
