@@ -30,6 +30,7 @@ static int run_publish(struct errand *e, struct conn *c)
 	command_bytes(conn_out(c), text.bytes, text.used);
 	conn_out(c)->failed = conn_out(c)->failed || text.failed;
 	command_free(&text);
+	e->told = true; /* whether it was is not known before the answer, and it is told once */
 	int rc = errand_ask(e, c, "PUBLISH", &reply);
 	freeReplyObject(reply);
 	return rc;

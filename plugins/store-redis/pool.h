@@ -13,7 +13,7 @@ struct errand {
 	int64_t answer_ms;
 	const struct tunnel_host *host;
 	bool poisoned; /* the connection is of no use any more */
-	bool told;     /* rows were handed on: it cannot be repeated */
+	bool told;     /* rows were handed on, or subscribers told: it cannot be repeated */
 };
 
 struct pool;

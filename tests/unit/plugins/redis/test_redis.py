@@ -474,6 +474,22 @@ def test_connections_that_are_cut(w):
     assert len(store.log_lines("are not heard for now")) == 1 and not store.log_lines("no Redis")
 
 
+def test_a_message_whose_answer_is_lost_is_not_told_again(w):
+    redis = w.redis()
+    proxy = Proxy(redis.port, cut=lambda data: 0 if data == b":2\r\n" else None)  # two have heard it
+    store = w.store(f"127.0.0.1:{proxy.port}")
+    hearers = [w.store(redis) for _ in range(2)]
+    for one in hearers:
+        one.ok("subscribe")
+    until("both hear", lambda: redis.cli("pubsub", "numsub", "{tunnel}:events:0").endswith("2"))
+    assert store.get("a") is None  # over a connection that stays
+    a = store.do("publish", channel="c", message="once")
+    assert a["result"] == "UNAVAILABLE", a
+    hearers[0].ok("publish", channel="c", message="last")
+    for one in hearers:
+        assert [one.events.get(timeout=60) for _ in range(2)] == [("c", "once"), ("c", "last")]
+
+
 def test_messages_that_come_in_one_piece(w):
     redis = w.redis()
     store = w.store(redis, "answer_timeout=60s")
