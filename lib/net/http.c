@@ -93,8 +93,11 @@ static void configure(CURL *curl, const struct http_request *r, struct curl_slis
 		libcurl.easy_setopt(curl, CURLOPT_NOBODY, 1L);
 	}
 	libcurl.easy_setopt(curl, CURLOPT_CUSTOMREQUEST, r->method);
-	if (r->ca_file)
+	if (r->ca_file) {
 		libcurl.easy_setopt(curl, CURLOPT_CAINFO, r->ca_file);
+		libcurl.easy_setopt(curl, CURLOPT_CAPATH,
+				    NULL); /* where the system's are: libcurl would look there, too */
+	}
 	if (r->proxy)
 		libcurl.easy_setopt(curl, CURLOPT_PROXY, r->proxy);
 	if (r->sigv4) {

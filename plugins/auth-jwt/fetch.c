@@ -71,8 +71,11 @@ static void configure(CURL *curl, const char *url, const char *ca_file, atomic_b
 	curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
 	curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl_easy_setopt(curl, CURLOPT_XFERINFODATA, stop);
-	if (ca_file)
+	if (ca_file) {
 		curl_easy_setopt(curl, CURLOPT_CAINFO, ca_file);
+		curl_easy_setopt(curl, CURLOPT_CAPATH,
+				 NULL); /* where the system's are: libcurl would look there, too */
+	}
 }
 
 int fetch_blocking(const char *url, const char *ca_file, atomic_bool *stop, char **out, size_t *out_len, char *err,

@@ -111,6 +111,15 @@ def in_place_of(path, ours):
     return args if subprocess.run([*args, "true"], capture_output=True).returncode == 0 else None
 
 
+def trusted_by_the_system(ca, folder):
+    """What runs a command for which the CA is one of the system's, kept in folder; None without the rights to."""
+    hashed = subprocess.run(["openssl", "x509", "-noout", "-subject_hash", "-in", ca], check=True, capture_output=True, text=True)
+    folder.mkdir()
+    for name in (f"{hashed.stdout.strip()}.0", "ca-certificates.crt"):
+        (folder / name).write_bytes(Path(ca).read_bytes())
+    return in_place_of("/etc/ssl/certs", folder)
+
+
 def send(sig, pids):
     for pid in pids:
         try:
@@ -180,7 +189,7 @@ class Proc:
             raise AssertionError(f"{self.args[0]} did not stop on SIGTERM:\n{self.text()[-3000:]}")
 
 
-def make_ca(folder, address="127.0.0.1"):
+def make_ca(folder, address="127.0.0.1", name="test CA"):
     """ca.pem, server.pem, server.key in folder, for localhost and an address."""
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -215,8 +224,8 @@ def make_ca(folder, address="127.0.0.1"):
         return b.sign(issuer_key, hashes.SHA256())
 
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
-    ca = build("test CA", ca_key, ca_name, ca_key, True)
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    ca = build(name, ca_key, ca_name, ca_key, True)
     cert = build("localhost", key, ca_name, ca_key, False)
     pem = serialization.Encoding.PEM
     (folder / "ca.pem").write_bytes(ca.public_bytes(pem))

@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 
-from harness import CLI, LIMIT, USER, write_secret
+import pytest
+from harness import CLI, LIMIT, USER, make_ca, trusted_by_the_system, write_secret
 from test_refusals import jwt_stack  # noqa: F401
 
 
@@ -41,6 +42,23 @@ def test_where_the_config_is_found(bare):
     assert who(TUNNEL_KEY_ID="KANN", TUNNEL_SECRET=people["KANN"][1]) == "ann", "instead of the file"
     r = bare.cli("whoami", check=False, HOME=str(bare.folder), XDG_CONFIG_HOME=None, TUNNEL_CONFIG=None)
     assert r.returncode == 230 and f"{bare.folder}/.config/tunnel/config" in r.stderr, r.stderr
+
+
+def test_a_ca_file_stands_instead_of_the_systems_cas(bare):
+    bare.start_server()
+    make_ca(bare.folder / "other-tls", name="another CA")  # found by name: one of the same would hide it
+    if not (prefix := trusted_by_the_system(bare.folder / "tls/ca.pem", bare.folder / "system")):
+        pytest.skip("needs root and a mount namespace")
+    bare.place = lambda role, args: [*prefix, *args]
+
+    def whoami(more):
+        text = f'default: {{ server = "{bare.url}"; auth = "hmac"; credentials = "{bare.folder}/cli-credentials"; {more} }};'
+        (bare.folder / "cli.conf").write_text(text)
+        return bare.cli("whoami", check=False)
+
+    assert whoami("").returncode == 0, "the server's CA is the system's"
+    r = whoami(f'ca_file = "{bare.folder}/other-tls/ca.pem";')
+    assert r.returncode != 0 and "ca_file names the CAs to trust" in r.stderr, r.stdout + r.stderr
 
 
 def test_where_the_token_is_found(jwt_stack):  # noqa: F811

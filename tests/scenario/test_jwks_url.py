@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import Stack, wait_for, write_secret
+from harness import Stack, make_ca, trusted_by_the_system, wait_for, write_secret
 from oidc_issuer import Issuer
 
 
@@ -97,6 +97,17 @@ def test_a_key_that_is_withdrawn_is_gone_with_the_next_fetch(one):
     assert one.who(old) == "dev"
     one.issuer.new_key(drop=True)
     wait_for(lambda: one.ask(old)[0] == 231, "the old key to be refused", every=0.2)
+
+
+def test_a_ca_file_stands_instead_of_the_systems_cas(one, folder):
+    if not (prefix := trusted_by_the_system(one.issuer.ca, folder / "system")):
+        pytest.skip("needs root and a mount namespace")
+    one.place = lambda role, args: [*prefix, *args] if role == "server" else args
+    make_ca(folder / "other-tls", name="another CA")  # found by name: one of the same would hide it
+    one.issuer.ca = folder / "other-tls/ca.pem"
+    one.start()
+    one.server.wait_log("the issuer's keys cannot be fetched")
+    assert one.ask(one.issuer.mint())[0] != 0 and not fetches(one.issuer)
 
 
 def test_the_last_keys_stay_while_the_issuer_is_away(one):
