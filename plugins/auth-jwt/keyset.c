@@ -150,20 +150,24 @@ void keyset_unref(struct keyset *set)
 	free(set);
 }
 
+static const struct key *find_kid(const struct keyset *set, const char *kid)
+{
+	for (size_t i = 0; i < set->n; i++)
+		if (set->keys[i].kid && strcmp(set->keys[i].kid, kid) == 0)
+			return &set->keys[i];
+	return NULL;
+}
+
 /* Takes the key over, or clears it. */
 static int keyset_add(struct keyset *set, struct key *key, char *err, size_t err_len)
 {
 	char a[SHOWN_MAX];
 	struct key *more = NULL;
-	for (size_t i = 0; key->kid && i < set->n; i++) {
-		if (!set->keys[i].kid || strcmp(set->keys[i].kid, key->kid) != 0)
-			continue;
+	const struct key *before = key->kid ? find_kid(set, key->kid) : NULL;
+	if (before)
 		say(0, err, err_len, "%s: the kid \"%s\" is already taken by a key of %s; each key needs its own",
-		    key->where, shown(key->kid, a), set->keys[i].where);
-		key_clear(key);
-		return -1;
-	}
-	if (set->n == KEYSET_KEYS_MAX)
+		    key->where, shown(key->kid, a), before->where);
+	else if (set->n == KEYSET_KEYS_MAX)
 		say(0, err, err_len, "%s: more than %u keys", key->where, KEYSET_KEYS_MAX);
 	else if (!(more = realloc(set->keys, (set->n + 1) * sizeof *more)))
 		say(0, err, err_len, "out of memory");
@@ -184,6 +188,11 @@ static int add_jwk(const struct keystore *s, const json_t *jwk, size_t i, const 
 	struct key key;
 	char why[256], line[512], a[SHOWN_MAX];
 	int rc = key_from_jwk(jwk, where, &key, why, sizeof why);
+	if (rc == 0 && !ours && key.kid && find_kid(set, key.kid)) {
+		rc = say(1, why, sizeof why, "has a kid that another key has already");
+		key_clear(&key);
+		set->twice++;
+	}
 	if (rc == 0)
 		return keyset_add(set, &key, err, err_len);
 	if (rc == KEY_NO_MEMORY || (rc < 0 && ours))
@@ -250,7 +259,7 @@ static int load_published(const struct keystore *s, struct keyset *set, char *er
 	if (!s->published.text)
 		return 0;
 	int rc = add_jwks(s, s->published.text, s->published.len, s->published.where, 0, set, err, err_len);
-	if (rc == 0 && set->n == before)
+	if (rc == 0 && set->n == before && !set->twice)
 		rc = say(-1, err, err_len, "%s: no usable key in it", s->published.where);
 	return rc;
 }
@@ -463,10 +472,7 @@ int key_source_parse(const char *text, const char *where, struct key_source *out
 
 int keyset_has(const struct keyset *set, const char *kid)
 {
-	for (size_t i = 0; i < set->n; i++)
-		if (!kid || (set->keys[i].kid && strcmp(set->keys[i].kid, kid) == 0))
-			return 1;
-	return 0;
+	return kid ? find_kid(set, kid) != NULL : set->n > 0;
 }
 
 /* What to say when the token's kid or algorithm leads to no key. */
@@ -487,10 +493,7 @@ size_t keyset_select(const struct keyset *set, const char *kid, const char *alg,
 		     const struct key *out[KEYSET_CANDIDATES_MAX], char *err, size_t err_len)
 {
 	size_t n = 0;
-	const struct key *named = NULL;
-	for (size_t i = 0; kid && !named && i < set->n; i++)
-		if (set->keys[i].kid && strcmp(set->keys[i].kid, kid) == 0)
-			named = &set->keys[i];
+	const struct key *named = kid ? find_kid(set, kid) : NULL;
 	for (size_t i = 0; i < set->n; i++) {
 		const struct key *k = &set->keys[i];
 		int fits = named ? k == named : !kid || !k->kid;

@@ -27,6 +27,7 @@ struct keyset {
 	uint64_t generation; /* differs for every set of an instance */
 	struct key *keys;
 	size_t n;
+	size_t twice; /* published keys that are not among them, since another has their kid */
 };
 
 struct keystore;

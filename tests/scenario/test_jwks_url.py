@@ -5,9 +5,10 @@ import re
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from harness import Stack, make_ca, trusted_by_the_system, wait_for, write_secret
-from oidc_issuer import Issuer
+from oidc_issuer import Issuer, jwk
 
 
 @pytest.fixture
@@ -97,6 +98,19 @@ def test_a_key_that_is_withdrawn_is_gone_with_the_next_fetch(one):
     assert one.who(old) == "dev"
     one.issuer.new_key(drop=True)
     wait_for(lambda: one.ask(old)[0] == 231, "the old key to be refused", every=0.2)
+
+
+def test_a_kid_that_is_published_twice_costs_one_key(one):
+    one.more = ['refresh = "1s";']
+    one.start()
+    old, twice = one.issuer.mint(), one.issuer.kid
+    assert one.who(old) == "dev"
+    one.issuer.new_key(drop=True)
+    point = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
+    one.issuer.more_keys = [jwk(point) | {"kid": one.issuer.kid}]
+    wait_for(lambda: one.ask(old)[0] == 231, f"the withdrawn key {twice} to be refused", every=0.2)
+    assert one.who(one.issuer.mint()) == "dev"
+    assert re.search(r"keys\[1\] [^:]*is passed over: it has a kid that another key has already", one.server.text())
 
 
 def test_a_ca_file_stands_instead_of_the_systems_cas(one, folder):
