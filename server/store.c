@@ -6,11 +6,19 @@
 #include "base/json.h"
 #include "base/limits.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define HEALTH_MS 1000 /* so long an answer about its health stands */
+
 struct store {
 	struct plugin *plugin;
+	pthread_mutex_t lock; /* of the rest */
+	int64_t asking_ms;    /* since when somebody asks how it is; 0: nobody does */
+	int health;           /* what the last one heard */
+	int64_t asked_ms;     /* when he asked; 0: nobody has */
+	struct err why;
 };
 
 int store_open(const char *plugin_dir, const struct conf_section *section, struct metrics *metrics,
@@ -19,6 +27,7 @@ int store_open(const char *plugin_dir, const struct conf_section *section, struc
 	struct store *s = calloc(1, sizeof *s);
 	if (!s)
 		return err_set(e, ERR_NOMEM, "out of memory");
+	pthread_mutex_init(&s->lock, NULL);
 	int rc = plugin_open(plugin_dir, section, TUNNEL_KIND_STORE, metrics, &s->plugin, e);
 	if (rc != 0) {
 		store_close(&s);
@@ -33,6 +42,7 @@ void store_close(struct store **store)
 	if (!store || !*store)
 		return;
 	plugin_close(&(*store)->plugin);
+	pthread_mutex_destroy(&(*store)->lock);
 	free(*store);
 	*store = NULL;
 }
@@ -256,8 +266,35 @@ int store_subscribe_blocking(struct store *store, tunnel_event_fn *fn, void *arg
 	return end(&o, plugin_store_subscribe_blocking(store->plugin, begin(&o), fn, arg), e);
 }
 
+/* What was heard last. With the lock. */
+static int last_heard(const struct store *store, int64_t now_ms, struct err *e)
+{
+	if (!store->asked_ms || (store->asking_ms && now_ms - store->asking_ms > LIMIT_STORE_CALL_MS))
+		return err_set(e, ERR_UNAVAILABLE, "store: it has not answered yet");
+	if (store->health && e)
+		*e = store->why;
+	return store->health;
+}
+
+/* Strangers may ask, and a store may write to find out: so it is asked by one at a time, and not all the time. */
 int store_health_blocking(struct store *store, struct err *e)
 {
 	struct once o;
-	return end(&o, plugin_store_health_blocking(store->plugin, begin(&o)), e);
+	struct err why = { 0 };
+	pthread_mutex_lock(&store->lock);
+	int64_t now_ms = clock_mono_ms();
+	bool fresh = store->asked_ms && now_ms - store->asked_ms < HEALTH_MS;
+	if (!fresh && !store->asking_ms) {
+		store->asking_ms = now_ms;
+		pthread_mutex_unlock(&store->lock);
+		int health = end(&o, plugin_store_health_blocking(store->plugin, begin(&o)), &why);
+		pthread_mutex_lock(&store->lock);
+		store->asking_ms = 0;
+		store->asked_ms = now_ms;
+		store->health = health;
+		store->why = why;
+	}
+	int rc = last_heard(store, now_ms, e);
+	pthread_mutex_unlock(&store->lock);
+	return rc;
 }

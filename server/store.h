@@ -40,6 +40,7 @@ int store_read_blocking(struct store *store, const char *log, uint64_t from, uin
 int store_publish_blocking(struct store *store, const char *channel, const json_t *message, struct err *e);
 /* One subscriber a process. fn runs on a thread of the plugin: hand over, do not work. */
 int store_subscribe_blocking(struct store *store, tunnel_event_fn *fn, void *arg, struct err *e);
+/* Whether it can serve: as of a second ago at most, or, while it takes longer than that to say, before. */
 int store_health_blocking(struct store *store, struct err *e);
 
 #endif

@@ -1,21 +1,29 @@
 /* server/store.c on the SQLite store. */
 #include "plugin_case.h"
 
+#include "base/clock.h"
 #include "server/metrics.h"
 #include "server/store.h"
 
+#include <pthread.h>
+
 static char folder[64];
 
-static struct store *open_store(void)
+static struct store *open_measured(struct metrics *metrics)
 {
 	char line[128];
 	struct section_case s;
 	struct store *store = NULL;
 	struct err e = { 0 };
 	snprintf(line, sizeof line, "path=%s/s.db", folder);
-	if (store_open(PLUGINS_DIR, section_of(&s, "store-sqlite", LINES(line)), NULL, &store, &e) != 0)
+	if (store_open(PLUGINS_DIR, section_of(&s, "store-sqlite", LINES(line)), metrics, &store, &e) != 0)
 		fail_msg("%s", e.text);
 	return store;
+}
+
+static struct store *open_store(void)
+{
+	return open_measured(NULL);
 }
 
 static int make_folder(void **state)
@@ -135,6 +143,56 @@ static void test_logs(void **state)
 	store_close(&store);
 }
 
+static unsigned calls(struct metrics *m)
+{
+	char *text = metrics_text(m), *at = strstr(text, "tunnel_plugin_call_seconds_count{plugin=\"store-sqlite\"} ");
+	unsigned n = at ? (unsigned)atoi(strchr(at, ' ')) : 0;
+	free(text);
+	return n;
+}
+
+struct asker {
+	pthread_t thread;
+	pthread_barrier_t *start;
+	struct store *store;
+};
+
+static void *ask(void *arg)
+{
+	struct asker *a = arg;
+	struct err e = { 0 };
+	pthread_barrier_wait(a->start);
+	if (store_health_blocking(a->store, &e) != 0) /* while the first asks */
+		assert_string_equal(e.text, "store: it has not answered yet");
+	return NULL;
+}
+
+static void test_strangers_ask_for_its_health_and_it_is_asked_once(void **state)
+{
+	(void)state;
+	struct metrics *m = metrics_new();
+	struct store *store = open_measured(m);
+	struct asker askers[8];
+	pthread_barrier_t start;
+	struct err e = { 0 };
+	int64_t from = clock_mono_ms();
+	pthread_barrier_init(&start, NULL, 8);
+	for (size_t i = 0; i < 8; i++) {
+		askers[i] = (struct asker){ .start = &start, .store = store };
+		assert_int_equal(pthread_create(&askers[i].thread, NULL, ask, &askers[i]), 0);
+	}
+	for (size_t i = 0; i < 8; i++)
+		pthread_join(askers[i].thread, NULL);
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(store_health_blocking(store, &e), 0);
+	assert_true(calls(m) >= 1 && calls(m) <= 1 + (clock_mono_ms() - from) / 1000);
+	for (unsigned before = calls(m); calls(m) == before;) /* but not once for all */
+		assert_int_equal(store_health_blocking(store, &e), 0);
+	pthread_barrier_destroy(&start);
+	store_close(&store);
+	metrics_free(&m);
+}
+
 static void test_refuses_an_auth_plugin(void **state)
 {
 	(void)state;
@@ -177,6 +235,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_documents, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_scans_by_key_and_index, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_logs, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_strangers_ask_for_its_health_and_it_is_asked_once, make_folder,
+						remove_folder),
 		cmocka_unit_test(test_refuses_an_auth_plugin),
 		cmocka_unit_test(test_metrics_text),
 	};
