@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define GIVE_UP_MS (15 * 60 * 1000)
+#define ALONE_MS 3000         /* `paired` comes with `attached` where the other end is there */
 #define SWOLLEN (256u * 1024) /* bytes in buffers: then the heap has grown */
 #define REST_MS 5000
 
@@ -74,6 +75,25 @@ void endpoint_trouble(struct endpoint *ep, const char *what)
 	snprintf(ep->trouble, sizeof ep->trouble, "%s", what);
 	if (ep->state == ENDPOINT_CONNECTING)
 		tell_state(ep, ENDPOINT_CONNECTING, 0, ep->trouble);
+}
+
+static void on_alone(uv_timer_t *timer)
+{
+	struct endpoint *ep = timer->data;
+	endpoint_lost(ep, ep->leg ? "the other end is away" : "the relay does not answer");
+}
+
+/* The timer has nothing else to do while it is up. */
+void endpoint_await_pair(struct endpoint *ep)
+{
+	if (ep->state == ENDPOINT_UP)
+		timer_in(&ep->give_up_timer, on_alone, ALONE_MS);
+}
+
+void endpoint_has_pair(struct endpoint *ep)
+{
+	if (ep->state == ENDPOINT_UP)
+		uv_timer_stop(&ep->give_up_timer);
 }
 
 static void on_up(struct endpoint *ep)

@@ -98,6 +98,10 @@ struct endpoint {
 void endpoint_turn_soon(struct endpoint *ep);
 void endpoint_lost(struct endpoint *ep, const char *why);
 void endpoint_trouble(struct endpoint *ep, const char *what); /* an attempt failed */
+/* Nothing was lost, but the link has no epoch: one leg takes over from another. That is soon over, or a loss after all.
+ */
+void endpoint_await_pair(struct endpoint *ep);
+void endpoint_has_pair(struct endpoint *ep);
 
 /* ending.c */
 void ending_begin(struct endpoint *ep, unsigned code, const char *text);

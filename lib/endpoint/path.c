@@ -86,6 +86,7 @@ static void on_attached(struct endpoint *ep, struct leg *leg)
 	ep->broken[0] = '\0';
 	ep->unpaired = false;
 	link_epoch_lost(ep->link, clock_mono_ms());
+	endpoint_await_pair(ep);
 }
 
 static void on_paired(struct endpoint *ep, struct leg *leg)
@@ -100,10 +101,12 @@ static void on_paired(struct endpoint *ep, struct leg *leg)
 	ep->unpaired = false;
 	if (ep->freed)
 		return;
-	if (link_epoch_start(ep->link, clock_mono_ms(), &e) == 0)
+	if (link_epoch_start(ep->link, clock_mono_ms(), &e) == 0) {
+		endpoint_has_pair(ep);
 		(void)leg_ready(leg); /* fails only when the leg is closing, which is told by its own callback */
-	else
+	} else {
 		endpoint_trouble(ep, e.text);
+	}
 	endpoint_turn_soon(ep);
 }
 
@@ -170,6 +173,8 @@ static void on_leg_closed(struct endpoint *ep, const struct leg_end *end, const 
 	if (end->code == 4001 && redial_is_asking(ep)) { /* no loss: the newer one is about to be attached */
 		leg_free(&ep->leg);
 		link_epoch_lost(ep->link, clock_mono_ms());
+		endpoint_await_pair(ep);
+		redial_start(ep); /* should its answer never come */
 		return;
 	}
 	redial_note_end(ep, end);

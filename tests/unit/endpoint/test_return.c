@@ -306,13 +306,37 @@ static void test_a_leg_that_lives_again_while_another_was_asked_for(void **state
 	HARNESS_UNTIL(h, app.read > 0);
 	harness_tell(h, "swallow 100");
 	harness_tell(h, "freeze both");
-	HARNESS_UNTIL(h, harness_stat(h, "swallowed") >= 2);
+	HARNESS_UNTIL(h, harness_stat(h, "swallowed") >= 2 && redial_is_asking(h->client.ep));
 	harness_tell(h, "thaw both");
 	HARNESS_UNTIL(h, both_up(h));
 	HARNESS_UNTIL(h, app.done);
 	app_join(&app);
 	HARNESS_UNTIL(h, h->client.streams[id].done && h->target.streams[id].done);
 	assert_int_equal(epochs(&h->client), 1);
+	/* It made way for the other one, whose answer never comes. */
+	harness_tell(h, "close client 4001");
+	HARNESS_UNTIL(h, !h->client.ep->leg);
+	assert_false(h->client.over);
+	assert_true(uv_is_active((const uv_handle_t *)&h->client.ep->retry_timer));
+	harness_tell(h, "swallow 0");
+	HARNESS_UNTIL(h, epochs(&h->client) == 2);
+}
+
+/* A new leg took over without a loss, but the other end had gone in the meantime. */
+static void test_nobody_at_the_other_end_of_a_new_leg(void **state)
+{
+	struct harness *h = *state;
+	harness_start_both(h);
+	harness_tell(h, "hole client"); /* so it hears of nothing */
+	endpoint_free(&h->target.ep);
+	pass(h, 300);
+	endpoint_network_changed(h->client.ep);
+	HARNESS_UNTIL(h, h->client.losts == 1);
+	assert_string_equal(h->client.lost, "the other end is away");
+	memset(&h->target, 0, sizeof h->target);
+	harness_start(h, &h->target, LINK_TARGET, h->url_a);
+	HARNESS_UNTIL(h, both_up(h));
+	assert_true(h->client.outage_ms > 0);
 }
 
 static void hang_blocking(uv_work_t *work)
@@ -471,6 +495,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_an_upgrade_without_answer_is_left_for_another, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_leg_that_lives_again_is_kept, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_leg_that_lives_again_while_another_was_asked_for, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_nobody_at_the_other_end_of_a_new_leg, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_resolver_that_hangs_holds_up_nothing, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_what_the_machine_tells, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_relay_that_is_busy_is_not_pressed, harness_setup, harness_teardown),
