@@ -119,16 +119,26 @@ static void on_unpaired(struct endpoint *ep, struct leg *leg)
 	endpoint_turn_soon(ep);
 }
 
-void path_lose(struct endpoint *ep, const char *why)
+static void settle_if_steady(struct endpoint *ep)
 {
 	if (ep->leg && leg_phase_ms(ep->leg) > STEADY_MS)
 		redial_settle(ep);
+}
+
+static void drop_leg(struct endpoint *ep, const char *why)
+{
 	leg_free(&ep->leg);
 	ep->stalled = ep->revived = false;
 	link_epoch_lost(ep->link, clock_mono_ms());
 	endpoint_lost(ep, why);
 	if (!ep->freed)
 		redial_start(ep);
+}
+
+void path_lose(struct endpoint *ep, const char *why)
+{
+	settle_if_steady(ep);
+	drop_leg(ep, why);
 }
 
 static void revive(struct endpoint *ep)
@@ -177,8 +187,9 @@ static void on_leg_closed(struct endpoint *ep, const struct leg_end *end, const 
 		redial_start(ep); /* should its answer never come */
 		return;
 	}
+	settle_if_steady(ep); /* that is the past; what the relay said last is about what comes */
 	redial_note_end(ep, end);
-	path_lose(ep, text);
+	drop_leg(ep, text);
 }
 
 static void on_try_closed(struct endpoint *ep, struct leg *leg, const struct leg_end *end, const char *text)

@@ -339,6 +339,22 @@ static void test_nobody_at_the_other_end_of_a_new_leg(void **state)
 	assert_true(h->client.outage_ms > 0);
 }
 
+#define STEADY_MS 5000 /* a leg that was attached for so long ends a row of failures (path.c) */
+
+static void test_what_the_relay_says_to_an_old_leg(void **state)
+{
+	struct harness *h = *state;
+	harness_start_both(h);
+	pass(h, STEADY_MS + 100);
+	harness_tell(h, "answer 200 B");
+	int64_t from = clock_mono_ms();
+	harness_tell(h, "close target 4503");
+	harness_tell(h, "close client 4002");
+	HARNESS_UNTIL(h, h->client.ups == 2 && h->target.ups == 2);
+	assert_true(clock_mono_ms() - from >= 240);
+	assert_string_equal(h->client.ep->relay_url, h->url_b); /* a server was asked first */
+}
+
 static void hang_blocking(uv_work_t *work)
 {
 	pthread_mutex_lock(work->data);
@@ -496,6 +512,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_a_leg_that_lives_again_is_kept, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_leg_that_lives_again_while_another_was_asked_for, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_at_the_other_end_of_a_new_leg, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_what_the_relay_says_to_an_old_leg, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_resolver_that_hangs_holds_up_nothing, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_what_the_machine_tells, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_relay_that_is_busy_is_not_pressed, harness_setup, harness_teardown),
