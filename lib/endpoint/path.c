@@ -143,8 +143,10 @@ void path_lose(struct endpoint *ep, const char *why)
 
 static void revive(struct endpoint *ep)
 {
-	ep->stalled = false;
 	ep->revived = true; /* told in the turn */
+	if (!ep->stalled)   /* another is wanted because the way out has changed */
+		return;
+	ep->stalled = false;
 	ep->want_new = false;
 	redial_keep_asked(ep);
 }
@@ -160,7 +162,7 @@ static void on_bytes(struct endpoint *ep, struct leg *leg, const void *data, siz
 	 * path_lose at the end of the turn. */
 	if (rc != 0)
 		snprintf(ep->broken, sizeof ep->broken, "%s", e.text);
-	else if (ep->stalled && link_is_up(ep->link))
+	else if ((ep->stalled || ep->state == ENDPOINT_LOST) && link_is_up(ep->link))
 		revive(ep);
 }
 

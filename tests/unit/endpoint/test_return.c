@@ -296,6 +296,28 @@ static void test_a_leg_that_lives_again_is_kept(void **state)
 	assert_int_equal(harness_stat(h, "legs"), legs);
 }
 
+/* The network changed in the meantime, so another leg is wanted all the same; but none is to be had. */
+static void test_a_leg_that_lives_again_on_another_network(void **state)
+{
+	struct harness *h = *state;
+	struct app app;
+	h->no_servers = true;
+	harness_start_both(h);
+	harness_tell(h, "deaf");
+	uint32_t id = harness_open_app(h, &app, 3000000, 1);
+	HARNESS_UNTIL(h, app.read > 0);
+	harness_tell(h, "freeze both");
+	HARNESS_UNTIL(h, h->client.losts == 1);
+	path_watch_event(h->client.ep, WATCH_NETWORK);
+	harness_tell(h, "thaw both");
+	HARNESS_UNTIL(h, both_up(h));
+	assert_true(h->client.ep->want_new);
+	HARNESS_UNTIL(h, app.done);
+	app_join(&app);
+	HARNESS_UNTIL(h, h->client.streams[id].done && h->target.streams[id].done);
+	assert_int_equal(epochs(&h->client), 1);
+}
+
 static void test_a_leg_that_lives_again_while_another_was_asked_for(void **state)
 {
 	struct harness *h = *state;
@@ -510,6 +532,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_one_try_at_a_time_asks, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_an_upgrade_without_answer_is_left_for_another, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_leg_that_lives_again_is_kept, harness_setup, harness_teardown),
+		cmocka_unit_test_setup_teardown(test_a_leg_that_lives_again_on_another_network, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_a_leg_that_lives_again_while_another_was_asked_for, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_at_the_other_end_of_a_new_leg, harness_setup, harness_teardown),
 		cmocka_unit_test_setup_teardown(test_what_the_relay_says_to_an_old_leg, harness_setup, harness_teardown),
