@@ -430,9 +430,10 @@ int ws_client_send_text(struct ws_client *ws, const char *text)
 
 size_t ws_client_room(const struct ws_client *ws)
 {
-	if (ws->phase != WS_OPEN || ws->full)
+	size_t unsent = conn_unsent(&ws->conn);
+	if (ws->phase != WS_OPEN || ws->full || unsent > WS_ROOM_HIGH) /* answers to pings wait there, too */
 		return 0;
-	return WS_ROOM_HIGH - conn_unsent(&ws->conn);
+	return WS_ROOM_HIGH - unsent;
 }
 
 int ws_client_send_binary(struct ws_client *ws, const void *data, size_t len)

@@ -416,7 +416,7 @@ static void test_another_key_never_comes_up(void **state)
 {
 	struct harness *h = *state;
 	EVP_PKEY *real = h->target_key;
-	h->give_up_ms = 1500;
+	h->give_up_ms = 4000;
 	harness_start(h, &h->client, LINK_CLIENT, h->url_a);
 	h->target_key = key_generate(NULL); /* the client has the pin of the real one */
 	harness_start(h, &h->target, LINK_TARGET, h->url_a);
