@@ -195,10 +195,12 @@ int state_take_next(const char *folder, struct state *s, struct err *e)
 	int rc = state_path(folder, "identity.pem", path, e);
 	if (!rc)
 		rc = state_path(folder, NEXT, next, e);
+	if (rc)
+		return rc;
 	/* The server takes this one and no other: it must last, whatever became of its file. */
-	if (!rc && !is_in_file(s->next, next))
+	if (!is_in_file(s->next, next))
 		rc = key_save(path, s->next, e);
-	else if (!rc && rename(next, path) != 0)
+	else if (rename(next, path) != 0)
 		rc = err_set_errno(e, ERR_IO, errno, "%s", next);
 	if (rc)
 		return rc;

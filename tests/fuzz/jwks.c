@@ -200,8 +200,12 @@ static bool add_slowly(json_t *keys, const char *text, size_t len, bool ours)
 			continue;
 		json_t *line = line_of(&key);
 		key_clear(&key);
-		good = good && json_array_size(keys) < KEYSET_KEYS_MAX && !has_kid(keys, line);
-		json_array_append_new(keys, line);
+		bool twice = has_kid(keys, line); /* of what is published the first counts */
+		good = good && (twice ? !ours : json_array_size(keys) < KEYSET_KEYS_MAX);
+		if (twice)
+			json_decref(line);
+		else
+			json_array_append_new(keys, line);
 	}
 	return good;
 }
