@@ -188,12 +188,10 @@ static int ask_in_turn(struct client *c, const char *method, const char *path, c
 	return answered;
 }
 
-/* Somebody at this address has guessed, or all servers are busy: who has to wait for a moment only waits it. */
+/* Somebody at this address has guessed, and nothing was done: who has to wait for a moment only waits it. */
 static bool has_waited(const struct client *c, const struct http_response *r)
 {
-	if (r->status != 429 && r->status != 503)
-		return false;
-	if (!r->retry_after_ms || r->retry_after_ms > WAIT_MAX_MS || c->background)
+	if (r->status != 429 || !r->retry_after_ms || r->retry_after_ms > WAIT_MAX_MS || c->background)
 		return false;
 	log_debug("the server asks to wait %d ms", (int)r->retry_after_ms);
 	struct timespec left = { .tv_sec = r->retry_after_ms / 1000 };
