@@ -240,7 +240,8 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
 }
 
 /* Returning -1 would do, but lws as Debian builds it closes twice then on libuv (a test left in), and the second time
- * cuts the connection before the close frame is out. The synchronous kill starts the polite close once. */
+ * cuts the connection before the close frame is out. The synchronous kill starts the polite close once. A ping that is
+ * read before the frame is out spoils it: lws keeps what it carries in the close frame's place. */
 static int send_close(struct lws *wsi, struct conn *c)
 {
 	if (!c->close_sent) {
