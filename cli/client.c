@@ -2,12 +2,14 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/secret.h"
 #include "cli/ends.h"
 #include "net/url.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
 #include <time.h>
 
 /* The pause between guesses that a server allows, unless set otherwise (limits.failures_per_credential). */
@@ -171,6 +173,11 @@ static int call_one(struct client *c, const char *server, const char *method, co
 	return http_call_blocking(&q, out, e);
 }
 
+static bool is_stopped(const struct client *c)
+{
+	return c->interrupted && c->interrupted();
+}
+
 /* A server that is busy, or about to stop, leaves it to the next one. When none does it, the answer is that of the last
  * one that gave any. */
 static int ask_in_turn(struct client *c, const char *method, const char *path, const char *text,
@@ -179,6 +186,8 @@ static int ask_in_turn(struct client *c, const char *method, const char *path, c
 	int answered = ERR_UNAVAILABLE;
 	for (size_t i = 0; i < c->profile.servers.n && (answered != 0 || out->status == 503); i++) {
 		struct http_response r;
+		if (i > 0 && is_stopped(c))
+			break;
 		if (call_one(c, c->profile.servers.at[i], method, path, text, cred, &r, e) != 0)
 			continue;
 		http_response_free(out);
@@ -195,7 +204,11 @@ static bool has_waited(const struct client *c, const struct http_response *r)
 		return false;
 	log_debug("the server asks to wait %d ms", (int)r->retry_after_ms);
 	struct timespec left = { .tv_sec = r->retry_after_ms / 1000 };
-	return nanosleep(&left, NULL) == 0; /* not when the user wants no more of it */
+	sigset_t before;
+	process_block_signals(&before); /* so that none comes between the look and the wait */
+	bool waited = !is_stopped(c) && pselect(0, NULL, NULL, NULL, &left, &before) == 0;
+	process_unblock_signals(&before);
+	return waited && !is_stopped(c);
 }
 
 /* The answer of the first server that gives one. 0, or an exit code and why there is none. */

@@ -8,9 +8,11 @@
 struct client {
 	struct profile profile;
 	const struct common_options *common;
-	int64_t timeout_ms; /* of a call to one server; 0: the default */
-	bool background;    /* nobody is to be asked anything: the terminal is somebody else's */
-	int64_t outlast_ms; /* the credential should be good for longer than until then; 0: any */
+	int64_t timeout_ms;       /* of a call to one server; 0: the default */
+	bool background;          /* nobody is to be asked anything: the terminal is somebody else's */
+	int (*interrupted)(void); /* the signal that came, after which nothing more is asked, nor waited for; NULL:
+				   * signals end the process */
+	int64_t outlast_ms;       /* the credential should be good for longer than until then; 0: any */
 };
 
 /* Loads the profile. On failure it has complained; returns the exit code, else 0. */

@@ -154,7 +154,9 @@ int session_interrupted(void)
 static int call(struct session *s, const char *path, json_t *body)
 {
 	watch_early_signals();
+	s->client->interrupted = session_interrupted;
 	int code = client_call(s->client, "POST", path, body, &s->answer);
+	s->client->interrupted = NULL;
 	return code == EXIT_CODE_OK ? check_answer(s) : code;
 }
 

@@ -91,6 +91,16 @@ int policies_look_blocking(struct policies *p, bool *out_changed, struct err *e)
 	return *out_changed ? policies_reload_blocking(p, e) : rc;
 }
 
+bool policies_turn_anythread(struct policies *p, int64_t first_ms, int64_t last_ms)
+{
+	struct policy_set *set = policies_current_anythread(p);
+	bool turns = false;
+	for (size_t i = 0; i < set->n && !turns; i++)
+		turns = policy_turns(set->parsed[i], first_ms, last_ms);
+	policy_set_drop(&set);
+	return turns;
+}
+
 void policies_evaluate_anythread(struct policies *p, const struct policy_request *request, struct policy_decision *out)
 {
 	struct policy_set *set = policies_current_anythread(p);

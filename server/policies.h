@@ -17,6 +17,8 @@ void policies_close(struct policies **p);
 int policies_reload_blocking(struct policies *p, struct err *e);
 /* Reads them again if those of the store are others than when they were read last. */
 int policies_look_blocking(struct policies *p, bool *out_changed, struct err *e);
+/* Does one of them compare the time with one that lies from first_ms to last_ms? */
+bool policies_turn_anythread(struct policies *p, int64_t first_ms, int64_t last_ms);
 /* The decision without the provider's authorize. */
 void policies_evaluate_anythread(struct policies *p, const struct policy_request *request, struct policy_decision *out);
 void policies_evaluate_any_endpoint_anythread(struct policies *p, const struct policy_request *request,

@@ -207,6 +207,25 @@ void session_audit_refusal(struct server *server, const json_t *record, const st
 				      text));
 }
 
+/* Where its client is, or was last, it may not go on either: the sweep that a change of policy brings is about to end
+ * it. Who asks before the sweep hears what he would hear after it. */
+static void tell_revoked(struct server *server, const json_t *record, const char *refused, struct attach_decision *out)
+{
+	struct session_live row;
+	json_auto_t *grant = NULL;
+	struct err e;
+	if (!session_table_get(server->sessions->live, record_text(record, "id"), &row))
+		return;
+	const char *own = *row.client_address ? row.client_address : record_text(record, "remote_address");
+	if (strcmp(own, refused) != 0 &&
+	    session_judge_again_blocking(server, record, NULL, own, &grant, &e) != ERR_DENIED)
+		return;
+	char text[sizeof out->text];
+	snprintf(text, sizeof text, "%s", out->text);
+	refuse(out, 4007, "policy no longer allows the session: %.200s", text);
+	atomic_store(&server->sessions->rejudge_owed, true); /* so it does end, whatever the refusal came from */
+}
+
 /* rc: of the judgement, with e. */
 static void refuse_judged(struct server *server, const json_t *record, const struct identity *caller,
 			  const char *remote_address, int rc, const struct err *e, struct attach_decision *out)
@@ -214,6 +233,8 @@ static void refuse_judged(struct server *server, const json_t *record, const str
 	if (rc == ERR_DENIED) {
 		refuse(out, 4403, "%.250s", e->text);
 		session_audit_refusal(server, record, caller, remote_address, out->text);
+		if (!caller)
+			tell_revoked(server, record, remote_address, out);
 	} else if (rc) {
 		refuse(out, 4503, "policy could not be asked, try again: %.200s", e->text);
 	}

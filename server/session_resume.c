@@ -90,7 +90,7 @@ static int judge(struct resume *r, struct err *e)
 		session_judge_attach_blocking(r->server, r->doc, callers[i], r->remote_address, &d);
 	if (d.close_code == 0)
 		return 0;
-	return err_set(e, d.close_code == 4403 ? ERR_DENIED : ERR_UNAVAILABLE, "%s", d.text);
+	return err_set(e, d.close_code == 4503 ? ERR_UNAVAILABLE : ERR_DENIED, "%s", d.text);
 }
 
 static int check_agent(struct resume *r, struct session_started *out, struct err *e)

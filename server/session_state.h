@@ -21,6 +21,7 @@ struct sessions {
 	struct replay *proofs;
 	atomic_bool rejudge_owed; /* a judgement after a policy change could not be made; the sweep tries again */
 	int64_t scanned_mono_ms;  /* when the sweep last looked through the store; its thread's alone */
+	int64_t turned_wall_ms;   /* when it last asked whether a time that a policy names has come */
 	int64_t looked_mono_ms;   /* when it last looked for policies and revocations of other nodes */
 	int64_t rows_mono_ms;     /* when it last looked whether its sessions' records still say so */
 	int64_t homes_mono_ms;    /* when it last looked after agents that have left for another node */

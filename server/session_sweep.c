@@ -312,6 +312,7 @@ int session_load_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms, 
 {
 	int rc = scan_store(s, true, mono_ms, wall_ms, e);
 	s->scanned_mono_ms = mono_ms;
+	s->turned_wall_ms = wall_ms;
 	atomic_store(&s->rejudge_owed,
 		     true); /* policies may have changed, and somebody been revoked, while nobody ran */
 	return rc ? err_wrap(e, "sessions could not be loaded") : 0;
@@ -355,6 +356,16 @@ static void look_for_news(struct sessions *s, int64_t mono_ms)
 	look_after_rows(s, mono_ms);
 }
 
+/* A time that a policy names has come, or a clock that was set back has gone behind it again. */
+static void look_for_turns(struct sessions *s, int64_t wall_ms)
+{
+	int64_t last_ms = s->turned_wall_ms;
+	s->turned_wall_ms = wall_ms;
+	bool back = wall_ms < last_ms;
+	if (policies_turn_anythread(s->server->policies, back ? wall_ms : last_ms, back ? last_ms : wall_ms))
+		atomic_store(&s->rejudge_owed, true);
+}
+
 void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms)
 {
 	size_t n;
@@ -371,6 +382,7 @@ void session_sweep_blocking(struct sessions *s, int64_t mono_ms, int64_t wall_ms
 	control_sweep_blocking(s->server->control);
 	session_home_sweep_blocking(s->server, mono_ms);
 	look_for_news(s, mono_ms);
+	look_for_turns(s, wall_ms);
 	session_rejudge_owed_anythread(s->server);
 	if (mono_ms - s->scanned_mono_ms < SCAN_MS)
 		return;

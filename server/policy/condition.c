@@ -391,3 +391,13 @@ bool policy_condition_is_open(const struct policy_condition *c, const struct pol
 			return true;
 	return false;
 }
+
+bool policy_condition_turns(const struct policy_condition *c, int64_t first_ms, int64_t last_ms)
+{
+	if (c->key.id != POLICY_KEY_CURRENT_TIME || c->op->type != OPERAND_DATE)
+		return false;
+	for (size_t i = 0; i < c->n; i++)
+		if (c->operands[i].date_ms >= first_ms && c->operands[i].date_ms <= last_ms)
+			return true;
+	return false;
+}

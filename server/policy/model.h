@@ -210,6 +210,8 @@ int policy_conditions_parse(const json_t *element, const struct policy_path *pat
 void policy_conditions_free(struct policy_condition **conditions, size_t n);
 /* effect decides which way an inverted operator goes when a variable has no value: never towards access. */
 bool policy_condition_holds(const struct policy_condition *c, enum policy_effect effect, struct policy_view *view);
+/* Does it compare the time with one that lies from first_ms to last_ms? */
+bool policy_condition_turns(const struct policy_condition *c, int64_t first_ms, int64_t last_ms);
 /* Does it depend on something that the view does not know? Then the above says nothing. */
 bool policy_condition_is_open(const struct policy_condition *c, const struct policy_view *view);
 

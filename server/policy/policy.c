@@ -45,6 +45,15 @@ const json_t *policy_document(const struct policy *p)
 	return p->document;
 }
 
+bool policy_turns(const struct policy *p, int64_t first_ms, int64_t last_ms)
+{
+	for (size_t i = 0; i < p->n; i++)
+		for (size_t k = 0; k < p->statements[i].condition_count; k++)
+			if (policy_condition_turns(&p->statements[i].conditions[k], first_ms, last_ms))
+				return true;
+	return false;
+}
+
 struct policy_quote policy_quote(const char *text)
 {
 	struct policy_quote q;

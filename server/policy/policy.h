@@ -21,6 +21,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct policy;
 
@@ -43,6 +44,8 @@ int policy_check_meets(const json_t *document, struct policy_mistakes *mistakes,
 void policy_free(struct policy **policy);
 const char *policy_name(const struct policy *p);
 const json_t *policy_document(const struct policy *p); /* its own copy; other threads read it too: take no reference */
+/* Does it compare the time with one that lies from first_ms to last_ms (wall clock), both included? */
+bool policy_turns(const struct policy *p, int64_t first_ms, int64_t last_ms);
 /* Names that a policy may use. */
 bool policy_action_is_known(const char *action);
 int policy_action_check(const char *action, struct err *e); /* ERR_INVALID names it, and the nearest or all there are */

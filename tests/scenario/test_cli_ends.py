@@ -7,6 +7,7 @@ import signal
 import subprocess
 import termios
 import time
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from harness import LIMIT, USER, LineReader, TcpServer, children, echo_until_eof, send, wait_for
@@ -133,6 +134,13 @@ def test_forbidden_to_come_back(proxied):
     proxied.proxy.source = "127.0.0.2"
     proxied.proxy.cut()
     clients.end_with(232, "tunnel:ResumeSession")
+
+
+def test_a_time_that_policy_names_comes(stack):
+    clients = Clients(stack)
+    soon = datetime.now(timezone.utc) + timedelta(seconds=2)
+    forbid_resuming(stack, Condition={"DateGreaterThan": {"tunnel:CurrentTime": soon.strftime("%Y-%m-%dT%H:%M:%SZ")}})
+    clients.end_with(241, "tunnel:ResumeSession")
 
 
 def test_revoked_in_an_outage(proxied):

@@ -13,7 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from harness import LIMIT, USER, Stack, TcpServer, free_port, wait_for, write_secret
+from harness import LIMIT, USER, LineReader, Stack, TcpServer, free_port, wait_for, write_secret
 
 ISSUER, AUDIENCE = "https://id.example.com", "tunnel"
 
@@ -66,6 +66,7 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self):
         s = self.server
         s.calls += 1
+        s.may_answer.wait(LIMIT)
         wait = s.waits.pop(0) if s.waits else None
         body = b'{"subject": "dev", "provider": "p", "groups": []}'
         self.send_response(200 if wait is None else s.status)
@@ -88,6 +89,8 @@ class Busy(ThreadingHTTPServer):
         context.load_cert_chain(stack.folder / "tls" / "server.pem", stack.folder / "tls" / "server.key")
         self.socket = context.wrap_socket(self.socket, server_side=True)
         self.url = f"https://localhost:{self.server_port}"
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.answer(429)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -107,13 +110,35 @@ def busy(bare):
         server.server_close()
 
 
-def test_who_waits_can_be_interrupted(busy):
-    first = busy.busy[0]
+@pytest.mark.parametrize("when", ["during the call", "during the wait"])
+def test_who_waits_can_be_interrupted(busy, when):
+    first, second = busy.busy
     first.answer(429, 5, 5)
+    if when == "during the call":
+        first.may_answer.clear()
+    p = busy.cli_popen("start-session", "--target", "web-1", "--to", "127.0.0.1:9", "--debug")
+    says = LineReader(p.stderr)
+    if when == "during the call":
+        wait_for(lambda: first.calls, "the call")
+    else:
+        says.wait("the server asks to wait")
+    p.send_signal(signal.SIGINT)
+    says.wait("the same again ends at once")
+    first.may_answer.set()
+    assert p.wait(LIMIT) != 0 and (first.calls, second.calls) == (1, 0)
+
+
+def test_who_is_interrupted_asks_no_other_server(busy):
+    first, second = busy.busy
+    first.answer(503, 0)
+    first.may_answer.clear()
     p = busy.cli_popen("start-session", "--target", "web-1", "--to", "127.0.0.1:9")
+    says = LineReader(p.stderr)
     wait_for(lambda: first.calls, "the call")
     p.send_signal(signal.SIGINT)
-    assert p.wait(LIMIT) != 0 and first.calls == 1
+    says.wait("the same again ends at once")
+    first.may_answer.set()
+    assert p.wait(LIMIT) != 0 and (first.calls, second.calls) == (1, 0)
 
 
 def test_a_short_wait_is_waited_once(busy):

@@ -282,7 +282,7 @@ static void test_attach_fails_closed(void **state)
 	put_policy(r.w, "night",
 		   "{'Effect':'Deny','Principal':{'User':['alice']},'Action':['tunnel:ResumeSession'],"
 		   "'Resource':['session/*']}");
-	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4403);
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4007);
 	assert_int_equal(attach(r.w, r.id, r.target_token, r.w->link, &d), 0); /* the target's end is no caller */
 	down(&r);
 }
@@ -665,7 +665,7 @@ static void test_a_refused_attach_is_in_the_audit_log(void **state)
 	struct running r = up_with_session();
 	put_policy(r.w, "late",
 		   "{'Sid':'late','Effect':'Deny','Principal':'*','Action':['tunnel:ResumeSession'],'Resource':['*']}");
-	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4403);
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4007);
 	assert_int_equal(audited(r.w, "denied", "action", "tunnel:ResumeSession"), 1);
 	json_t *denied = audit_last(r.w, "denied");
 	assert_string_equal(json_string_value(json_object_get(denied, "policy")), "late");

@@ -147,6 +147,57 @@ static void test_a_renewal_from_elsewhere_does_not_move_the_client(void **state)
 	world_down(r.w);
 }
 
+static void deny_after(struct running *r, int64_t wall_ms)
+{
+	char when[CLOCK_TEXT_LEN], text[256];
+	snprintf(text, sizeof text,
+		 "{'Effect':'Deny','Principal':'*','Action':['*'],'Resource':['*'],"
+		 "'Condition':{'DateGreaterThan':{'tunnel:CurrentTime':'%s'}}}",
+		 clock_text(wall_ms, when));
+	put_policy(r->w, "net", text);
+}
+
+/* The change of policy is in force, and its sweep has not come to the session yet. */
+static void test_who_comes_before_the_sweep_hears_what_it_will_do(void **state)
+{
+	(void)state;
+	struct running r = up();
+	put_policy(r.w, "net",
+		   "{'Effect':'Deny','Principal':'*','Action':['*'],'Resource':['*'],"
+		   "'Condition':{'IpAddress':{'tunnel:SourceIp':'192.0.2.0/24'}}}");
+	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
+	assert_int_equal(attach_from(&r, HOME), 4007);
+	sweep_in(r.w, 0);
+	assert_int_equal(audited(r.w, "session.end", "session", r.id), 1);
+	assert_int_equal(attach_from(&r, AWAY), 4007);
+	world_down(r.w);
+}
+
+static void test_sessions_are_judged_when_a_time_comes_that_a_policy_names(void **state)
+{
+	(void)state;
+	struct running r = up();
+	int64_t then = clock_wall_ms() + 1; /* the last sweep was before */
+	deny_after(&r, then);
+	while (clock_wall_ms() <= then)
+		continue;
+	sweep_in(r.w, 0);
+	assert_int_equal(audited(r.w, "session.end", "session", r.id), 1);
+	assert_int_equal(fake_relay_ended(r.id), 4007);
+	world_down(r.w);
+}
+
+static void test_a_clock_that_was_set_back_passes_such_a_time_again(void **state)
+{
+	(void)state;
+	struct running r = up();
+	sweep_in(r.w, 20000);
+	deny_after(&r, clock_wall_ms() - 1);
+	sweep_in(r.w, -20000);
+	assert_int_equal(audited(r.w, "session.end", "session", r.id), 1);
+	world_down(r.w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -154,6 +205,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_attach_from_elsewhere_changes_the_grant),
 		cmocka_unit_test(test_who_cannot_be_given_his_grant_is_not_let_in),
 		cmocka_unit_test(test_a_renewal_from_elsewhere_does_not_move_the_client),
+		cmocka_unit_test(test_who_comes_before_the_sweep_hears_what_it_will_do),
+		cmocka_unit_test(test_sessions_are_judged_when_a_time_comes_that_a_policy_names),
+		cmocka_unit_test(test_a_clock_that_was_set_back_passes_such_a_time_again),
 	};
 	return RUN_CASES(tests);
 }
