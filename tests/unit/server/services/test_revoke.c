@@ -89,7 +89,7 @@ static void test_it_holds_after_a_restart_and_for_what_ran_meanwhile(void **stat
 	assert_ended(w, his, false);
 	fake_store_heal();
 	world_restart(w);
-	assert_int_equal(attach(w, his, token, w->client, &d), 4403);
+	assert_int_equal(attach(w, his, token, w->client, &d), 4007);
 	sweep_in(w, 0);
 	assert_ended(w, his, true);
 	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
