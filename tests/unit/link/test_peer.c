@@ -327,6 +327,33 @@ static void test_bad_resumes(void **state)
 	}
 }
 
+/* All of it is delivered, FIN included, and the peer has said so. */
+static void test_a_delivered_fin_stays_delivered(void **state)
+{
+	(void)state;
+	static const struct frame_entry entries[] = {
+		{ 1, FRAME_STATE_OPENED | FRAME_STATE_FIN | FRAME_STATE_FIN_DONE, 100, 100, 1100 },
+		{ 1, FRAME_STATE_OPENED | FRAME_STATE_FIN, 100, 100, 1100 },
+	};
+	for (size_t i = 0; i < sizeof(entries) / sizeof(*entries); i++) {
+		struct peer p = peer_up(LINK_CLIENT);
+		open_at_link(&p);
+		send_opened(&p, 1);
+		assert_int_equal(link_stream_write(p.link, 1, (const uint8_t[100]){ 0 }, 100), 100);
+		link_stream_finish(p.link, 1);
+		peer_hear(&p);
+		send_ack(&p, 1, 100, 1100, true);
+		peer_start(&p);
+		send_hello(&p);
+		send_resume(&p, &entries[i], 1, false);
+		if (i == 0)
+			assert_int_equal(p.rc, 0);
+		else
+			expect_over(&p, "FIN goes back", "delivered FIN goes back");
+		peer_free(&p);
+	}
+}
+
 static void test_resume_lists_a_stream_twice(void **state)
 {
 	(void)state;
@@ -631,6 +658,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_bad_resumes),
+		cmocka_unit_test(test_a_delivered_fin_stays_delivered),
 		cmocka_unit_test(test_resume_lists_a_stream_twice),
 		cmocka_unit_test(test_second_hello_differs),
 		cmocka_unit_test(test_resume_in_several_frames),

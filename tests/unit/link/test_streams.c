@@ -521,6 +521,7 @@ static void test_calls_for_unknown_streams_do_nothing(void **state)
 	link_stream_finish(l, 77);
 	link_stream_reset(l, 77, 1, "x");
 	link_stream_eof_done(l, 77);
+	link_stream_fail(l, 77, 1, "x");
 	wire_run(&w);
 	wire_expect_none(&w, LINK_TARGET);
 	wire_free(&w);
@@ -541,6 +542,18 @@ static void test_bad_configuration(void **state)
 	assert_int_equal(link_new(&c, &l, &e), ERR_INVALID);
 	EVP_PKEY_free(other);
 	assert_null(l);
+	link_free(&l);
+}
+
+static void test_a_window_is_never_below_its_beginning(void **state)
+{
+	(void)state;
+	struct link *l = NULL;
+	struct err e;
+	const struct link_config c = { .role = LINK_CLIENT, .key = wire_keys()->key[0], .window = 2000 };
+	assert_int_equal(link_new(&c, &l, &e), 0);
+	assert_int_equal(l->config.initial_window, LIMIT_LINK_INITIAL_WINDOW);
+	assert_int_equal(l->config.window, LIMIT_LINK_INITIAL_WINDOW);
 	link_free(&l);
 }
 
@@ -627,6 +640,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_limits_of_opening),
 		cmocka_unit_test(test_calls_for_unknown_streams_do_nothing),
 		cmocka_unit_test(test_bad_configuration),
+		cmocka_unit_test(test_a_window_is_never_below_its_beginning),
 		cmocka_unit_test(test_large_offsets),
 	};
 	return RUN_CASES(tests);
