@@ -443,6 +443,15 @@ static void test_notices_of_short_times_come_at_their_half(void **state)
 	assert_int_equal(fake_relay_notice(r.id, 4005), 0);
 	sweep_in(r.w, 31000);
 	assert_true(fake_relay_notice(r.id, 4005) != 0);
+	r.w->settings.session_max_ms = 60000;
+	struct answer a = start_tcp(r.w, "web-1", "'127.0.0.1:5432'");
+	const char *brief = text_at(a.json, "session.id");
+	fake_relay_set(brief, &(struct relay_info){ .client = true, .target = true });
+	sweep_in(r.w, 25000);
+	assert_int_equal(fake_relay_notice(brief, 4004), 0);
+	sweep_in(r.w, 31000);
+	assert_true(fake_relay_notice(brief, 4004) != 0);
+	answer_free(&a);
 	down(&r);
 	r = up_with_session();
 	r.w->settings.session_warn_ms = 0;
