@@ -209,6 +209,22 @@ static void test_two_starts_with_one_key_run_once(void **state)
 }
 
 /* While nothing can be written an agent does not come back: the caller is told of the store, not of the target. */
+/* He may stay in the session, as from where it is; the answer's fresh token is for who may still start one. */
+static void test_a_start_is_repeated_only_for_who_may_still_start(void **state)
+{
+	(void)state;
+	struct keyed k = up_keyed();
+	start_keyed(&k);
+	assert_int_equal(k.status, 201);
+	put_policy(k.w, "base",
+		   "{'Effect':'Allow','Principal':'*','Action':['tunnel:ResumeSession','tunnel:OpenTcp'],"
+		   "'Resource':['*']}");
+	start_keyed(&k);
+	assert_int_equal(k.status, 403);
+	assert_string_equal(k.token, "");
+	world_down(k.w);
+}
+
 static void test_a_start_while_records_wait_does_not_blame_the_target(void **state)
 {
 	(void)state;
@@ -236,6 +252,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_the_log_tells_of_the_start_that_counts),
 		cmocka_unit_test(test_a_start_that_takes_anothers_place_is_in_the_log),
 		cmocka_unit_test(test_two_starts_with_one_key_run_once),
+		cmocka_unit_test(test_a_start_is_repeated_only_for_who_may_still_start),
 		cmocka_unit_test(test_a_start_while_records_wait_does_not_blame_the_target),
 	};
 	return RUN_CASES(tests);
