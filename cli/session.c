@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/nearest.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "cli/sshdir.h"
@@ -179,6 +180,27 @@ int session_give_up(const char *text, int64_t *out_ms)
 	return EXIT_CODE_OK;
 }
 
+/* Best effort: it costs a call of its own, and who asks may not be allowed to see targets. */
+static void suggest_target(struct client *client, const char *wanted)
+{
+	struct nearest nearest = { .wanted = wanted };
+	json_t *page = NULL, *row;
+	char why[CLIENT_WHY];
+	size_t i;
+	if (session_interrupted() ||
+	    client_try(client, "GET", "/v1/targets?limit=1000", NULL, &page, why) != EXIT_CODE_OK)
+		return;
+	json_array_foreach(json_object_get(page, "targets"), i, row)
+	{
+		const char *id = json_string_value(json_object_get(row, "id"));
+		if (id && text_is_id(id))
+			nearest_offer(&nearest, id);
+	}
+	const char *words = nearest_words(&nearest);
+	complain("%s%sthose that you may see: tunnel-cli list-targets", *words ? words + 1 : "", *words ? " " : "");
+	json_decref(page);
+}
+
 int session_start(struct session *s, struct client *client, const struct session_wish *wish)
 {
 	struct err e = { 0 };
@@ -189,6 +211,8 @@ int session_start(struct session *s, struct client *client, const struct session
 	}
 	int code = call(s, "/v1/sessions", body);
 	json_decref(body);
+	if (code == EXIT_CODE_NOT_FOUND)
+		suggest_target(client, wish->target);
 	return code;
 }
 

@@ -243,7 +243,8 @@ def test_no_credential_at_all(jwt_stack, folder):
 
 
 def test_unknown_target(stack):
-    refused(stack, "start-session", "--target", "nowhere", "--login", USER, "--", "true", code=233, words=["nowhere"])
+    refused(stack, "start-session", "--target", "nowhere", "--login", USER, "--", "true", code=233, words=["nowhere", "tunnel-cli list-targets"])
+    refused(stack, "start-session", "--target", "web1", "--to", "127.0.0.1:9", code=233, words=["'web1'", "did you mean web-1?"])
 
 
 def test_target_offline(stack):
