@@ -43,6 +43,11 @@ bool first_stream_take(struct first_stream *f, int fd)
 	return true;
 }
 
+bool first_stream_is_awaited(const struct first_stream *f, uint32_t stream)
+{
+	return f->session && stream == f->id && !f->opened;
+}
+
 void first_stream_opened(struct first_stream *f, uint32_t stream)
 {
 	if (!f->session || stream != f->id)

@@ -18,6 +18,8 @@ int first_stream_ask(struct first_stream *f, struct session *s, const struct lin
 /* A connection came: it is the stream's from here on, and closed when that is over. False: another one was before, or
  * the stream has waited for too long, and this one is the caller's. */
 bool first_stream_take(struct first_stream *f, int fd);
+/* Is it this one, and not answered yet? */
+bool first_stream_is_awaited(const struct first_stream *f, uint32_t stream);
 /* For session_mode.opened and .stream_closed, of any stream. One that was refused would be again: who comes for it is
  * let go. */
 void first_stream_opened(struct first_stream *f, uint32_t stream);

@@ -265,14 +265,21 @@ static void stream_closed(struct session_mode *mode, struct session *s, uint32_t
 {
 	struct mode_ssh *m = (struct mode_ssh *)(void *)mode;
 	bool refused = code != LINK_OK && code != LINK_IO;
+	bool ours = refused &&
+		    !session_code_ends_streams(code); /* else told by on_ssh_exit, if it was not the session's end */
+	bool in_vain = ours && first_stream_is_awaited(&m->first, stream);
+	if (in_vain && m->running)
+		uv_process_kill(&m->process, SIGKILL); /* all it could add is that nobody greets it */
 	first_stream_closed(&m->first, stream, refused);
 	if (!refused)
 		return;
 	snprintf(m->cut, sizeof m->cut, "%s: %s (%s)", s->target, text, link_code_name(code));
-	if (session_code_ends_streams(code))
-		return; /* told by on_ssh_exit, if it was not the session's end */
+	if (!ours)
+		return;
 	complain("%s", m->cut);
 	m->cut[0] = '\0';
+	if (in_vain)
+		session_stop(s, EXIT_CODE_REFUSED);
 }
 
 static void interrupted(struct session_mode *mode, struct session *s, int signum)

@@ -247,6 +247,12 @@ def test_unknown_target(stack):
     refused(stack, "start-session", "--target", "web1", "--to", "127.0.0.1:9", code=233, words=["'web1'", "did you mean web-1?"])
 
 
+def test_a_login_that_the_target_does_not_have(stack):
+    """What ssh could say about a connection that nobody greets is left out."""
+    r = stack.cli("start-session", "--target", "web-1", "--login", "no-such-user", "--", "true", check=False)
+    assert r.returncode == 237 and "no-such-user" in r.stderr and r.stderr.count("\n") == 1, r
+
+
 def test_target_offline(stack):
     stack.agents["web-1"].proc.stop()
     from harness import wait_for
