@@ -554,6 +554,12 @@ static void test_hello_reconciles_what_runs(void **state)
 	terminate = fake_ws_last(10, "terminate");
 	assert_int_equal(json_integer_value(json_object_get(terminate, "code")), 4013);
 	json_decref(terminate);
+	enrol(w, "web-2", "");
+	hello(w, "web-2", 11, quoted); /* neither is another target's agent told how it ended */
+	terminate = fake_ws_last(11, "terminate");
+	assert_int_equal(json_integer_value(json_object_get(terminate, "code")), 4404);
+	assert_string_equal(text_at(terminate, "text"), "no such session of this target");
+	json_decref(terminate);
 	world_down(w);
 }
 

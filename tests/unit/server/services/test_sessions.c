@@ -51,6 +51,14 @@ static void assert_ended(struct running *r, unsigned code)
 	assert_int_equal(sessions_count_anythread(r->w->server.sessions, NULL), 0);
 }
 
+static void assert_ended_by(struct running *r, unsigned code, const char *by)
+{
+	assert_ended(r, code);
+	json_t *end = audit_last(r->w, "session.end");
+	assert_string_equal(text_at(end, "by"), by);
+	json_decref(end);
+}
+
 static void test_start_is_recorded_audited_and_offered(void **state)
 {
 	(void)state;
@@ -322,7 +330,7 @@ static void test_an_end_survives_a_store_that_is_away(void **state)
 	fake_store_heal();
 	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4003);
 	sweep_in(r.w, 0);
-	assert_ended(&r, 4003);
+	assert_ended_by(&r, 4003, "bob");
 	down(&r);
 }
 
@@ -503,7 +511,7 @@ static void test_an_unanswered_judgement_is_repeated(void **state)
 	fake_store_heal();
 	assert_int_equal(audited(r.w, "session.end", NULL, NULL), 0);
 	sweep_in(r.w, 0);
-	assert_ended(&r, 4007);
+	assert_ended_by(&r, 4007, "policy");
 	down(&r);
 }
 
