@@ -326,6 +326,7 @@ static void test_an_end_survives_a_store_that_is_away(void **state)
 	fake_store_away();
 	assert_int_equal(sessions_end_blocking(&r.w->server, r.id, 4003, "enough", "bob", &e), ERR_UNAVAILABLE);
 	assert_int_equal(fake_relay_ended(r.id), 4003); /* the legs are cut all the same */
+	assert_int_not_equal(sessions_end_blocking(&r.w->server, r.id, 4005, "too late", "server", &e), 0);
 	sweep_in(r.w, 0);
 	fake_store_heal();
 	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 4003);
