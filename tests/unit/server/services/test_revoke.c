@@ -295,6 +295,22 @@ static void test_one_that_is_not_recorded_yet_can_be_lifted(void **state)
 	world_down(w);
 }
 
+/* The store can be read, and does not say that it has taken it. */
+static void test_one_that_is_not_recorded_yet_stays_when_others_are_read(void **state)
+{
+	(void)state;
+	struct err e;
+	bool changed;
+	struct world *w = world_with_bob();
+	fake_store_away();
+	assert_int_equal(revoke(w, "{'principal':'bob'}"), 503);
+	fake_store_heal();
+	fake_store_unanswered("revocations");
+	assert_int_equal(revocations_reload_blocking(w->server.revocations, &changed, &e), 0);
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
+	world_down(w);
+}
+
 static void test_mistakes(void **state)
 {
 	(void)state;
@@ -399,6 +415,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_session_is_revoked_while_its_record_cannot_be_read),
 		cmocka_unit_test(test_a_time_that_another_node_gave_is_not_shortened),
 		cmocka_unit_test(test_one_that_is_not_recorded_yet_can_be_lifted),
+		cmocka_unit_test(test_one_that_is_not_recorded_yet_stays_when_others_are_read),
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_a_lapsed_one_says_nothing),
 		cmocka_unit_test(test_a_provider_that_is_silent_holds_up_no_denial),
