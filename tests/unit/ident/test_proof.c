@@ -242,10 +242,19 @@ static void test_dpop_wrong_claims(void **state)
 	refused(bad, "iat");
 	forge_dpop("claims", "jti", json_string("short"), bad);
 	refused(bad, "jti");
+	char jti[PROOF_JTI_MAX + 1];
+	memset(jti, 'j', sizeof jti);
+	forge_dpop("claims", "jti", json_stringn(jti, PROOF_JTI_MAX), bad);
+	refused(bad, "jti");
+	forge_dpop("claims", "jti", json_stringn(jti, PROOF_JTI_MAX + 1), bad);
+	refused(bad, "jti");
 	forge_dpop("claims", "htm", json_string("AVERYLONGMETHODNAME"), bad);
 	refused(bad, "htm");
 	struct proof_dpop got;
 	struct err e = { 0 };
+	forge_dpop("claims", "jti", json_stringn(jti, PROOF_JTI_MAX - 1), bad);
+	assert_int_equal(proof_check_dpop(bad, TOKEN, NOW, 60000, &got, &e), 0);
+	assert_int_equal(strlen(got.jti), PROOF_JTI_MAX - 1);
 	forge_dpop("claims", "htu", json_string("https://elsewhere.example/"), bad);
 	assert_int_equal(proof_check_dpop(bad, TOKEN, NOW, 60000, &got, &e), 0);
 	assert_string_not_equal(got.htu, URL); /* for the caller to compare */
