@@ -23,10 +23,15 @@ struct reading {
 	char *cursor;
 };
 
-static int damaged(struct errand *e, const char *doing)
+static int poisoned(struct errand *e, const char *doing, const char *why)
 {
 	e->poisoned = true;
-	return words_set(e->w, TUNNEL_INTERNAL, "%s: what is stored is not in the form that this store writes", doing);
+	return words_set(e->w, TUNNEL_INTERNAL, "%s: %s", doing, why);
+}
+
+static int damaged(struct errand *e, const char *doing)
+{
+	return poisoned(e, doing, "what is stored is not in the form that this store writes");
 }
 
 static int to_caller(struct reading *r, const char *key, const struct stored *stored)
@@ -39,6 +44,24 @@ static int to_caller(struct reading *r, const char *key, const struct stored *st
 				  .expires_ms = stored->expires_ms };
 	r->errand.told = true;
 	return r->row(r->arg, &out);
+}
+
+static bool whole_number(const redisReply *text, size_t from, uint64_t *out)
+{
+	const char *at = text->str + from, *end = text->str + text->len + 1; /* its NUL, too */
+	return from < text->len && number_read(&at, end, '\0', out) && at == end;
+}
+
+/* Of TIME: seconds and microseconds. */
+static bool read_time(const redisReply *time, int64_t *out_ms)
+{
+	const redisReply *seconds = time ? reply_text(time, 0) : NULL, *micros = time ? reply_text(time, 1) : NULL;
+	uint64_t s, us;
+	if (!seconds || !micros || !whole_number(seconds, 0, &s) || !whole_number(micros, 0, &us) ||
+	    s >= INT64_MAX / 1000 || us >= 1000000)
+		return false;
+	*out_ms = (int64_t)(s * 1000 + us / 1000);
+	return true;
 }
 
 /* The server's time comes with the document: it says whether that has expired. */
@@ -57,14 +80,14 @@ static int run_get(struct errand *e, struct conn *c)
 		int second = errand_hear(e, c, "GET", &doc);
 		rc = rc == 0 ? second : rc;
 	}
-	const redisReply *seconds = time ? reply_text(time, 0) : NULL, *micros = time ? reply_text(time, 1) : NULL;
+	int64_t now_ms = 0;
 	if (rc == 0 && doc->type == REDIS_REPLY_NIL)
 		rc = TUNNEL_NOT_FOUND;
-	else if (rc == 0 &&
-		 (!seconds || !micros || doc->type != REDIS_REPLY_STRING || !stored_read(doc->str, doc->len, &stored)))
+	else if (rc == 0 && !read_time(time, &now_ms))
+		rc = poisoned(e, "get", "TIME is answered with what is no time");
+	else if (rc == 0 && (doc->type != REDIS_REPLY_STRING || !stored_read(doc->str, doc->len, &stored)))
 		rc = damaged(e, "get");
 	if (rc == 0) {
-		int64_t now_ms = strtoll(seconds->str, NULL, 10) * 1000 + strtoll(micros->str, NULL, 10) / 1000;
 		if (stored.expires_ms && stored.expires_ms <= now_ms)
 			rc = TUNNEL_NOT_FOUND;
 		else
@@ -214,14 +237,13 @@ int reader_scan(struct pool *p, const char *prefix, const struct tunnel_call *ca
 static bool read_entry(const redisReply *entry, struct stored *out)
 {
 	const redisReply *id = reply_text(entry, 0);
-	if (!id || strncmp(id->str, "0-", 2) != 0 || entry->elements != 2)
+	uint64_t version;
+	if (!id || strncmp(id->str, "0-", 2) != 0 || !whole_number(id, 2, &version) || entry->elements != 2)
 		return false;
 	const redisReply *record = reply_text(entry->element[1], 1);
 	if (!record)
 		return false;
-	*out = (struct stored){ .version = strtoull(id->str + 2, NULL, 10),
-				.value = record->str,
-				.value_len = record->len };
+	*out = (struct stored){ .version = version, .value = record->str, .value_len = record->len };
 	return true;
 }
 

@@ -171,7 +171,7 @@ void script_begin(struct command *c, enum script which, bool by_text, size_t key
 	command_format(c, "%zu", keys);
 }
 
-static bool read_number(const char **at, const char *end, char stop, uint64_t *out)
+bool number_read(const char **at, const char *end, char stop, uint64_t *out)
 {
 	uint64_t n = 0;
 	const char *from = *at;
@@ -188,7 +188,7 @@ bool stored_read(const char *bytes, size_t n, struct stored *out)
 {
 	const char *at = bytes, *end = bytes + n;
 	uint64_t expires = 0;
-	if (!read_number(&at, end, ' ', &out->version) || !read_number(&at, end, ' ', &expires) || expires > INT64_MAX)
+	if (!number_read(&at, end, ' ', &out->version) || !number_read(&at, end, ' ', &expires) || expires > INT64_MAX)
 		return false;
 	const char *line = memchr(at, '\n', (size_t)(end - at));
 	if (!line)

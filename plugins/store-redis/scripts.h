@@ -29,6 +29,8 @@ struct stored {
 	size_t value_len;
 };
 bool stored_read(const char *bytes, size_t n, struct stored *out);
+/* Digits and then stop, all before end; *at is behind it then. */
+bool number_read(const char **at, const char *end, char stop, uint64_t *out);
 
 #define STORE_FORMAT 1
 /* The keys of a store: {prefix}:…; the braces put all into one hash slot. */

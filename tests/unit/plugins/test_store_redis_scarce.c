@@ -207,14 +207,12 @@ static int read_some(char what, struct pool *pool, struct rows *rows)
 	return reader_scan(pool, "t", &call, &scan, on_row, rows, cursor);
 }
 
-static bool read_once(void *arg)
+static int read_with(const struct errand_of *one, struct rows *rows)
 {
-	const struct errand_of *one = arg;
 	struct words w = { why, sizeof why };
-	struct rows rows = { .expected = one->expected };
 	struct master *master = NULL;
 	struct pool *pool = NULL;
-	size_t all = 0;
+	*rows = (struct rows){ .expected = one->expected };
 	why[0] = '\0';
 	answers = one->answers;
 	int rc = master_new(&host, &master, w);
@@ -223,13 +221,22 @@ static bool read_once(void *arg)
 		rc = pool_new(&dial, master, 1, 1000, &pool, w);
 	}
 	if (rc == 0)
-		rc = read_some(one->what, pool, &rows);
+		rc = read_some(one->what, pool, rows);
+	pool_free(&pool);
+	master_free(&master);
+	return rc;
+}
+
+static bool read_once(void *arg)
+{
+	const struct errand_of *one = arg;
+	struct rows rows;
+	size_t all = 0;
+	int rc = read_with(one, &rows);
 	bool failed = judge(rc);
 	while (one->expected[all])
 		all++;
 	assert_true(rc != TUNNEL_OK || rows.n == all);
-	pool_free(&pool);
-	master_free(&master);
 	return failed;
 }
 
@@ -252,6 +259,30 @@ static void test_reading(void **state)
 	};
 	for (size_t i = 0; i < sizeof errands / sizeof *errands; i++)
 		assert_true(failing_alloc_sweep(read_once, &errands[i]) > 10);
+}
+
+/* Whether a document has expired is not known then. */
+static void test_a_time_that_is_none(void **state)
+{
+	(void)state;
+	static const char *const none[] = { NULL };
+	static const char *const times[] = {
+		"*2\r\n$3\r\nabc\r\n$1\r\n0\r\n",
+		"*2\r\n$19\r\n1764500017645000000\r\n$1\r\n0\r\n",
+		"*2\r\n$2\r\n-1\r\n$1\r\n0\r\n",
+		"*2\r\n$11\r\n1764500000 \r\n$1\r\n0\r\n",
+		"*2\r\n$10\r\n1764500000\r\n$7\r\n1000000\r\n",
+		"*2\r\n$10\r\n1764500000\r\n$0\r\n\r\n",
+		"*1\r\n$10\r\n1764500000\r\n",
+	};
+	for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+		char text[128];
+		struct rows rows;
+		snprintf(text, sizeof text, "%s$19\r\n7 1764500000000 \n{}\r\n", times[i]);
+		int rc = read_with(&(struct errand_of){ 'g', none, text }, &rows);
+		if (rc == TUNNEL_OK || rc == TUNNEL_NOT_FOUND || !strstr(why, "no time"))
+			fail_msg("%s: %d: %s", times[i], rc, why);
+	}
 }
 
 /* ---- what a server is, and what became of a change ---- */
@@ -318,6 +349,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reading),
+		cmocka_unit_test(test_a_time_that_is_none),
 		cmocka_unit_test(test_what_a_server_is),
 		cmocka_unit_test(test_what_became_of_a_change),
 	};
