@@ -196,6 +196,18 @@ static const struct conf_row hmac_rows[] = {
 	{ .key = NULL },
 };
 
+/* A signature names it as "Credential=<key id>/<date>/…, …", and curl is told "<key id>:<secret>". */
+static int check_key_id(const char *where, const char *id, struct err *e)
+{
+	for (const char *c = id; *c; c++)
+		if (*c <= ' ' || *c > '~' || strchr(":/,", *c))
+			return err_set(e, ERR_INVALID,
+				       "%s: has a character that cannot be signed with; allowed: printable ASCII, "
+				       "without space and : / ,",
+				       where);
+	return 0;
+}
+
 int profile_hmac(const struct profile *p, char **out_userpwd, struct err *e)
 {
 	const char *id = getenv("TUNNEL_KEY_ID"), *secret = getenv("TUNNEL_SECRET");
@@ -215,14 +227,18 @@ int profile_hmac(const struct profile *p, char **out_userpwd, struct err *e)
 		id = file.key_id;
 		secret = file.secret;
 	}
+	char where[PATH_MAX];
+	snprintf(where, sizeof where, "%s%s", file.key_id ? p->credentials : "TUNNEL_KEY_ID",
+		 file.key_id ? ": key_id" : "");
+	int rc = check_key_id(where, id, e);
 	size_t size = strlen(id) + strlen(secret) + 2;
-	char *both = malloc(size);
+	char *both = rc == 0 ? malloc(size) : NULL;
 	if (both)
 		snprintf(both, size, "%s:%s", id, secret);
+	else if (rc == 0)
+		rc = err_set(e, ERR_NOMEM, "out of memory");
 	secret_free_text(&file.secret);
 	conf_free(hmac_rows, &file);
-	if (!both)
-		return err_set(e, ERR_NOMEM, "out of memory");
 	*out_userpwd = both;
-	return 0;
+	return rc;
 }

@@ -193,6 +193,12 @@ static void test_no_key_without_id_and_secret(void **state)
 		{ "key_id = \"K\";\nsecret = \"\",\n", "credentials:2: secret: is empty; expected: " },
 		{ "key_id = \"\"; secret = \"s\";", "credentials:1: key_id: is empty; expected: " },
 		{ "key_id = \"K\";", "credentials: secret is missing" },
+		{ "key_id = \":K\"; secret = \"s\";",
+		  "credentials: key_id: has a character that cannot be signed with; allowed: " },
+		{ "key_id = \"K/1\"; secret = \"s\";",
+		  "credentials: key_id: has a character that cannot be signed with; allowed: " },
+		{ "key_id = \"K 1\"; secret = \"s\";",
+		  "credentials: key_id: has a character that cannot be signed with; allowed: " },
 	};
 	unsetenv("TUNNEL_KEY_ID");
 	unsetenv("TUNNEL_SECRET");
@@ -210,6 +216,11 @@ static void test_no_key_without_id_and_secret(void **state)
 	setenv("TUNNEL_SECRET", "t", 1);
 	assert_int_equal(load_credentials("", &both, &e), 0);
 	assert_string_equal(both, "E:t");
+	secret_free_text(&both);
+	setenv("TUNNEL_KEY_ID", "E:t", 1);
+	assert_int_equal(load_credentials("", &both, &e), ERR_INVALID);
+	assert_non_null(strstr(e.text, "TUNNEL_KEY_ID: has a character"));
+	assert_null(both);
 	secret_free_text(&both);
 	unsetenv("TUNNEL_KEY_ID");
 	unsetenv("TUNNEL_SECRET");
