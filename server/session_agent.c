@@ -3,7 +3,8 @@
  * agent that comes back without the session is offered it again, with the same token: one that has both offers after
  * all takes the second for a repetition. One that runs only an earlier generation, or comes without a session that has
  * never been up, has never taken the offer; when its token is forgotten (this process is not the one that offered it),
- * it gets a new one. */
+ * it gets a new one. The one before stays good: its worker may be about to start with it, or run, and not be told of
+ * yet. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/secret.h"
@@ -109,7 +110,7 @@ static int change_target_token(void *arg, json_t *doc, struct err *e)
 	if (rc)
 		return rc;
 	record_hash_token(new->token, hash);
-	json_object_set_new(doc, "target_token", json_string(hash));
+	record_offer_token(doc, hash);
 	return 0;
 }
 

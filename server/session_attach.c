@@ -69,7 +69,7 @@ static bool find_role(const json_t *record, const char *token, enum leg_role *ou
 	record_hash_token(token, hash);
 	if (token_is(record, "client_token", hash))
 		*out_role = LEG_CLIENT;
-	else if (token_is(record, "target_token", hash))
+	else if (record_is_target_token(record, hash))
 		*out_role = LEG_TARGET;
 	else
 		return false;

@@ -16,6 +16,8 @@
 #include <string.h>
 
 #define CHANGE_TRIES 32
+#define OLD_TOKENS 8u     /* hashes: of so many the record can say why they are refused */
+#define OFFERED_TOKENS 4u /* hashes, beside the target's newest */
 
 const char *record_text(const json_t *doc, const char *key)
 {
@@ -55,15 +57,55 @@ int64_t record_generation(const json_t *doc)
 	return generation ? generation : 1;
 }
 
+static bool has_token(const json_t *tokens, const char *hash)
+{
+	bool has = false;
+	for (size_t i = 0; i < json_array_size(tokens); i++) {
+		const char *one = json_string_value(json_array_get(tokens, i));
+		has |= one && text_equal_secret(one, strlen(one), hash, strlen(hash));
+	}
+	return has;
+}
+
 bool record_had_token(const json_t *doc, const char *hash)
 {
-	const json_t *old = json_object_get(doc, "old_tokens");
-	bool had = false;
-	for (size_t i = 0; i < json_array_size(old); i++) {
-		const char *one = json_string_value(json_array_get(old, i));
-		had |= one && text_equal_secret(one, strlen(one), hash, strlen(hash));
+	return has_token(json_object_get(doc, "old_tokens"), hash);
+}
+
+bool record_is_target_token(const json_t *doc, const char *hash)
+{
+	const char *newest = record_text(doc, "target_token");
+	return (*newest && text_equal_secret(newest, strlen(newest), hash, strlen(hash))) ||
+	       has_token(json_object_get(doc, "offered_tokens"), hash);
+}
+
+/* Of the record's array of that name, made when there is none, the last ones stay. */
+static void add_tokens(json_t *doc, const char *name, json_t *tokens, size_t most)
+{
+	json_t *all = json_object_get(doc, name);
+	if (!json_is_array(all)) {
+		all = json_array();
+		json_object_set_new(doc, name, all);
 	}
-	return had;
+	json_array_extend(all, tokens);
+	while (json_array_size(all) > most)
+		json_array_remove(all, 0);
+}
+
+void record_offer_token(json_t *doc, const char *hash)
+{
+	json_auto_t *before = json_pack("[O]", json_object_get(doc, "target_token"));
+	add_tokens(doc, "offered_tokens", before, OFFERED_TOKENS);
+	json_object_set_new(doc, "target_token", json_string(hash));
+}
+
+void record_retire_tokens(json_t *doc)
+{
+	json_auto_t *now =
+		json_pack("[O, O]", json_object_get(doc, "client_token"), json_object_get(doc, "target_token"));
+	add_tokens(doc, "old_tokens", json_object_get(doc, "offered_tokens"), OLD_TOKENS);
+	add_tokens(doc, "old_tokens", now, OLD_TOKENS);
+	json_object_del(doc, "offered_tokens");
 }
 
 int record_client_pin(const char *client_key, char out[KEY_PIN_TEXT], struct err *e)

@@ -27,6 +27,12 @@ const char *record_end_text(const json_t *doc);
 int64_t record_generation(const json_t *doc); /* 1 until somebody resumes it from a new client */
 /* Was this the hash of a token of an earlier generation? Of the last few. */
 bool record_had_token(const json_t *doc, const char *hash);
+/* The target's next token of this generation. Its agent may have the earlier one all the same: the last few stay good.
+ */
+void record_offer_token(json_t *doc, const char *hash);
+bool record_is_target_token(const json_t *doc, const char *hash);
+/* The next generation is about to get tokens of its own. */
+void record_retire_tokens(json_t *doc);
 /* client_key of a request: its pin. ERR_INVALID. */
 int record_client_pin(const char *client_key, char out[KEY_PIN_TEXT], struct err *e);
 /* Something of it still has to reach the audit log; where that will stand is behind what is there now. */

@@ -25,8 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OLD_TOKENS 8u /* hashes: of so many the record can say why they are refused */
-
 struct resume {
 	struct server *server;
 	const struct session_caller *caller;
@@ -170,19 +168,6 @@ static void renew_row(struct session_live *row, void *arg)
 
 /* ---- the record ---- */
 
-static void retire_tokens(json_t *doc)
-{
-	json_t *old = json_object_get(doc, "old_tokens");
-	if (!json_is_array(old)) {
-		old = json_array();
-		json_object_set_new(doc, "old_tokens", old);
-	}
-	json_array_append(old, json_object_get(doc, "client_token"));
-	json_array_append(old, json_object_get(doc, "target_token"));
-	while (json_array_size(old) > OLD_TOKENS)
-		json_array_remove(old, 0);
-}
-
 static int change_to_resumed(void *arg, json_t *doc, struct err *e)
 {
 	const struct resume *r = arg;
@@ -196,7 +181,7 @@ static int change_to_resumed(void *arg, json_t *doc, struct err *e)
 	int rc = session_home_check(r->server, doc, e);
 	if (rc)
 		return rc;
-	retire_tokens(doc);
+	record_retire_tokens(doc);
 	json_object_set_new(doc, "client_token", json_string(r->client_hash));
 	record_hash_token(r->target_token, hash);
 	json_object_set_new(doc, "target_token", json_string(hash));

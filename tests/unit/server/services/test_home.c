@@ -278,6 +278,30 @@ static void test_a_grant_is_recorded_where_it_lives(void **state)
 	world_down(r.w);
 }
 
+/* By a leg that comes while the agent's hello is still looked at, or when that could not take it. */
+static void test_a_worker_that_runs_keeps_its_token(void **state)
+{
+	(void)state;
+	struct running r = up();
+	struct attach_decision d;
+	char running[80], first[64];
+	json_t *offer = fake_ws_last(7, "offer");
+	snprintf(first, sizeof first, "%s", text_at(offer, "token"));
+	json_decref(offer);
+	snprintf(running, sizeof running, "'%s'", r.id);
+	world_restart(r.w); /* this node is not the one that offered it */
+	hello(r.w, "web-1", 8, running);
+	move_away(&r);
+	session_table_remove(r.w->server.sessions->live, r.id);
+	assert_int_equal(attach(r.w, r.id, r.token, r.w->client, &d), 0);
+	assert_int_equal(fake_ws_count(8, "offer"), 1);
+	assert_int_equal(attach(r.w, r.id, first, r.w->link, &d), 0);
+	offer = fake_ws_last(8, "offer"); /* what an agent without it would have */
+	assert_int_equal(attach(r.w, r.id, text_at(offer, "token"), r.w->link, &d), 0);
+	json_decref(offer);
+	world_down(r.w);
+}
+
 /* Its record was written and the store gave no answer: so there is no row when somebody is revoked. */
 static void test_one_that_is_found_late_is_judged(void **state)
 {
@@ -366,6 +390,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_agent_that_has_left_is_offered_nothing),
 		cmocka_unit_test(test_what_changes_a_session_is_done_where_it_lives),
 		cmocka_unit_test(test_a_grant_is_recorded_where_it_lives),
+		cmocka_unit_test(test_a_worker_that_runs_keeps_its_token),
 		cmocka_unit_test(test_one_that_is_found_late_is_judged),
 		cmocka_unit_test(test_a_node_with_another_url_takes_its_sessions_along),
 		cmocka_unit_test(test_what_another_node_owes_is_paid_once),
