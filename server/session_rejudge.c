@@ -63,7 +63,8 @@ static int tell_grant(struct server *server, const json_t *doc, const json_t *to
 	const json_t *recorded = json_object_get(doc, "grant");
 	bool unsure = !json_equal(grant, recorded);
 	session_table_get(live, id, &row);
-	if (row.grant_unsure || !json_equal(grant, told ? told : recorded))
+	/* told is what it was offered: a judgement since then has told it what it recorded. */
+	if (row.grant_unsure || unsure || (told && !json_equal(grant, told)))
 		session_send_grant(server, record_text(doc, "target"), id, grant);
 	session_table_change(live, id, set_unsure, &unsure);
 	struct grant_change change = { server, grant };
@@ -73,7 +74,7 @@ static int tell_grant(struct server *server, const json_t *doc, const json_t *to
 	return rc;
 }
 
-/* told: the grant that the agent has; NULL: the record's. With the session's lock of judging held. */
+/* told: the grant that the agent was offered; NULL: it has the record's. With the session's lock of judging held. */
 static int apply(struct server *server, const json_t *doc, const char *remote_address, const json_t *told,
 		 struct err *e)
 {

@@ -97,7 +97,8 @@ void session_send_grant(struct server *server, const char *target, const char *s
 int session_move_client_blocking(struct server *server, const char *id, const char *remote_address, struct err *e);
 /* Right after the offer, and when the session has got another credential: policies may have changed since the start was
  * judged, and what was then sent about the session reached an agent that did not know it; and who was revoked meanwhile
- * was not yet to be found as its owner. offered: the grant that its agent has. ERR_DENIED: it is ended again. */
+ * was not yet to be found as its owner. offered: the grant that its agent was offered. ERR_DENIED: it is ended again.
+ */
 int session_judge_started_blocking(struct server *server, const char *id, const char *target, const json_t *offered,
 				   struct err *e);
 

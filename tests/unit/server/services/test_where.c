@@ -2,6 +2,7 @@
 #include "world.h"
 
 #include "base/clock.h"
+#include "server/session_state.h"
 
 #define HOME "192.0.2.7" /* where calls come from */
 #define AWAY "198.51.100.9"
@@ -129,6 +130,31 @@ static void test_who_cannot_be_given_his_grant_is_not_let_in(void **state)
 	world_down(r.w);
 }
 
+static void narrow(struct running *r)
+{
+	put_policy(r->w, "net",
+		   "{'Effect':'Deny','Principal':'*','Action':['tunnel:OpenTcp'],'Resource':['*'],"
+		   "'Condition':{'StringEquals':{'tunnel:Host':'db.internal'}}}");
+	sessions_rejudge_blocking(&r->w->server);
+}
+
+/* Policies change and change back: the one judgement falls between the offer and that behind it. */
+static void test_the_judgement_behind_the_offer_has_the_last_word(void **state)
+{
+	(void)state;
+	struct running r = up();
+	struct err e;
+	json_t *offer = fake_ws_last(7, "offer");
+	narrow(&r);
+	may_reach(&r, 1, 1);
+	put_policy(r.w, "net", "{'Effect':'Deny','Principal':'*','Action':['tunnel:OpenSsh'],'Resource':['*']}");
+	assert_int_equal(
+		session_judge_started_blocking(&r.w->server, r.id, "web-1", json_object_get(offer, "grant"), &e), 0);
+	may_reach(&r, 2, 2);
+	json_decref(offer);
+	world_down(r.w);
+}
+
 static void test_a_renewal_from_elsewhere_does_not_move_the_client(void **state)
 {
 	(void)state;
@@ -204,6 +230,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_policies_are_about_where_the_client_is),
 		cmocka_unit_test(test_an_attach_from_elsewhere_changes_the_grant),
 		cmocka_unit_test(test_who_cannot_be_given_his_grant_is_not_let_in),
+		cmocka_unit_test(test_the_judgement_behind_the_offer_has_the_last_word),
 		cmocka_unit_test(test_a_renewal_from_elsewhere_does_not_move_the_client),
 		cmocka_unit_test(test_who_comes_before_the_sweep_hears_what_it_will_do),
 		cmocka_unit_test(test_sessions_are_judged_when_a_time_comes_that_a_policy_names),
