@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ELSEWHERE "the agent is connected elsewhere, by its record"
 #define PASSES 60u /* of the sweep, one a second, until each connection was looked at */
 
 /* *out_here: and this node is where it is connected, by its record. */
@@ -26,10 +27,12 @@ static int check_identity(struct server *server, const char *target, const char 
 	return rc ? rc : targets_check_identity(doc, identity, e);
 }
 
+/* A node that was stopped for a while reads what the agent has said again elsewhere. */
 int control_check_sender_blocking(struct message *m)
 {
 	bool here;
-	return check_identity(m->server, m->target, m->identity, &here, &m->e);
+	int rc = check_identity(m->server, m->target, m->identity, &here, &m->e);
+	return rc || here ? rc : err_set(&m->e, ERR_UNAVAILABLE, ELSEWHERE);
 }
 
 /* The connection is looked up first: one that comes in between is a newer one. An agent that has only this one comes
@@ -46,7 +49,7 @@ int control_check_target_blocking(struct server *server, const char *target, str
 	else if (rc)
 		return rc;
 	else if (!here)
-		control_drop_blocking(server, conn, target, 4009, "the agent is connected elsewhere, by its record");
+		control_drop_blocking(server, conn, target, 4009, ELSEWHERE);
 	return 0;
 }
 

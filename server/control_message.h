@@ -51,7 +51,8 @@ struct message {
 		"generation", JSON_FIELD_INT, false, 1, INT64_MAX, at \
 	}
 
-/* Does the message come by a key that is still the target's? ERR_DENIED, ERR_NOT_FOUND: no; others: not known. */
+/* Does the message come by a key that is still the target's, and from where its record has the agent? ERR_DENIED,
+ * ERR_NOT_FOUND: by another key; others: not from there, or not known. */
 int control_check_sender_blocking(struct message *m);
 /* Closes this connection, unless another has taken its place. */
 void control_drop_blocking(struct server *server, wsconn_id conn, const char *target, unsigned code,

@@ -242,6 +242,30 @@ static void test_an_agent_that_has_left_is_offered_nothing(void **state)
 	world_down(r.w);
 }
 
+/* This node was stopped, and reads what the agent said before it went on. There it has said its reports again; and what
+ * it refused here it may run by now. */
+static void test_what_an_agent_said_before_it_left_is_not_taken(void **state)
+{
+	(void)state;
+	static const char *const said[] = {
+		"'stream-opened','seq':1,'stream':1,'kind':'tcp','endpoint':'h:1','at_ms':1",
+		"'session-closed','seq':1,'code':4013,'text':'lost'",
+		"'refused','code':5,'text':'busy'",
+	};
+	for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+		struct running r = up();
+		char text[256];
+		snprintf(text, sizeof text, "{'type':%s,'session':'%s'}", said[i], r.id);
+		go_elsewhere(&r);
+		say(r.w, "web-1", 7, text);
+		assert_int_equal(fake_ws_count(7, "ack"), 0);
+		assert_int_equal(fake_ws_closed(7), 4503);
+		assert_int_equal(audited(r.w, "stream.open", NULL, NULL), 0);
+		assert_false(ended(&r));
+		world_down(r.w);
+	}
+}
+
 /* It goes to another node in the middle of the call: what that one would not know of is not done. */
 static void test_what_changes_a_session_is_done_where_it_lives(void **state)
 {
@@ -390,6 +414,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_agent_that_has_left_is_offered_nothing),
 		cmocka_unit_test(test_what_changes_a_session_is_done_where_it_lives),
 		cmocka_unit_test(test_a_grant_is_recorded_where_it_lives),
+		cmocka_unit_test(test_what_an_agent_said_before_it_left_is_not_taken),
 		cmocka_unit_test(test_a_worker_that_runs_keeps_its_token),
 		cmocka_unit_test(test_one_that_is_found_late_is_judged),
 		cmocka_unit_test(test_a_node_with_another_url_takes_its_sessions_along),
