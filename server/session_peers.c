@@ -242,9 +242,10 @@ static json_t *answer_revoke(struct server *server, const json_t *question)
 	if (!!what.principal + !!what.credential + !!what.session != 1)
 		return NULL;
 	/* Then it is in force here before anything is ended, so nothing starts behind it. The message about it may be
-	 * late. */
-	if (json_is_true(json_object_get(question, "recorded")))
-		revocations_reload_blocking(server->revocations, &changed, &e);
+	 * late. Without that there is no answer: it would say so. */
+	if (json_is_true(json_object_get(question, "recorded")) &&
+	    revocations_reload_blocking(server->revocations, &changed, &e) != 0)
+		return NULL;
 	struct revoking *revoking = sessions_revoke_begin_anythread(server, &what);
 	return sessions_revoke_finish_blocking(&revoking);
 }

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "server/revocations.h"
+#include "server/session_peers.h"
 #include "server/session_record.h"
 #include "server/session_table.h"
 #include "server/session_state.h"
@@ -402,6 +403,26 @@ static void test_a_node_that_loses_sessions_is_told(void **state)
 	world_down(r.w);
 }
 
+/* Its answer says that nothing of his starts here any more. */
+static void test_a_revocation_that_cannot_be_read_is_not_answered(void **state)
+{
+	(void)state;
+	struct running r = up();
+	const struct peers_op *op = session_peers_ops;
+	json_t *question =
+		json_pack("{s:s, s:s, s:s, s:b}", "principal", "bob", "text", "gone", "by", "alice", "recorded", 1);
+	while (strcmp(op->name, "revoke") != 0)
+		op++;
+	fake_store_away();
+	assert_null(op->answer_blocking(&r.w->server, question));
+	fake_store_heal();
+	json_t *answer = op->answer_blocking(&r.w->server, question);
+	assert_int_equal(json_integer_value(json_object_get(answer, "sessions")), 0);
+	json_decref(answer);
+	json_decref(question);
+	world_down(r.w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -420,6 +441,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_node_with_another_url_takes_its_sessions_along),
 		cmocka_unit_test(test_what_another_node_owes_is_paid_once),
 		cmocka_unit_test(test_a_node_that_loses_sessions_is_told),
+		cmocka_unit_test(test_a_revocation_that_cannot_be_read_is_not_answered),
 	};
 	return RUN_CASES(tests);
 }
