@@ -1,7 +1,10 @@
 /* A revocation's id is made from what it revokes, so there is one of each, and whoever looks needs no search. One is in
  * force here before it is in the store: what is not recorded is marked ("unrecorded"), and what could not be is
  * recorded later. In the store it meets what other nodes have made of the same one: the longer time stands. What a lost
- * message left out comes when the store is looked through, each minute. */
+ * message left out comes when the store is looked through, each minute.
+ *
+ * The store may take one and not say so. Then another node may lift what this one still wants to record: so one that is
+ * lifted leaves behind, for a while, that it was, and this very one is not recorded again. */
 #include "server/revocations.h"
 
 #include "base/clock.h"
@@ -20,6 +23,7 @@
 
 #define COLLECTION "revocations"
 #define TRIES 8
+#define LIFTED_KEEP_MS (24 * 3600 * 1000LL) /* a node may be stopped, or without the store, for so long */
 
 struct revocations {
 	struct server *server;
@@ -39,10 +43,15 @@ static void name_it(const char *kind, const char *value, char out[REVOCATION_ID_
 	out[n] = '\0';
 }
 
+static bool is_lifted(const json_t *doc)
+{
+	return json_is_true(json_object_get(doc, "lifted"));
+}
+
 static int collect(void *arg, const char *key, json_t *doc, uint64_t version)
 {
 	(void)version;
-	return json_object_set(arg, key, doc);
+	return is_lifted(doc) ? 0 : json_object_set(arg, key, doc);
 }
 
 static int load_blocking(struct server *server, json_t **out_all, struct err *e)
@@ -168,6 +177,13 @@ static bool replace_all(struct revocations *r, json_t *all)
 
 /* ---- the store ---- */
 
+/* Made by the same call: whoever makes one has its own time, or is another. */
+static bool is_same(const json_t *a, const json_t *b)
+{
+	return record_int(a, "at_ms") == record_int(b, "at_ms") &&
+	       strcmp(record_text(a, "by"), record_text(b, "by")) == 0;
+}
+
 static int put_merged(struct revocations *r, const char *id, const json_t *doc, json_t **out_doc, struct err *e)
 {
 	json_auto_t *stored = NULL;
@@ -175,6 +191,8 @@ static int put_merged(struct revocations *r, const char *id, const json_t *doc, 
 	int rc = store_get_blocking(r->server->store, COLLECTION, id, &stored, &version, e);
 	if (rc && rc != ERR_NOT_FOUND)
 		return rc;
+	if (is_lifted(stored) && is_same(stored, doc))
+		return err_set(e, ERR_NOT_FOUND, "revocation '%.64s' was lifted meanwhile", id);
 	json_auto_t *merged = merge(doc, stored);
 	if (!merged)
 		return err_set(e, ERR_NOMEM, "out of memory");
@@ -186,7 +204,32 @@ static int put_merged(struct revocations *r, const char *id, const json_t *doc, 
 	return rc;
 }
 
+/* For those who have not recorded it yet. Readers that do not know the mark see one whose time is over. */
+static int put_lifted(struct revocations *r, const char *id, struct err *e)
+{
+	json_auto_t *doc = NULL;
+	uint64_t version = 0;
+	int rc = store_get_blocking(r->server->store, COLLECTION, id, &doc, &version, e);
+	if (rc == 0 && is_lifted(doc))
+		return err_set(e, ERR_NOT_FOUND, "revocation '%.64s' was lifted before", id);
+	if (rc)
+		return rc;
+	if (json_object_set_new(doc, "lifted", json_true()) || json_object_set_new(doc, "expires_ms", json_integer(1)))
+		return err_set(e, ERR_NOMEM, "out of memory");
+	return store_put_blocking(r->server->store, COLLECTION, id, doc, version, clock_wall_ms() + LIFTED_KEEP_MS,
+				  NULL, NULL, e);
+}
+
 /* With r->change held. Again while another node was quicker. */
+static int lift(struct revocations *r, const char *id, struct err *e)
+{
+	int rc = ERR_CONFLICT;
+	for (int i = 0; i < TRIES && rc == ERR_CONFLICT; i++)
+		rc = put_lifted(r, id, e);
+	return rc == ERR_CONFLICT ? err_set(e, ERR_UNAVAILABLE, "others change it at this moment") : rc;
+}
+
+/* With r->change held. Again while another node was quicker. ERR_NOT_FOUND: another node has lifted it. */
 static int store(struct revocations *r, const char *id, const json_t *doc, json_t **out_doc, struct err *e)
 {
 	int rc = ERR_CONFLICT;
@@ -211,6 +254,11 @@ static void record_owed(struct revocations *r, json_t *all)
 		if (rc || !is_unrecorded(doc))
 			continue;
 		rc = store(r, id, doc, &recorded, &e);
+		if (rc == ERR_NOT_FOUND) {
+			replace(r, id, doc, NULL);
+			rc = 0;
+			continue;
+		}
 		if (rc) {
 			log_error("revocation %s is in force and still not recorded: %s", id, e.text);
 			continue;
@@ -310,10 +358,10 @@ static int record_locked(struct revocations *r, const char *id, json_t **out_doc
 		return 0;
 	}
 	int rc = store(r, id, doc, out_doc, e);
-	if (rc)
+	if (rc && rc != ERR_NOT_FOUND)
 		return err_wrap(e, "in force on this node, and not recorded yet; trying again");
-	replace(r, id, doc, *out_doc);
-	return 0;
+	replace(r, id, doc, rc ? NULL : *out_doc);
+	return rc;
 }
 
 int revocations_record_blocking(struct revocations *r, const char *id, json_t **out, struct err *e)
@@ -332,7 +380,7 @@ int revocations_record_blocking(struct revocations *r, const char *id, json_t **
 static int del_locked(struct revocations *r, const char *id, struct err *e)
 {
 	json_auto_t *doc = look_up(r, id);
-	int rc = store_del_blocking(r->server->store, COLLECTION, id, TUNNEL_VERSION_ANY, e);
+	int rc = lift(r, id, e);
 	if (rc && rc != ERR_NOT_FOUND)
 		return rc;
 	replace(r, id, doc, NULL);

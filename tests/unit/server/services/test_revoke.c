@@ -7,6 +7,7 @@
 #include "server/store.h"
 #include "tunnel/plugin.h"
 
+#include <poll.h>
 #include <string.h>
 
 #define TCP "'127.0.0.1:5432'"
@@ -311,6 +312,38 @@ static void test_one_that_is_not_recorded_yet_stays_when_others_are_read(void **
 	world_down(w);
 }
 
+/* The store has taken it, and did not say so; another node lifts what it sees there. */
+static void test_one_that_another_node_has_lifted_does_not_come_back(void **state)
+{
+	(void)state;
+	char id[REVOCATION_ID_TEXT];
+	struct err e;
+	bool changed;
+	struct revocations *theirs = NULL;
+	struct world *w = world_with_bob();
+	fake_store_unanswered("revocations");
+	assert_int_equal(revoke(w, "{'principal':'bob'}"), 503);
+	name_of_revocation(w, id);
+	assert_int_equal(revocations_open_blocking(&w->server, &theirs, &e), 0);
+	assert_int_equal(revocations_del_blocking(theirs, id, &e), 0);
+	assert_int_equal(revocations_del_blocking(theirs, id, &e), ERR_NOT_FOUND);
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 403);
+	assert_int_equal(revocations_reload_blocking(w->server.revocations, &changed, &e), 0);
+	assert_int_equal(start_as(w, "bob", NULL, NULL), 201);
+	assert_int_equal(lift(w, id), 404);
+
+	/* A later one is another one. */
+	poll(NULL, 0, 2);
+	fake_store_away();
+	assert_int_equal(revoke(w, "{'principal':'bob'}"), 503);
+	fake_store_heal();
+	assert_int_equal(revocations_reload_blocking(w->server.revocations, &changed, &e), 0);
+	assert_int_equal(revocations_reload_blocking(theirs, &changed, &e), 0);
+	assert_int_equal(revocations_check_anythread(theirs, "bob", NULL, &e), ERR_DENIED);
+	revocations_close(&theirs);
+	world_down(w);
+}
+
 static void test_mistakes(void **state)
 {
 	(void)state;
@@ -416,6 +449,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_time_that_another_node_gave_is_not_shortened),
 		cmocka_unit_test(test_one_that_is_not_recorded_yet_can_be_lifted),
 		cmocka_unit_test(test_one_that_is_not_recorded_yet_stays_when_others_are_read),
+		cmocka_unit_test(test_one_that_another_node_has_lifted_does_not_come_back),
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_a_lapsed_one_says_nothing),
 		cmocka_unit_test(test_a_provider_that_is_silent_holds_up_no_denial),
