@@ -418,6 +418,14 @@ static int change_token(void *arg, json_t *doc, struct err *e)
 	return 0;
 }
 
+/* Before it was looked at, or since. */
+static json_t *end_of(const struct start *s)
+{
+	json_auto_t *doc = NULL;
+	struct err e;
+	return record_get_blocking(s->server, s->session, &doc, NULL, &e) == 0 ? record_end_view(doc) : NULL;
+}
+
 static int repeat(struct start *s, json_t *doc, struct session_started *out, struct err *e)
 {
 	json_auto_t *grant = NULL;
@@ -439,7 +447,7 @@ static int repeat(struct start *s, json_t *doc, struct session_started *out, str
 	if (rc == 0)
 		rc = record_change_blocking(s->server, s->session, change_token, s->client_hash, &now, e);
 	if (rc == ERR_CLOSED)
-		out->ended = record_end_view(doc);
+		out->ended = end_of(s);
 	return rc ? rc : make_answer(s, now, &out->answer, e);
 }
 

@@ -242,6 +242,26 @@ static void test_a_start_while_records_wait_does_not_blame_the_target(void **sta
 	world_down(k.w);
 }
 
+static void end_it(void *arg)
+{
+	struct keyed *k = arg;
+	struct err e;
+	assert_int_equal(sessions_end_blocking(&k->w->server, k->id, 4003, "enough", "bob", &e), 0);
+}
+
+static void test_a_repetition_is_told_of_an_end_that_comes_meanwhile(void **state)
+{
+	(void)state;
+	struct keyed k = up_keyed();
+	start_keyed(&k);
+	fake_auth_then(end_it, &k);
+	struct answer a = call(k.w, "POST", "/v1/sessions", "", "alice", k.body);
+	assert_int_equal(a.status, 410);
+	assert_string_equal(text_at(a.json, "end.text"), "enough");
+	answer_free(&a);
+	world_down(k.w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -254,6 +274,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_two_starts_with_one_key_run_once),
 		cmocka_unit_test(test_a_start_is_repeated_only_for_who_may_still_start),
 		cmocka_unit_test(test_a_start_while_records_wait_does_not_blame_the_target),
+		cmocka_unit_test(test_a_repetition_is_told_of_an_end_that_comes_meanwhile),
 	};
 	return RUN_CASES(tests);
 }
