@@ -15,6 +15,7 @@
 #include "server/audit.h"
 #include "server/control.h"
 #include "server/metrics.h"
+#include "server/nodes.h"
 #include "server/server.h"
 #include "server/session_home.h"
 #include "server/session_record.h"
@@ -264,6 +265,7 @@ static int change_to_ended(void *arg, json_t *doc, struct err *e)
 		json_object_set_new(doc, "start_owed", json_true());
 	json_object_set_new(doc, "state", json_string("ended"));
 	json_object_set_new(doc, "ended_ms", json_integer(clock_wall_ms()));
+	json_object_set_new(doc, "ended_on", json_string(c->server->node));
 	record_owe(c->server, doc);
 	json_object_set_new(doc, "bytes_up", json_integer((json_int_t)info.bytes_up));
 	json_object_set_new(doc, "bytes_down", json_integer((json_int_t)info.bytes_down));
@@ -419,6 +421,14 @@ static const char *stale_text(const struct ending *end)
 	return end->start ? "it was started anew" : end->expired_ms ? "it was renewed" : RELAY_RESUMED_TEXT;
 }
 
+/* Who has just written it pays; what he leaves behind the sweep does. Two nodes that look whether it is paid, at one
+ * time, both find that it is not. */
+static bool is_paid_elsewhere(struct server *server, const json_t *doc)
+{
+	const char *node = record_text(doc, "ended_on");
+	return strcmp(node, server->node) != 0 && nodes_lives(server->nodes, node);
+}
+
 /* Record and audit. 0 also when only the audit record is still owed: the store knows, the sweep pays. */
 static int write_end(struct server *server, const char *id, const struct ending *end, bool *out_settled,
 		     json_t **out_doc, struct err *e)
@@ -430,7 +440,8 @@ static int write_end(struct server *server, const char *id, const struct ending 
 	if (change.stale)
 		return err_set(e, ERR_CONFLICT, "session %s: %s", id, stale_text(end));
 	struct err why;
-	rc = session_settle_blocking(server, id, !change.had_ended, NULL, &why);
+	if (!change.had_ended || !is_paid_elsewhere(server, *out_doc))
+		rc = session_settle_blocking(server, id, !change.had_ended, NULL, &why);
 	*out_settled = rc == 0;
 	if (rc)
 		log_with(LOG_LEVEL_ERROR, FIELDS({ "session", id }, { "error", why.text }),

@@ -382,6 +382,40 @@ static void test_what_another_node_owes_is_paid_once(void **state)
 	world_down(r.w);
 }
 
+/* That node was asked to end it, or has asked and waited for no longer: it has written the end and is about to pay. */
+static void end_elsewhere(void *arg)
+{
+	struct running *r = arg;
+	json_t *doc = record_of(r->w, r->id);
+	struct err e;
+	json_object_set_new(doc, "state", json_string("ended"));
+	json_object_set_new(doc, "ended_ms", json_integer(clock_wall_ms()));
+	json_object_set_new(doc, "ended_on", json_string("node-2"));
+	json_object_set_new(doc, "end", json_pack("{s:i, s:s, s:s}", "code", 4003, "text", "enough", "by", "bob"));
+	record_owe(&r->w->server, doc);
+	assert_int_equal(record_put_blocking(&r->w->server, doc, TUNNEL_VERSION_ANY, NULL, &e), 0);
+	json_decref(doc);
+}
+
+static void test_an_end_that_two_nodes_write_is_paid_once(void **state)
+{
+	(void)state;
+	struct err e;
+	for (int lives = 0; lives < 2; lives++) {
+		struct running r = up();
+		if (lives)
+			fake_nodes_add("node-2");
+		end_elsewhere(&r);
+		assert_int_equal(sessions_end_blocking(&r.w->server, r.id, 4003, "enough", "bob", &e), ERR_CONFLICT);
+		assert_int_equal(fake_relay_ended(r.id), 4003);
+		assert_false(has_row(&r));
+		assert_int_equal(audited(r.w, "session.end", NULL, NULL), lives ? 0 : 1);
+		sweep_in(r.w, 2 * MINUTE_MS); /* it has died meanwhile, or was paid */
+		assert_int_equal(audited(r.w, "session.end", NULL, NULL), 1);
+		world_down(r.w);
+	}
+}
+
 /* The agent comes from there; and what that node missed of it is asked for again. */
 static void test_a_node_that_loses_sessions_is_told(void **state)
 {
@@ -440,6 +474,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_one_that_is_found_late_is_judged),
 		cmocka_unit_test(test_a_node_with_another_url_takes_its_sessions_along),
 		cmocka_unit_test(test_what_another_node_owes_is_paid_once),
+		cmocka_unit_test(test_an_end_that_two_nodes_write_is_paid_once),
 		cmocka_unit_test(test_a_node_that_loses_sessions_is_told),
 		cmocka_unit_test(test_a_revocation_that_cannot_be_read_is_not_answered),
 	};
