@@ -21,6 +21,7 @@
 #include "base/secret.h"
 #include "base/text.h"
 #include "ident/key.h"
+#include "net/acceptor.h"
 #include "net/tls.h"
 
 #include <errno.h>
@@ -51,8 +52,7 @@ struct worker {
 	struct endpoint *ep;
 	struct net_tls *tls;
 	struct channel *supervisor;
-	uv_poll_t listener;
-	int listener_fd;
+	struct acceptor listener;
 	struct lease lease;
 	uv_timer_t expiry, farewell;
 	uv_signal_t child, term;
@@ -187,13 +187,9 @@ static void take_supervisor(struct worker *w, int fd)
 	reports_attach(w->reports, channel);
 }
 
-static void on_connection(uv_poll_t *poll, int status, int events)
+static void on_connection(struct acceptor *a, int fd)
 {
-	struct worker *w = poll->data;
-	(void)status, (void)events;
-	int fd = accept4(w->listener_fd, NULL, NULL, SOCK_CLOEXEC);
-	if (fd >= 0)
-		take_supervisor(w, fd);
+	take_supervisor(a->user, fd);
 }
 
 static int listen_here(struct worker *w, struct err *e)
@@ -207,17 +203,18 @@ static int listen_here(struct worker *w, struct err *e)
 		return err_set(e, ERR_LIMIT, "%s: too long for a socket's name; choose a shorter runtime_dir", path);
 	strcpy(address.sun_path, path);
 	unlink(path); /* the supervisor starts one worker a name: what is there is a dead one's */
-	w->listener_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	mode_t old = umask(0177);
-	bool ok = w->listener_fd >= 0 && bind(w->listener_fd, (struct sockaddr *)&address, sizeof address) == 0 &&
-		  listen(w->listener_fd, 4) == 0;
+	bool ok = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 4) == 0;
 	umask(old);
-	if (!ok)
-		return err_set_errno(e, ERR_IO, errno, "%s", path);
-	uv_poll_init(&w->loop, &w->listener, w->listener_fd);
-	w->listener.data = w;
-	uv_poll_start(&w->listener, UV_READABLE, on_connection);
-	return 0;
+	if (!ok) {
+		rc = err_set_errno(e, ERR_IO, errno, "%s", path);
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	w->listener = (struct acceptor){ .take = on_connection, .user = w };
+	return acceptor_start(&w->listener, &w->loop, fd, e);
 }
 
 /* --- the session */
@@ -421,7 +418,6 @@ static void init_handles(struct worker *w)
 	uv_signal_init(&w->loop, &w->child);
 	uv_signal_init(&w->loop, &w->term);
 	w->expiry.data = w->farewell.data = w->child.data = w->term.data = w;
-	w->listener_fd = -1;
 }
 
 static int start(struct worker *w, struct err *e)
@@ -463,10 +459,7 @@ static void close_all(struct worker *w)
 	endpoint_free(&w->ep);
 	streams_free(&w->streams);
 	channel_free(&w->supervisor);
-	if (w->listener_fd >= 0) {
-		uv_close((uv_handle_t *)&w->listener, NULL);
-		close(w->listener_fd);
-	}
+	acceptor_stop(&w->listener);
 	lease_end(&w->lease);
 	uv_close((uv_handle_t *)&w->expiry, NULL);
 	uv_close((uv_handle_t *)&w->child, NULL);

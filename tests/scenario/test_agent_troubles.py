@@ -1,11 +1,13 @@
-"""The agent's disk is full, a worker stands still: what was to be reported is reported later, and nobody waits for it."""
+"""The agent's disk is full, a worker stands still, or lacks what it needs: what was to be reported is reported later, and nobody waits for it."""
 
 import json
 import os
 import resource
 import signal
 import socket
+import time
 
+from agent_world import connect, world  # noqa: F401
 from harness import AGENT, LIMIT, Proc, TcpServer, echo_until_eof, is_gone, wait_for
 
 
@@ -114,3 +116,39 @@ def test_a_worker_that_stands_still_keeps_nobody(stack):
     p.send_signal(signal.SIGINT)
     assert p.wait(LIMIT) == 0
     wait_for(lambda: not list((agent.folder / "run").glob("s-*")), "the runtime folder to be empty")
+
+
+def test_a_worker_that_finds_no_runtime_folder_ends_in_order(world):
+    p = world.start()
+    c, _ = connect(world)
+    (world.folder / "run").rmdir()
+    c.send(world.offer())
+    refused = c.recv("accepted", "refused")
+    assert refused["type"] == "refused" and "No such file" in refused["text"]
+    p.wait_log("worker gone")
+    assert world.workers() == [] and "Assertion" not in p.text() and "Sanitizer" not in p.text()
+
+
+def cpu_ticks(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_a_worker_without_descriptors_rests_until_it_can_take_its_supervisor(world):
+    p = world.start()
+    c, _ = connect(world)
+    c.send(world.offer())
+    c.recv("accepted")
+    (worker,) = world.workers()
+    p.kill()
+    p.p.wait()
+    before = resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, resource.prlimit(worker, resource.RLIMIT_NOFILE)[1]))
+    p = world.start()
+    p.wait_log("worker adopted")  # it waits in the worker's queue
+    spent = cpu_ticks(worker)
+    time.sleep(1)
+    assert cpu_ticks(worker) - spent < os.sysconf("SC_CLK_TCK") / 4
+    assert "new settings" not in p.text()
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
+    p.wait_log("new settings")
