@@ -493,6 +493,7 @@ int worker_main(void)
 	struct err e = { 0 };
 	char path[EXITS_PATH];
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* meant for the supervisor, and told all of its unit; sshd has it back */
 	heap_keep();
 	fcntl(WORKER_FD, F_SETFD, FD_CLOEXEC);
 	init_handles(&w);

@@ -1,6 +1,7 @@
 """What SIGHUP changes in a running agent and in its running sessions, and what the server's welcome and offer set."""
 
 import json
+import os
 import signal
 import socket
 import time
@@ -77,6 +78,21 @@ def test_a_new_allow_list_comes_with_a_new_supervisor(stack):
     set_allow(agent, ["ssh"])
     agent.restart()
     assert is_gone(s)
+
+
+def test_a_reload_that_reaches_all_processes_ends_no_session(world):
+    """`systemctl kill -s HUP tunnel-agent` means the unit's processes and not the supervisor alone; so does `pkill -f`."""
+    p = world.start()
+    c, _ = connect(world)
+    c.send(world.offer())
+    c.recv("accepted")
+    workers = world.workers()
+    for pid in (*workers, p.pid):
+        os.kill(pid, signal.SIGHUP)
+    p.wait_log("new settings")
+    assert world.workers() == workers
+    c.send({"type": "terminate", "session": "s-1", "code": 4003, "text": "operator"})
+    assert c.recv("session-closed")["code"] == 4003
 
 
 def test_mistakes_keep_the_old_settings(world):
