@@ -700,8 +700,6 @@ int supervisor_run(struct settings *settings, const char *config, const char *st
 	s->settings = settings, s->config = config, s->state_dir = state_dir;
 	signal(SIGPIPE, SIG_IGN);
 	rc = state_lock(settings->state_dir, &lock, e);
-	if (!rc)
-		rc = state_announce(lock, e);
 	if (!rc && uv_loop_init(&s->loop) != 0)
 		rc = err_set(e, ERR_INTERNAL, "cannot make an event loop");
 	if (rc) {
@@ -713,6 +711,9 @@ int supervisor_run(struct settings *settings, const char *config, const char *st
 	rc = open_parts(s, e);
 	if (!rc) {
 		start(s);
+		rc = state_announce(lock, e); /* whoever finds us out sends signals: they are watched by now */
+	}
+	if (!rc) {
 		uv_run(&s->loop, UV_RUN_DEFAULT);
 		notify_ready_file(settings_text(settings->ready_file), 0);
 	}

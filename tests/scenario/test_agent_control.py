@@ -68,6 +68,30 @@ def test_two_supervisors_are_refused(world):
     assert r.returncode == 1 and "in use" in r.stderr
 
 
+def writer_of(fifo):
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # nobody reads it yet
+        return None
+
+
+def test_rotate_key_while_it_starts(world):
+    """It cannot be told yet; it finds the key by itself."""
+    reports = world.state / "reports"
+    os.mkfifo(reports)
+    p = world.start()
+    writer = wait_for(lambda: writer_of(reports), "it to read its reports")
+    command = [str(AGENT), "rotate-key", "--config", str(world.folder / "agent.conf")]
+    r = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT)
+    assert (r.returncode, r.stdout) == (0, "a new key of web-1 is made; the agent changes to it when it runs\n"), r.stderr
+    assert p.alive()
+    os.close(writer)
+    c = world.control.accept()
+    c.recv("hello")
+    c.welcome(nonce="n" * 22)
+    assert c.recv("rotate")["identity_key"]
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
