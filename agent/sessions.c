@@ -30,6 +30,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -64,6 +65,7 @@ struct sessions {
 	const char *target;
 	struct spool *spool;
 	struct allow *allow;
+	int folder; /* runtime_dir, held for this supervisor alone */
 	struct list all;
 	size_t count;
 	uv_timer_t *again; /* active while a session has no channel */
@@ -482,6 +484,20 @@ static int check_runtime_dir(const char *path, struct err *e)
 	return 0;
 }
 
+/* Another agent, with a state folder of its own, would take the workers in it for its own. */
+static int hold_runtime_dir(const char *path, int *out_fd, struct err *e)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_set_errno(e, ERR_IO, errno, "runtime_dir: %s", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+		close(fd);
+		return err_set(e, ERR_CONFLICT, "runtime_dir: %s is another agent's; each needs one of its own", path);
+	}
+	*out_fd = fd;
+	return 0;
+}
+
 int sessions_new(uv_loop_t *loop, const struct settings *settings, const char *target, struct spool *spool,
 		 const struct sessions_callbacks *callbacks, void *user, struct sessions **out_sessions, struct err *e)
 {
@@ -489,6 +505,7 @@ int sessions_new(uv_loop_t *loop, const struct settings *settings, const char *t
 	if (!s)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	list_init(&s->all);
+	s->folder = -1;
 	s->loop = loop, s->settings = settings, s->target = target, s->spool = spool;
 	s->callbacks = *callbacks, s->user = user;
 	s->again = malloc(sizeof *s->again);
@@ -501,6 +518,8 @@ int sessions_new(uv_loop_t *loop, const struct settings *settings, const char *t
 	int rc = allow_parse(settings->allow.at, settings->allow.n, &s->allow, e);
 	if (!rc)
 		rc = check_runtime_dir(settings->runtime_dir, e);
+	if (!rc)
+		rc = hold_runtime_dir(settings->runtime_dir, &s->folder, e);
 	if (!rc)
 		rc = adopt_all(s, e);
 	if (rc)
@@ -525,6 +544,8 @@ void sessions_free(struct sessions **sessions)
 	drop(LIST_ENTRY(node, struct session, node));
 	uv_close((uv_handle_t *)s->again, on_timer_closed);
 	allow_free(&s->allow);
+	if (s->folder >= 0)
+		close(s->folder);
 	free(s);
 }
 

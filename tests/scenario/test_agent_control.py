@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -66,6 +67,21 @@ def test_two_supervisors_are_refused(world):
     connect(world)
     r = subprocess.run([str(AGENT), "--config", str(world.folder / "agent.conf")], capture_output=True, text=True, timeout=LIMIT)
     assert r.returncode == 1 and "in use" in r.stderr
+
+
+def test_two_agents_do_not_share_a_runtime_folder(world):
+    """They would take each other's workers for their own."""
+    world.start()
+    c, _ = connect(world)
+    c.send(world.offer())
+    c.recv("accepted")
+    other = world.folder / "other"
+    shutil.copytree(world.state, other, ignore=shutil.ignore_patterns("lock"))
+    command = [str(AGENT), "--config", str(world.folder / "agent.conf"), "--state-dir", str(other)]
+    r = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    assert r.returncode == 1 and "run is another agent's" in r.stderr
+    c.send({"type": "terminate", "session": "s-1", "code": 4003, "text": "operator"})
+    assert c.recv("session-closed")["code"] == 4003
 
 
 def writer_of(fifo):
