@@ -249,15 +249,11 @@ void session_judge_attach_blocking(struct server *server, const json_t *record, 
 	refuse_judged(server, record, caller, remote_address, rc, &e, out);
 }
 
-/* First without a lock: a provider that hangs then holds up no other session. */
 static void judge_client(struct server *server, const json_t *record, const char *remote_address,
 			 struct attach_decision *out)
 {
 	struct err e;
-	session_judge_attach_blocking(server, record, NULL, remote_address, out);
-	if (out->close_code)
-		return;
-	int rc = session_move_client_blocking(server, record_text(record, "id"), remote_address, &e);
+	int rc = session_move_client_blocking(server, record, remote_address, &e);
 	refuse_judged(server, record, NULL, remote_address, rc, &e, out);
 }
 

@@ -1,7 +1,7 @@
 /* Live sessions are judged again when policies or revocations change. Whoever is forbidden is cut at once; the records
  * of all ends are written when all are judged. A provider may have to be asked, and it may hang: so first comes what
- * can be said without, for every session; a provider is first asked without a lock, and one that did not answer is
- * asked no more in that round. */
+ * can be said without, for every session; one that did not answer is asked no more in that round; and nobody holds the
+ * lock of judging while he asks. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -22,7 +22,7 @@
 struct round {
 	struct server *server;
 	bool asking;       /* else providers are not */
-	json_t *providers; /* name → whether it answers, of those that were asked; NULL: they were asked just before */
+	json_t *providers; /* name → false, of those that did not answer; NULL: one session alone is judged */
 	struct session_verdict *denied;
 	size_t denied_n, failed_n;
 	struct err failure; /* the last one */
@@ -54,7 +54,8 @@ static void set_unsure(struct session_live *row, void *arg)
 	row->grant_unsure = *(const bool *)arg;
 }
 
-/* told: as for apply. The agent hears of it before it is recorded: it may allow less. */
+/* told: the grant that the agent was offered; NULL: it has the record's. The agent hears of it before it is recorded:
+ * it may allow less. */
 static int tell_grant(struct server *server, const json_t *doc, const json_t *told, json_t *grant, struct err *e)
 {
 	struct session_table *live = server->sessions->live;
@@ -74,13 +75,30 @@ static int tell_grant(struct server *server, const json_t *doc, const json_t *to
 	return rc;
 }
 
-/* told: the grant that the agent was offered; NULL: it has the record's. With the session's lock of judging held. */
-static int apply(struct server *server, const json_t *doc, const char *remote_address, const json_t *told,
-		 struct err *e)
+void session_judgement_begin(struct sessions *s, const char *id, struct session_judgement *out)
 {
-	json_auto_t *grant = NULL;
-	int rc = session_judge_again_blocking(server, doc, NULL, remote_address, &grant, e);
-	return rc ? rc : tell_grant(server, doc, told, grant, e);
+	*out = (struct session_judgement){ .number = atomic_fetch_add(&s->judgements, 1) + 1 };
+	session_table_get(s->live, id, &out->row);
+}
+
+static void note_judged(struct session_live *row, void *arg)
+{
+	row->judged = *(const int64_t *)arg;
+}
+
+bool session_judgement_counts(struct server *server, const struct session_judgement *j, const json_t *doc)
+{
+	json_auto_t *now = NULL;
+	struct session_live row = { .judged = 0 };
+	const char *id = record_text(doc, "id");
+	int64_t number = j->number;
+	struct err e;
+	session_table_get(server->sessions->live, id, &row);
+	if (row.judged > number || strcmp(row.client_address, j->row.client_address) != 0 ||
+	    record_get_blocking(server, id, &now, NULL, &e) != 0 || !json_equal(now, doc))
+		return false;
+	session_table_change(server->sessions->live, id, note_judged, &number);
+	return true;
 }
 
 static void note_client(struct session_live *row, void *arg)
@@ -98,43 +116,49 @@ static bool place(struct sessions *s, const json_t *doc, const char *remote_addr
 	       (ours && session_adopt(s, doc, clock_mono_ms()) && session_table_change(s->live, id, note_client, at));
 }
 
-/* With the session's lock of judging held. */
-static int move_client(struct server *server, const char *id, const char *remote_address, struct err *e)
+/* ERR_CONFLICT: it is no more what it was when it was looked at. */
+static int move_client(struct server *server, const json_t *doc, const char *remote_address, struct err *e)
 {
-	json_auto_t *doc = NULL;
-	int rc = record_get_blocking(server, id, &doc, NULL, e);
-	if (rc == 0 && record_ended(doc))
-		return err_set(e, ERR_UNAVAILABLE, "session %s ends at this moment", id);
-	if (rc == 0)
-		rc = apply(server, doc, remote_address, NULL, e);
+	json_auto_t *grant = NULL;
+	struct session_judgement j;
+	const char *id = record_text(doc, "id");
+	pthread_mutex_t *lock = session_judging(server->sessions, id);
+	session_judgement_begin(server->sessions, id, &j);
+	int rc = session_judge_again_blocking(server, doc, NULL, remote_address, &grant, e);
+	if (rc || strcmp(j.row.client_address, remote_address) == 0)
+		return rc;
+	pthread_mutex_lock(lock);
+	rc = session_judgement_counts(server, &j, doc) ? tell_grant(server, doc, NULL, grant, e) : ERR_CONFLICT;
 	if (rc == 0 && !place(server->sessions, doc, remote_address))
 		rc = err_set(e, ERR_UNAVAILABLE, "session %s leaves this node at this moment", id);
-	return rc;
-}
-
-int session_move_client_blocking(struct server *server, const char *id, const char *remote_address, struct err *e)
-{
-	struct session_live row = { .client_address = "" };
-	pthread_mutex_t *lock = session_judging(server->sessions, id);
-	session_table_get(server->sessions->live, id, &row);
-	if (*row.client_address && strcmp(row.client_address, remote_address) == 0)
-		return 0;
-	pthread_mutex_lock(lock);
-	int rc = move_client(server, id, remote_address, e);
 	pthread_mutex_unlock(lock);
-	if (rc && rc != ERR_DENIED) /* the client, and what its agent may, stay where they were */
+	if (rc && rc != ERR_CONFLICT) /* the client, and what its agent may, stay where they were */
 		atomic_store(&server->sessions->rejudge_owed, true);
 	return rc;
 }
 
-/* What it takes to judge a session: 1 and nothing is to be judged, since it has ended; 0; errors. */
-static int look_up(struct round *r, const char *id, json_t **out_doc, struct session_live *row, struct err *e)
+int session_move_client_blocking(struct server *server, const json_t *record, const char *remote_address, struct err *e)
 {
+	const char *id = record_text(record, "id");
+	int rc = move_client(server, record, remote_address, e);
+	for (int i = 1; rc == ERR_CONFLICT && i < SESSION_JUDGE_TRIES; i++) {
+		json_auto_t *doc = NULL;
+		rc = record_get_blocking(server, id, &doc, NULL, e);
+		if (rc == 0 && record_ended(doc))
+			return err_set(e, ERR_UNAVAILABLE, "session %s ends at this moment", id);
+		rc = rc ? rc : move_client(server, doc, remote_address, e);
+	}
+	return rc == ERR_CONFLICT ? err_set(e, ERR_UNAVAILABLE, "session %s changes all the time", id) : rc;
+}
+
+/* What it takes to judge a session: 1 and nothing is to be judged, since it has ended; 0; errors. */
+static int look_up(struct round *r, const char *id, struct session_judgement *j, json_t **out_doc, struct err *e)
+{
+	session_judgement_begin(r->server->sessions, id, j);
 	int rc = record_get_blocking(r->server, id, out_doc, NULL, e);
 	if (rc)
 		return rc == ERR_NOT_FOUND ? 1 : rc;
-	session_table_get(r->server->sessions->live, id, row);
-	return record_ended(*out_doc) || row->end_code;
+	return record_ended(*out_doc) || j->row.end_code;
 }
 
 /* A renewal that the store did not answer may have been made. Resumptions do not take the lock: what is about another
@@ -154,66 +178,70 @@ static const char *address_of(const struct session_live *row)
 static int judge_unasked(struct round *r, const char *id, struct err *e)
 {
 	json_auto_t *doc = NULL;
-	struct session_live row = { .client_address = "" };
-	int rc = look_up(r, id, &doc, &row, e);
+	struct session_judgement j;
+	int rc = look_up(r, id, &j, &doc, e);
 	if (rc)
 		return rc < 0 ? rc : 0;
 	if (!auth_is_asked_anythread(r->server->auth, record_text(doc, "provider")))
 		return 0;
-	rc = session_judge_denials_anythread(r->server, doc, address_of(&row), e);
+	rc = session_judge_denials_anythread(r->server, doc, address_of(&j.row), e);
 	return rc ? rc : NOT_ASKED;
 }
 
-/* A round's first question to a provider. One that hangs then keeps nobody from this session, nor from those that have
- * their lock in common with it. */
-static int try_provider(struct round *r, const char *id, struct err *e)
+/* Asks its provider, unless that one has not answered in this round. */
+static int ask(struct round *r, const json_t *doc, const char *remote_address, json_t **out_grant, struct err *e)
+{
+	const char *provider = record_text(doc, "provider");
+	bool asks = r->providers && auth_is_asked_anythread(r->server->auth, provider);
+	if (asks && json_is_false(json_object_get(r->providers, provider)))
+		return err_set(e, ERR_UNAVAILABLE, "provider %s does not answer", provider);
+	int rc = session_judge_again_blocking(r->server, doc, NULL, remote_address, out_grant, e);
+	if (asks && rc == ERR_UNAVAILABLE)
+		json_object_set_new(r->providers, provider, json_false());
+	return rc;
+}
+
+/* ERR_CONFLICT as for move_client. */
+static int judge_once(struct round *r, const char *id, const json_t *told, struct err *e)
 {
 	json_auto_t *doc = NULL;
 	json_auto_t *grant = NULL;
-	struct session_live row = { .client_address = "" };
-	int rc = r->providers ? look_up(r, id, &doc, &row, e) : 1;
-	if (rc)
-		return rc < 0 ? rc : 0;
-	const char *provider = record_text(doc, "provider");
-	if (json_object_get(r->providers, provider) || !auth_is_asked_anythread(r->server->auth, provider))
-		return 0;
-	rc = session_judge_again_blocking(r->server, doc, NULL, address_of(&row), &grant, e);
-	json_object_set_new(r->providers, provider, json_boolean(rc != ERR_UNAVAILABLE));
-	return rc == ERR_UNAVAILABLE ? rc : 0;
-}
-
-static int judge_locked(struct round *r, const char *id, const json_t *told, struct err *e)
-{
-	json_auto_t *doc = NULL;
-	struct session_live row = { .client_address = "" };
-	int rc = look_up(r, id, &doc, &row, e);
+	struct session_judgement j;
+	pthread_mutex_t *lock = session_judging(r->server->sessions, id);
+	int rc = look_up(r, id, &j, &doc, e);
 	if (rc > 0 && told) /* between its start's judgement and the offer */
 		return err_set(e, ERR_DENIED, "the session has ended: %.180s",
-			       row.end_code ? row.end_text : record_end_text(doc));
+			       j.row.end_code ? j.row.end_text : record_end_text(doc));
 	if (rc)
 		return rc < 0 ? rc : 0;
-	session_table_change(r->server->sessions->live, id, follow_record, doc);
-	const char *remote_address = address_of(&row);
-	const char *provider = record_text(doc, "provider");
-	bool asks = auth_is_asked_anythread(r->server->auth, provider);
-	if (asks && json_is_false(json_object_get(r->providers, provider)))
-		return err_set(e, ERR_UNAVAILABLE, "provider %s does not answer", provider);
-	rc = apply(r->server, doc, remote_address, told, e);
-	if (asks && rc == ERR_UNAVAILABLE && r->providers)
-		json_object_set_new(r->providers, provider, json_false());
+	rc = ask(r, doc, address_of(&j.row), &grant, e);
+	if (rc && rc != ERR_DENIED)
+		return rc;
+	pthread_mutex_lock(lock);
+	if (!session_judgement_counts(r->server, &j, doc))
+		rc = ERR_CONFLICT;
+	else
+		session_table_change(r->server->sessions->live, id, follow_record, doc);
+	if (rc == 0)
+		rc = tell_grant(r->server, doc, told, grant, e);
+	pthread_mutex_unlock(lock);
 	return rc;
+}
+
+static int judge_record(struct round *r, const char *id, const json_t *told, struct err *e)
+{
+	int rc = ERR_CONFLICT;
+	for (int i = 0; i < SESSION_JUDGE_TRIES && rc == ERR_CONFLICT; i++)
+		rc = judge_once(r, id, told, e);
+	return rc == ERR_CONFLICT ? err_set(e, ERR_UNAVAILABLE, "session %s changes all the time", id) : rc;
 }
 
 /* ERR_DENIED: it may not go on. *out, which the caller has zeroed, says why, and it is cut. */
 static int judge(struct round *r, const char *id, const json_t *told, struct session_verdict *out, struct err *e)
 {
-	pthread_mutex_t *lock = session_judging(r->server->sessions, id);
-	int rc = r->asking ? try_provider(r, id, e) : judge_unasked(r, id, e);
-	if (rc == 0) {
-		pthread_mutex_lock(lock);
-		rc = judge_locked(r, id, told, e);
-		pthread_mutex_unlock(lock);
-	}
+	int rc = r->asking ? 0 : judge_unasked(r, id, e);
+	if (rc == 0)
+		rc = judge_record(r, id, told, e);
 	if (rc == ERR_DENIED) {
 		snprintf(out->session, sizeof out->session, "%s", id);
 		out->code = 4007;

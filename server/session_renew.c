@@ -3,8 +3,9 @@
  *
  * Everything that times the session is told, in this order: the audit log (while that cannot be written nothing is
  * renewed), the live row, so that a sweep of this moment ends nothing, the record, and the agent by a new grant. The
- * lock of judging is held all the while: a grant by older policies or with the older time cannot come behind it. A
- * credential that would end the session no later than it ends now changes nothing, so a repetition does no harm. */
+ * lock of judging is held all the while, and the judgement counts: a grant by older policies or with the older time
+ * cannot come behind it. A credential that would end the session no later than it ends now changes nothing, so a
+ * repetition does no harm. */
 #include "server/session_renew.h"
 
 #include "base/clock.h"
@@ -23,7 +24,9 @@ struct renewal {
 	struct server *server;
 	const struct identity *id;
 	const char *remote_address, *session;
+	struct session_judgement judgement;
 	json_t *doc;   /* as it was looked at, then as it was changed */
+	json_t *grant; /* what it may from here on */
 	json_t *fresh; /* as it is to be */
 };
 
@@ -52,9 +55,11 @@ static int check_state(struct renewal *r, json_t **out_end, struct err *e)
 	return 0;
 }
 
-static int judge_from(struct renewal *r, const char *remote_address, json_t **out_grant, struct err *e)
+static int judge_from(struct renewal *r, const char *remote_address, struct err *e)
 {
-	int rc = session_judge_again_blocking(r->server, r->doc, r->id, remote_address, out_grant, e);
+	json_decref(r->grant);
+	r->grant = NULL;
+	int rc = session_judge_again_blocking(r->server, r->doc, r->id, remote_address, &r->grant, e);
 	if (rc == ERR_DENIED)
 		session_audit_refusal(r->server, r->doc, r->id, remote_address, e->text);
 	else if (rc)
@@ -64,18 +69,12 @@ static int judge_from(struct renewal *r, const char *remote_address, json_t **ou
 
 /* As the caller is now, since that is who the session is of from here on. He must be allowed to from where he calls;
  * what the session may is about where its client is. */
-static int judge(struct renewal *r, json_t **out_grant, struct err *e)
+static int judge(struct renewal *r, struct err *e)
 {
-	struct session_live row = { .client_address = "" };
-	json_t *grant = NULL;
-	int rc = judge_from(r, r->remote_address, &grant, e);
-	session_table_get(r->server->sessions->live, r->session, &row);
-	if (rc == 0 && *row.client_address && strcmp(row.client_address, r->remote_address) != 0) {
-		json_decref(grant);
-		return judge_from(r, row.client_address, out_grant, e);
-	}
-	*out_grant = grant;
-	return rc;
+	const char *client = r->judgement.row.client_address;
+	session_judgement_begin(r->server->sessions, r->session, &r->judgement);
+	int rc = judge_from(r, r->remote_address, e);
+	return rc == 0 && *client && strcmp(client, r->remote_address) != 0 ? judge_from(r, client, e) : rc;
 }
 
 static int audit(struct renewal *r, struct err *e)
@@ -176,37 +175,46 @@ static int write_all(struct renewal *r, struct err *e)
 /* With the lock of judging held. */
 static int renew(struct renewal *r, struct err *e)
 {
-	json_auto_t *grant = NULL;
-	int rc = find(r, e); /* again: what was seen before the lock may be older than a grant that was sent since */
-	if (rc == 0)
-		rc = judge(r, &grant, e);
-	if (rc || !record_is_bound(r->doc) || record_end_under(r->doc, r->id) <= record_int(r->doc, "expires_ms"))
-		return rc;
 	r->fresh = json_deep_copy(r->doc);
 	if (!r->fresh)
 		return err_set(e, ERR_NOMEM, "out of memory");
-	json_object_set(r->fresh, "grant", grant);
+	json_object_set(r->fresh, "grant", r->grant);
 	json_object_set_new(r->fresh, "renewed_ms", json_integer(clock_wall_ms()));
 	record_take_identity(r->fresh, r->id);
-	rc = write_all(r, e);
+	int rc = write_all(r, e);
 	if (rc == 0)
 		log_with(LOG_LEVEL_INFO, FIELDS({ "session", r->session }, { "principal", r->id->subject }),
 			 "session renewed");
 	return rc;
 }
 
-static int renew_here(struct renewal *r, json_t **out_record, json_t **out_end, struct err *e)
+/* *out_stale: it has changed since it was looked at, and nothing was done. */
+static int judge_and_renew(struct renewal *r, bool *out_stale, json_t **out_end, struct err *e)
 {
 	pthread_mutex_t *lock = session_judging(r->server->sessions, r->session);
-	json_auto_t *grant = NULL;
 	int rc = check_state(r, out_end, e);
-	if (rc == 0) /* first without the lock: a provider that hangs then holds up no other session */
-		rc = judge(r, &grant, e);
-	if (rc)
+	if (rc == 0)
+		rc = judge(r, e);
+	*out_stale = false;
+	if (rc || !record_is_bound(r->doc) || record_end_under(r->doc, r->id) <= record_int(r->doc, "expires_ms"))
 		return rc;
 	pthread_mutex_lock(lock);
-	rc = renew(r, e);
+	*out_stale = !session_judgement_counts(r->server, &r->judgement, r->doc);
+	rc = *out_stale ? 0 : renew(r, e);
 	pthread_mutex_unlock(lock);
+	return rc;
+}
+
+static int renew_here(struct renewal *r, json_t **out_record, json_t **out_end, struct err *e)
+{
+	bool stale;
+	int rc = judge_and_renew(r, &stale, out_end, e);
+	for (int i = 1; stale && rc == 0 && i < SESSION_JUDGE_TRIES; i++) {
+		rc = find(r, e);
+		rc = rc ? rc : judge_and_renew(r, &stale, out_end, e);
+	}
+	if (rc == 0 && stale)
+		rc = err_set(e, ERR_UNAVAILABLE, "session %s changes all the time, try again", r->session);
 	if (rc == 0 && r->fresh) /* who revoked the fresh credential before the row had it did not find the session */
 		rc = session_judge_started_blocking(r->server, r->session, record_text(r->doc, "target"),
 						    json_object_get(r->doc, "grant"), e);
@@ -229,6 +237,7 @@ int session_renew_blocking(struct server *server, const struct session_caller *c
 	else if (rc == 0)
 		rc = renew_here(&r, out_record, out_end, e);
 	json_decref(r.fresh);
+	json_decref(r.grant);
 	json_decref(r.doc);
 	return rc;
 }

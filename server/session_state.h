@@ -19,12 +19,13 @@ struct sessions {
 	struct server *server;
 	struct session_table *live;
 	struct replay *proofs;
-	atomic_bool rejudge_owed; /* a judgement after a policy change could not be made; the sweep tries again */
-	int64_t scanned_mono_ms;  /* when the sweep last looked through the store; its thread's alone */
-	int64_t turned_wall_ms;   /* when it last asked whether a time that a policy names has come */
-	int64_t looked_mono_ms;   /* when it last looked for policies and revocations of other nodes */
-	int64_t rows_mono_ms;     /* when it last looked whether its sessions' records still say so */
-	int64_t homes_mono_ms;    /* when it last looked after agents that have left for another node */
+	_Atomic int64_t judgements; /* how many were begun: the number of the last one */
+	atomic_bool rejudge_owed;   /* a judgement after a policy change could not be made; the sweep tries again */
+	int64_t scanned_mono_ms;    /* when the sweep last looked through the store; its thread's alone */
+	int64_t turned_wall_ms;     /* when it last asked whether a time that a policy names has come */
+	int64_t looked_mono_ms;     /* when it last looked for policies and revocations of other nodes */
+	int64_t rows_mono_ms;       /* when it last looked whether its sessions' records still say so */
+	int64_t homes_mono_ms;      /* when it last looked after agents that have left for another node */
 	bool blind_scan, blind_revocations, blind_policies; /* it could not look, and has told so */
 
 	/* Whoever pays what a record owes to the audit log holds the session's; so it is paid once. */
@@ -86,6 +87,17 @@ bool session_send_offer(struct server *server, const json_t *record, const char 
 void session_send_terminate(struct server *server, const char *target, const char *session, unsigned code,
 			    const char *text);
 pthread_mutex_t *session_judging(struct sessions *s, const char *id);
+/* Whoever judges a session asks without that lock, since a provider may hang. What he has heard counts if, with the
+ * lock held, the session is what he asked about: its record, and where its client is; and if no judgement that was
+ * begun later counts already. */
+struct session_judgement {
+	int64_t number;
+	struct session_live row; /* as it was when this was begun; of zeros: there was none */
+};
+void session_judgement_begin(struct sessions *s, const char *id, struct session_judgement *out);
+/* With the lock held; from then on it does. doc: the record that it was about. */
+bool session_judgement_counts(struct server *server, const struct session_judgement *j, const json_t *doc);
+#define SESSION_JUDGE_TRIES 4 /* of a session that changes while it is judged */
 /* Has all live sessions judged again, by a job, if that could not be done before. */
 void session_rejudge_owed_anythread(struct server *server);
 /* Of a session that this node has got in the middle of a connection: the grant; the offer, if it never was up. */
@@ -94,7 +106,8 @@ void session_send_grant(struct server *server, const char *target, const char *s
 /* The client is about to be let in from this address, and from here on policies are about that one: what they leave of
  * the grant there is told to the agent and recorded. ERR_DENIED, and other errors: he may not be let in, and nothing
  * has moved. */
-int session_move_client_blocking(struct server *server, const char *id, const char *remote_address, struct err *e);
+int session_move_client_blocking(struct server *server, const json_t *record, const char *remote_address,
+				 struct err *e);
 /* Right after the offer, and when the session has got another credential: policies may have changed since the start was
  * judged, and what was then sent about the session reached an agent that did not know it; and who was revoked meanwhile
  * was not yet to be found as its owner. offered: the grant that its agent was offered. ERR_DENIED: it is ended again.

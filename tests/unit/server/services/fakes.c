@@ -288,7 +288,13 @@ bool plugin_auth_authorizes(const struct plugin *p)
 }
 
 static int auth_answer = TUNNEL_NOT_MINE;
+static bool auth_refuses;
 static size_t auth_asked;
+
+void fake_auth_refuses_once(void)
+{
+	auth_refuses = true;
+}
 
 void fake_auth_answers(int result)
 {
@@ -312,5 +318,7 @@ int plugin_auth_authorize_blocking(struct plugin *p, const struct tunnel_call *c
 		auth_call = NULL;
 		call_now(auth_arg);
 	}
-	return auth_answer;
+	bool refuses = auth_refuses;
+	auth_refuses = false;
+	return refuses ? TUNNEL_DENIED : auth_answer;
 }

@@ -31,6 +31,8 @@ void fake_auth_then(void (*then)(void *arg), void *arg);
 /* What the provider says to authorize from now on (TUNNEL_NOT_MINE until then), and how often it was asked since. */
 void fake_auth_answers(int result);
 size_t fake_auth_asked(void);
+/* To the question that is being asked, or the next one, whatever it would say. */
+void fake_auth_refuses_once(void);
 
 void fake_io_reset(void);
 /* The relay's last end of that session: 0 none. */

@@ -277,7 +277,7 @@ static void test_what_changes_a_session_is_done_where_it_lives(void **state)
 		char path[128], body[320];
 		snprintf(path, sizeof path, "/v1/sessions/%s/%s", r.id, calls[i]);
 		snprintf(body, sizeof body, "{'client_key':'%s'}", r.w->client_key);
-		fake_auth_then(move_away, &r);
+		fake_auth_then(go_elsewhere, &r);
 		struct answer a = call(r.w, "POST", path, "", "alice - t2 1800", i ? body : NULL);
 		assert_int_equal(a.status, 503);
 		answer_free(&a);

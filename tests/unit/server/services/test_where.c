@@ -4,8 +4,19 @@
 #include "base/clock.h"
 #include "server/session_state.h"
 
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
 #define HOME "192.0.2.7" /* where calls come from */
 #define AWAY "198.51.100.9"
+
+/* The first of its two endpoints is not for anybody; or not for who is AWAY. */
+#define FIRST "'StringEquals':{'tunnel:Host':'127.0.0.1'}"
+#define IS_AWAY "'IpAddress':{'tunnel:SourceIp':'198.51.100.0/24'}"
+#define NARROW "{'Effect':'Deny','Principal':'*','Action':['*'],'Resource':['*'],'Condition':{" FIRST "}}"
+#define NARROW_AWAY \
+	"{'Effect':'Deny','Principal':'*','Action':['*'],'Resource':['*'],'Condition':{" IS_AWAY "," FIRST "}}"
 
 /* web-1 connected as connection 7, one tcp session of alice's to two endpoints, bound to a credential of ten minutes.
  * Started from HOME. */
@@ -57,13 +68,15 @@ static void deny_from(struct running *r, const char *net)
 	sessions_rejudge_blocking(&r->w->server);
 }
 
-/* One of its two endpoints is not for who is AWAY. */
+static void narrow(struct running *r)
+{
+	put_policy(r->w, "net", NARROW);
+	sessions_rejudge_blocking(&r->w->server);
+}
+
 static void narrow_away(struct running *r)
 {
-	put_policy(r->w, "net",
-		   "{'Effect':'Deny','Principal':'*','Action':['tunnel:OpenTcp'],'Resource':['*'],"
-		   "'Condition':{'IpAddress':{'tunnel:SourceIp':'198.51.100.0/24'},"
-		   "'StringEquals':{'tunnel:Host':'db.internal'}}}");
+	put_policy(r->w, "net", NARROW_AWAY);
 	sessions_rejudge_blocking(&r->w->server);
 }
 
@@ -130,14 +143,6 @@ static void test_who_cannot_be_given_his_grant_is_not_let_in(void **state)
 	world_down(r.w);
 }
 
-static void narrow(struct running *r)
-{
-	put_policy(r->w, "net",
-		   "{'Effect':'Deny','Principal':'*','Action':['tunnel:OpenTcp'],'Resource':['*'],"
-		   "'Condition':{'StringEquals':{'tunnel:Host':'db.internal'}}}");
-	sessions_rejudge_blocking(&r->w->server);
-}
-
 /* Policies change and change back: the one judgement falls between the offer and that behind it. */
 static void test_the_judgement_behind_the_offer_has_the_last_word(void **state)
 {
@@ -153,6 +158,156 @@ static void test_the_judgement_behind_the_offer_has_the_last_word(void **state)
 	may_reach(&r, 2, 2);
 	json_decref(offer);
 	world_down(r.w);
+}
+
+/* What happens while a provider is asked what is true of a moment before. */
+static void narrow_meanwhile(void *arg)
+{
+	narrow(arg);
+}
+
+static void move_meanwhile(void *arg)
+{
+	assert_int_equal(attach_from(arg, AWAY), 0);
+	may_reach(arg, 1, 1);
+}
+
+static void test_policies_that_change_during_an_attach_have_the_last_word(void **state)
+{
+	(void)state;
+	struct running r = up();
+	fake_auth_then(narrow_meanwhile, &r);
+	assert_int_equal(attach_from(&r, AWAY), 0);
+	may_reach(&r, 1, 1);
+	world_down(r.w);
+}
+
+static void test_a_client_that_moves_while_it_is_judged_keeps_the_grant_of_there(void **state)
+{
+	(void)state;
+	struct running r = up();
+	narrow_away(&r);
+	fake_auth_then(move_meanwhile, &r);
+	sessions_rejudge_blocking(&r.w->server);
+	may_reach(&r, 1, 1);
+	world_down(r.w);
+}
+
+static struct answer renew_then(struct running *r, void (*then)(void *arg), void *arg)
+{
+	char path[96];
+	snprintf(path, sizeof path, "/v1/sessions/%s/renew", r->id);
+	fake_auth_then(then, arg);
+	return call(r->w, "POST", path, "", "alice - t2 900", NULL);
+}
+
+static void test_a_client_that_moves_during_a_renewal_keeps_the_grant_of_there(void **state)
+{
+	(void)state;
+	struct running r = up();
+	narrow_away(&r);
+	size_t told = fake_ws_count(7, "grant");
+	struct answer a = renew_then(&r, move_meanwhile, &r);
+	assert_int_equal(a.status, 200);
+	answer_free(&a);
+	assert_int_equal(fake_ws_count(7, "grant"), told + 2); /* of his move, of the new time */
+	may_reach(&r, 1, 1);
+	world_down(r.w);
+}
+
+/* A judgement of all that is begun behind that of a call, and hears its provider only when that is over. */
+struct rival {
+	struct running r;
+	const char *policy; /* is put before it is begun */
+	void (*hear)(void *rival);
+	pthread_t thread;
+	atomic_bool asked, over;
+};
+
+static void wait_until(atomic_bool *flag)
+{
+	for (int i = 0; i < 10000 && !atomic_load(flag); i++)
+		poll(NULL, 0, 1);
+	assert_true(atomic_load(flag));
+}
+
+static void hear_it_late(void *arg)
+{
+	struct rival *rival = arg;
+	atomic_store(&rival->asked, true);
+	wait_until(&rival->over);
+}
+
+static void *judge_all(void *arg)
+{
+	struct rival *rival = arg;
+	sessions_rejudge_blocking(&rival->r.w->server);
+	return NULL;
+}
+
+static void begin_rival(void *arg)
+{
+	struct rival *rival = arg;
+	put_policy(rival->r.w, "net", rival->policy);
+	fake_auth_then(rival->hear, rival);
+	assert_int_equal(pthread_create(&rival->thread, NULL, judge_all, rival), 0);
+	wait_until(&rival->asked);
+}
+
+static void end_rival(struct rival *rival)
+{
+	atomic_store(&rival->over, true);
+	pthread_join(rival->thread, NULL);
+}
+
+static void test_a_client_that_was_let_in_meanwhile_is_judged_where_he_is(void **state)
+{
+	(void)state;
+	struct rival rival = { .r = up(), .policy = NARROW_AWAY, .hear = hear_it_late };
+	fake_auth_then(begin_rival, &rival);
+	assert_int_equal(attach_from(&rival.r, AWAY), 0);
+	may_reach(&rival.r, 2, 0);
+	end_rival(&rival);
+	may_reach(&rival.r, 1, 1);
+	world_down(rival.r.w);
+}
+
+static void refuse_late(void *arg)
+{
+	hear_it_late(arg);
+	fake_auth_refuses_once();
+}
+
+/* Between the renewal and its own judgement. */
+static void end_rival_when_renewed(void *arg)
+{
+	struct rival *rival = arg;
+	json_t *doc = record_of(rival->r.w, rival->r.id);
+	if (strcmp(text_at(doc, "credential"), "t2") == 0)
+		end_rival(rival);
+	else
+		fake_auth_then(end_rival_when_renewed, rival);
+	json_decref(doc);
+}
+
+static void begin_refused_rival(void *arg)
+{
+	struct rival *rival = arg;
+	begin_rival(rival);
+	fake_auth_then(end_rival_when_renewed, rival);
+}
+
+static void test_what_is_said_of_the_credential_before_ends_nothing(void **state)
+{
+	(void)state;
+	struct rival rival = { .r = up(), .policy = NARROW, .hear = refuse_late };
+	struct answer a = renew_then(&rival.r, begin_refused_rival, &rival);
+	assert_true(atomic_load(&rival.over));
+	assert_int_equal(a.status, 200);
+	answer_free(&a);
+	assert_int_equal(fake_relay_ended(rival.r.id), 0);
+	assert_int_equal(audited(rival.r.w, "session.end", NULL, NULL), 0);
+	world_down(rival.r.w);
 }
 
 static void test_a_renewal_from_elsewhere_does_not_move_the_client(void **state)
@@ -231,6 +386,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_attach_from_elsewhere_changes_the_grant),
 		cmocka_unit_test(test_who_cannot_be_given_his_grant_is_not_let_in),
 		cmocka_unit_test(test_the_judgement_behind_the_offer_has_the_last_word),
+		cmocka_unit_test(test_policies_that_change_during_an_attach_have_the_last_word),
+		cmocka_unit_test(test_a_client_that_moves_while_it_is_judged_keeps_the_grant_of_there),
+		cmocka_unit_test(test_a_client_that_moves_during_a_renewal_keeps_the_grant_of_there),
+		cmocka_unit_test(test_a_client_that_was_let_in_meanwhile_is_judged_where_he_is),
+		cmocka_unit_test(test_what_is_said_of_the_credential_before_ends_nothing),
 		cmocka_unit_test(test_a_renewal_from_elsewhere_does_not_move_the_client),
 		cmocka_unit_test(test_who_comes_before_the_sweep_hears_what_it_will_do),
 		cmocka_unit_test(test_sessions_are_judged_when_a_time_comes_that_a_policy_names),
