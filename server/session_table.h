@@ -34,7 +34,7 @@ struct session_live {
 	unsigned held_code; /* such an end */
 	/* Its agent was told of a grant that could not be recorded, and may have another than the record's. */
 	bool grant_unsure;
-	int64_t judged; /* number of the judgement that counts */
+	int64_t judged;    /* number of the judgement that counts */
 	unsigned end_code; /* not 0: it is to end with this; the store has not taken it yet */
 	/* And only if its record still says so; 0: in any case. */
 	int64_t end_expired_ms; /* it ends at that time */
