@@ -391,8 +391,8 @@ static int open_sink(struct audit_export *x, struct sink sink, struct err *e)
 	if (rc == 0 && s->at > end)
 		rc = err_set(e, ERR_CONFLICT,
 			     "%s got up to record %" PRIu64 ", but the log in the store ends with %" PRIu64
-			     ": it is of another log; move it and %s away",
-			     s->path, s->at, end, s->position_path);
+			     ": it is of another log; move %s%s away",
+			     s->path, s->at, end, s->ready == ready_file ? "it and " : "", s->position_path);
 	return rc ? err_wrap(e, "%s", s->setting) : 0;
 }
 

@@ -39,9 +39,9 @@ struct tunnel_auth_request {
 /* Filled by verify. The host gives it zeroed, with size set; write only members inside size. */
 struct tunnel_identity {
 	size_t size;
-	char subject[TUNNEL_SUBJECT_MAX];       /* who; not empty. Unique within the provider */
+	char subject[TUNNEL_SUBJECT_MAX];       /* who; not empty, no control characters. Unique within the provider */
 	char credential[TUNNEL_CREDENTIAL_MAX]; /* which credential of theirs (key id, token's jti): what a revocation
-						   names */
+						   names; no control characters; "" means none */
 	char groups[TUNNEL_GROUPS_MAX];         /* JSON array of strings; "" means none */
 	char claims[TUNNEL_CLAIMS_MAX];         /* JSON object for policy conditions; "" means {} */
 	int64_t expires_ms;                     /* Unix ms from which it is refused; 0: it has no end */
@@ -55,7 +55,9 @@ struct tunnel_auth_ops {
 	int (*verify)(void *instance, const struct tunnel_call *call, const struct tunnel_auth_request *request,
 		      struct tunnel_identity *out);
 	/* Optional say beside the policies. TUNNEL_OK: I allow it (a policy's Deny still wins). TUNNEL_DENIED: veto.
-	 * TUNNEL_NOT_MINE: no opinion. Negative refuses. context is a JSON object of condition keys. May be NULL. */
+	 * TUNNEL_NOT_MINE: no opinion. Negative refuses. context is a JSON object of condition keys. Asked about
+	 * callers whom this provider has named, and about their sessions that run: then identity is what it was when
+	 * the session started or was renewed last, and expires_ms may have passed. May be NULL. */
 	int (*authorize)(void *instance, const struct tunnel_call *call, const struct tunnel_identity *identity,
 			 const char *action, const char *resource, const char *context);
 	/* Since 1.2. Which credential does the request claim to carry? Read from it, and not checked: TUNNEL_OK and its
@@ -65,7 +67,8 @@ struct tunnel_auth_ops {
 	 * nothing, and answers the same whether or not there is such a credential. TUNNEL_NOT_MINE also for what verify
 	 * refuses without a look at a secret, such as another time: that is no guess at this credential, and is not to
 	 * hold up others who have it. May be NULL: then the Authorization header as a whole is what is counted by,
-	 * which is right for tokens. */
+	 * which is right for tokens. A credential that stands elsewhere in the request needs it: without, refusals
+	 * count for the address alone, and who is right there waits for the guesses of others. */
 	int (*claim)(void *instance, const struct tunnel_call *call, const struct tunnel_auth_request *request,
 		     char *out, size_t size);
 };

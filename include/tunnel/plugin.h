@@ -66,7 +66,8 @@ struct tunnel_host {
 	int64_t (*wall_ms)(void *ctx);                                         /* Unix time in milliseconds */
 	int64_t (*mono_ms)(void *ctx);                  /* monotonic milliseconds, the scale of deadline_ms */
 	void (*random)(void *ctx, void *out, size_t n); /* cryptographic; never fails */
-	/* Adds n to the counter tunnel_plugin_<plugin>_<name>_total; name is [a-z_]+. */
+	/* Adds n to the counter tunnel_plugin_<plugin>_<name>_total, "_" for "-"; name is [a-z_]+. All plugins together
+	 * have 64; further ones are not counted. */
 	void (*count)(void *ctx, const char *name, uint64_t n);
 };
 

@@ -34,8 +34,8 @@ struct tunnel_put {
 	const char *value;
 	size_t value_len;
 	uint64_t expect_version; /* TUNNEL_VERSION_ANY, TUNNEL_VERSION_NONE, or the version it must have now */
-	int64_t expires_ms;      /* Unix ms from which it no longer exists; 0: never */
-	const struct tunnel_index *indexes; /* replace the document's earlier ones */
+	int64_t expires_ms;      /* Unix ms from which it no longer exists; 0: never; below: TUNNEL_INVALID */
+	const struct tunnel_index *indexes; /* replace the document's earlier ones; several may have one name */
 	size_t index_count;                 /* at most 8 */
 };
 
@@ -81,7 +81,7 @@ struct tunnel_store_ops {
 	/* TUNNEL_OK; TUNNEL_NOT_FOUND; TUNNEL_CONFLICT. expect_version TUNNEL_VERSION_NONE is TUNNEL_INVALID. */
 	int (*del)(void *instance, const struct tunnel_call *call, const char *collection, const char *key,
 		   uint64_t expect_version);
-	/* Rows in key order (documents that exist during the whole walk come exactly once). out_cursor has
+	/* Rows in key order, by bytes (documents that exist during the whole walk come exactly once). out_cursor has
 	 * TUNNEL_CURSOR_MAX bytes; "" when there is no further page. */
 	int (*scan)(void *instance, const struct tunnel_call *call, const struct tunnel_scan *scan, tunnel_row_fn *row,
 		    void *arg, char *out_cursor);
@@ -89,13 +89,16 @@ struct tunnel_store_ops {
 	 */
 	int (*append)(void *instance, const struct tunnel_call *call, const char *log, const char *record, size_t len,
 		      uint64_t *out_seq);
-	/* Records with sequence >= from, at most limit (1 to 1000), in order. row->key is "". */
+	/* Records with sequence >= from, at most limit (1 to 1000), in order; none of a log that nobody wrote.
+	 * row->key is "". */
 	int (*read)(void *instance, const struct tunnel_call *call, const char *log, uint64_t from, uint32_t limit,
 		    tunnel_row_fn *row, void *arg);
-	/* Tells every subscriber of every node that shares the store, also this one. At most once; may be lost. */
+	/* Tells every subscriber of every node that shares the store, also this one. At most once; may be lost. A
+	 * message is any text, also an empty one; 256 KiB must fit. */
 	int (*publish)(void *instance, const struct tunnel_call *call, const char *channel, const char *message,
 		       size_t len);
-	/* Once per instance, at any time. The callback may come from then until close returns, one at a time. */
+	/* Once per instance, at any time; again: TUNNEL_INVALID. The callback may come from then until close returns,
+	 * one at a time. */
 	int (*subscribe)(void *instance, const struct tunnel_call *call, tunnel_event_fn *event, void *arg);
 	/* TUNNEL_OK when the store can serve reads and writes now. */
 	int (*health)(void *instance, const struct tunnel_call *call);

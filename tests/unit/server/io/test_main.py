@@ -179,6 +179,24 @@ def test_a_drain_has_an_end(folder):
         s.close()
 
 
+def test_a_store_that_is_older_than_its_copies(folder):
+    """It was restored from a backup. What is to be moved away is named: a copy and how far it got; the daemon's socket is nobody's to move."""
+    d = Dev(folder)
+    d.stop()
+    conf = os.path.join(d.state, "server.conf")
+    written = d.read("server.conf")
+    for setting, path in (("file", f"{folder}/audit.jsonl"), ("syslog", f"{folder}/daemon")):
+        position = os.path.join(os.path.realpath(d.state), "state", f"audit.{setting}")
+        with open(position, "w") as f:
+            f.write("4711\n")
+        with open(conf, "w") as f:
+            f.write(f'{written}audit: {{ {setting} = "{path}"; }};\n')
+        r = run("--config", conf)
+        moved = f"it and {position}" if setting == "file" else position
+        assert r.returncode == 1 and f"{path} got up to record 4711" in r.stderr and f"; move {moved} away" in r.stderr, r
+        os.unlink(position)
+
+
 def test_a_second_signal_ends_it_at_once(folder):
     d = again_with(folder, 'drain_timeout = "10m";\n')
     half = d.tls()

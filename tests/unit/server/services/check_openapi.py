@@ -1,4 +1,5 @@
-"""Holds docs/openapi.yaml against the server's route table and against itself.
+"""Holds docs/openapi.yaml against the server's route table, against the codes of its refusals, which PROTOCOL.md lists, too, and
+against itself.
 
 usage: check_openapi.py LIST_ROUTES OPENAPI_YAML
 """
@@ -6,6 +7,7 @@ usage: check_openapi.py LIST_ROUTES OPENAPI_YAML
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import yaml
 
@@ -64,6 +66,16 @@ def check(routes, document):
             yield f"{ref}: leads nowhere"
 
 
+def check_codes(tree, document):
+    """A refusal has a status and, behind it, a code, whoever answers it."""
+    served = {code for path in (tree / "server").glob("*.c") for code in re.findall(r'\b[45]\d\d, "([a-z-]+)"', path.read_text())}
+    described = set(document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"])
+    table = (tree / "PROTOCOL.md").read_text().partition("| code | status | meaning |")[2].partition("\n\n")[0]
+    for where, codes in ("docs/openapi.yaml", described), ("PROTOCOL.md", set(re.findall(r"(?m)^\| `([a-z-]+)` \|", table))):
+        yield from (f"code {code}: served, not in {where}" for code in sorted(served - codes))
+        yield from (f"code {code}: in {where}, not served" for code in sorted(codes - served))
+
+
 def main():
     listing = subprocess.run([sys.argv[1]], check=True, capture_output=True, text=True).stdout
     routes = {}
@@ -72,10 +84,10 @@ def main():
         routes[method, path] = (needs, action)
     with open(sys.argv[2], encoding="utf-8") as file:
         document = yaml.safe_load(file)
-    mistakes = list(check(routes, document))
+    mistakes = [*check(routes, document), *check_codes(Path(sys.argv[2]).resolve().parents[1], document)]
     if not routes or mistakes:
         sys.exit("\n".join(mistakes) or "no routes")
-    print(f"{len(routes)} routes, all described")
+    print(f"{len(routes)} routes, all described, and all codes")
 
 
 main()
