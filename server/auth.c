@@ -18,7 +18,7 @@
 
 struct provider {
 	struct plugin *plugin;
-	char name[65]; /* the plugin's, with "#2" behind it for a second section of the same plugin */
+	char name[65]; /* its section's, or the plugin's with "#2" behind it for a second section of the same plugin */
 };
 
 struct auth_chain {
@@ -35,15 +35,41 @@ void identity_free(struct identity *id)
 	*id = (struct identity){ .groups = NULL };
 }
 
-static void name_provider(struct auth_chain *chain, struct provider *p)
+/* "none" is whom nobody knew, in metrics. */
+static bool is_provider_name(const char *name)
+{
+	size_t n = strlen(name);
+	return n > 0 && n <= 64 && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-") == n &&
+	       strcmp(name, "none") != 0;
+}
+
+/* All sections of a plugin are counted, so that naming one does not give its place to another. */
+static int name_provider(const struct auth_chain *chain, struct provider *p, const struct conf_section *section,
+			 struct err *e)
 {
 	unsigned same = 1;
+	const struct conf_pair *given;
+	int rc = conf_section_key(section, "provider", &given, e);
+	if (rc)
+		return rc;
+	if (given && !is_provider_name(given->value))
+		return err_set(e, ERR_INVALID,
+			       "%s: provider: \"%.64s\"; allowed: 1 to 64 of a-z 0-9 . _ -, and not \"none\"",
+			       given->where, given->value);
 	for (size_t i = 0; i < chain->n; i++)
 		same += strcmp(plugin_name(chain->at[i].plugin), plugin_name(p->plugin)) == 0;
-	if (same > 1)
+	if (given)
+		snprintf(p->name, sizeof p->name, "%s", given->value);
+	else if (same > 1)
 		snprintf(p->name, sizeof p->name, "%.50s#%u", plugin_name(p->plugin), same);
 	else
 		snprintf(p->name, sizeof p->name, "%.64s", plugin_name(p->plugin));
+	for (size_t i = 0; i < chain->n; i++)
+		if (strcmp(chain->at[i].name, p->name) == 0)
+			return err_set(e, ERR_INVALID,
+				       "%s: provider: another section is called \"%s\"; allowed: one of each name",
+				       given ? given->where : section->where, p->name);
+	return 0;
 }
 
 int auth_open(const char *plugin_dir, const struct conf_sections *sections, struct metrics *metrics,
@@ -60,12 +86,14 @@ int auth_open(const char *plugin_dir, const struct conf_sections *sections, stru
 	for (size_t i = 0; i < sections->n; i++) {
 		struct provider *p = &chain->at[i];
 		int rc = plugin_open(plugin_dir, &sections->at[i], TUNNEL_KIND_AUTH, metrics, &p->plugin, e);
+		if (rc == 0) {
+			rc = name_provider(chain, p, &sections->at[i], e);
+			chain->n++;
+		}
 		if (rc) {
 			auth_close(&chain);
 			return rc;
 		}
-		name_provider(chain, p);
-		chain->n++;
 	}
 	*out_chain = chain;
 	return 0;

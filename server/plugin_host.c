@@ -47,20 +47,11 @@ static void host_count(void *ctx, const char *name, uint64_t n)
 static int name_of_section(const struct conf_section *section, enum tunnel_kind kind, const struct conf_pair **out,
 			   struct err *e)
 {
-	const struct conf_pair *found = NULL;
-	for (size_t i = 0; i < section->n; i++) {
-		if (strcmp(section->pairs[i].key, "plugin") != 0)
-			continue;
-		if (found)
-			return err_set(e, ERR_INVALID, "%s: plugin: given twice (first at %s); allowed: once",
-				       section->pairs[i].where, found->where);
-		found = &section->pairs[i];
-	}
-	if (!found)
-		return err_set(e, ERR_INVALID, "%s: plugin is missing (the name of a plugin of kind %s)",
-			       section->where, plugin_kind_text((uint32_t)kind));
-	*out = found;
-	return 0;
+	int rc = conf_section_key(section, "plugin", out, e);
+	if (rc == 0 && !*out)
+		rc = err_set(e, ERR_INVALID, "%s: plugin is missing (the name of a plugin of kind %s)", section->where,
+			     plugin_kind_text((uint32_t)kind));
+	return rc;
 }
 
 static int open_instance(struct plugin *p, const struct option_values *values, struct err *e)
@@ -181,7 +172,7 @@ bool plugin_option_is_secret(const char *plugin_dir, const struct conf_section *
 	const struct conf_pair *name = NULL;
 	struct plugin *p = NULL;
 	bool secret = true;
-	if (strcmp(key, "plugin") == 0)
+	if (plugin_options_are_ours(key))
 		return false;
 	if (name_of_section(section, PLUGIN_ANY_KIND, &name, NULL) != 0 ||
 	    plugin_load(plugin_dir, name->value, NULL, PLUGIN_ANY_KIND, &p, NULL) != 0)

@@ -47,6 +47,8 @@ struct option_values {
 /* The table itself: sizes, key names, types, defaults. */
 int plugin_options_check_table(const struct plugin *p, struct err *e);
 /* The values of a section, checked, with defaults, in the table's order. */
+/* Keys that a section may have beside the plugin's options, which are not called so. */
+bool plugin_options_are_ours(const char *key);
 int plugin_options_check(const struct plugin *p, const struct conf_section *section, struct option_values *out,
 			 struct err *e);
 void plugin_options_free(struct option_values *values); /* wipes the values */

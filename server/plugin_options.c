@@ -165,10 +165,15 @@ static int convert(const struct tunnel_option_spec *row, const char *text, const
 	return rc;
 }
 
+bool plugin_options_are_ours(const char *key)
+{
+	return strcmp(key, "plugin") == 0 || strcmp(key, "provider") == 0;
+}
+
 static bool is_option_key(const char *key)
 {
 	size_t n = strlen(key);
-	return n > 0 && n <= 64 && key[0] >= 'a' && key[0] <= 'z' && strcmp(key, "plugin") != 0 &&
+	return n > 0 && n <= 64 && key[0] >= 'a' && key[0] <= 'z' && !plugin_options_are_ours(key) &&
 	       strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_") == n;
 }
 
@@ -274,12 +279,18 @@ static int take_row(const struct plugin *p, const struct tunnel_option_spec *row
 static int refuse_unknown(const struct plugin *p, const struct conf_section *section, struct err *e)
 {
 	struct tunnel_option_spec row;
+	bool auth = p->desc.kind == TUNNEL_KIND_AUTH; /* a store needs no name of its own */
 	for (size_t i = 0; i < section->n; i++) {
 		const struct conf_pair *pair = &section->pairs[i];
-		if (strcmp(pair->key, "plugin") == 0 || find_row(p, pair->key, &row))
+		if (strcmp(pair->key, "plugin") == 0 || (auth && plugin_options_are_ours(pair->key)) ||
+		    find_row(p, pair->key, &row))
 			continue;
 		char names[120] = "plugin";
 		struct nearest nearest = { .wanted = pair->key };
+		if (auth) {
+			nearest_offer(&nearest, "provider");
+			text_list_add(names, sizeof names, "provider");
+		}
 		for (size_t k = 0; plugin_options_row(p, k, &row); k++) {
 			nearest_offer(&nearest, row.key);
 			text_list_add(names, sizeof names, row.key);

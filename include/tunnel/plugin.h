@@ -102,7 +102,7 @@ enum tunnel_option_type {
  * unknown and repeated keys before open, and names file:line in its complaints. */
 struct tunnel_option_spec {
 	size_t size;
-	const char *key; /* [a-z][a-z0-9_]*; "plugin" belongs to the host */
+	const char *key; /* [a-z][a-z0-9_]*; "plugin" and "provider" belong to the host */
 	enum tunnel_option_type type;
 	uint32_t flags;
 	const char *def;  /* default as written in a file; NULL: none */

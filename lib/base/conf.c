@@ -184,6 +184,20 @@ static void section_free(struct conf_section *s)
 	memset(s, 0, sizeof *s);
 }
 
+int conf_section_key(const struct conf_section *section, const char *key, const struct conf_pair **out, struct err *e)
+{
+	*out = NULL;
+	for (size_t i = 0; i < section->n; i++) {
+		if (strcmp(section->pairs[i].key, key) != 0)
+			continue;
+		if (*out)
+			return err_set(e, ERR_INVALID, "%s: %s: given twice (first at %s); allowed: once",
+				       section->pairs[i].where, key, (*out)->where);
+		*out = &section->pairs[i];
+	}
+	return 0;
+}
+
 static int section_add(struct conf_section *to, const char *key, const config_setting_t *value, struct err *e)
 {
 	char where[256], text[4096];

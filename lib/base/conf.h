@@ -69,6 +69,8 @@ int conf_each_group(const char *path, void (*each)(void *user, const char *name)
 /* Where the file has the key: "server.conf:42"; path as it is when the key is not in it. For who learns after loading
  * that a value will not do. */
 void conf_where(const char *path, const char *key, char *out, size_t size);
+/* The pair with that key, which is there at most once; NULL: it is not. ERR_INVALID: it is there twice. */
+int conf_section_key(const struct conf_section *section, const char *key, const struct conf_pair **out, struct err *e);
 void conf_free(const struct conf_row *rows, void *settings);
 /* In config syntax, secrets as ***. A pair of a section is secret when is_secret says so (may be NULL). */
 void conf_print(FILE *to, const struct conf_row *rows, const void *settings,

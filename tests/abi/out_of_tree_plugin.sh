@@ -89,7 +89,7 @@ fi
 if "$check" --case two_instances ./auth-static.so fiel="$PWD/tokens" > out.log 2>&1; then
 	fail "an unknown option was taken"
 fi
-grep -q 'fiel: unknown option of auth-static; allowed: plugin, file' out.log || fail "$(cat out.log)"
+grep -q 'fiel: unknown option of auth-static; allowed: plugin, provider, file' out.log || fail "$(cat out.log)"
 if "$check" ./auth-static.so > out.log 2>&1; then
 	fail "an option that must be given was not missed"
 fi

@@ -216,7 +216,7 @@ def test_an_issuer_that_hangs_holds_up_nobody_else(one):
 def test_two_issuers(folder, issuers):
     """Each token goes to its own section, whichever is first; the same name there is another person here."""
     s = Follower(folder, issuers)
-    s.more = ["", 'prefix = "partner:";']
+    s.more = ["", 'provider = "partner"; prefix = "partner:";']
     try:
         s.start()
         first, second = issuers
@@ -224,7 +224,7 @@ def test_two_issuers(folder, issuers):
         code, mine = s.ask(first.mint())
         assert (mine["subject"], mine["groups"], mine["provider"]) == ("dev", ["admins"], "auth-jwt")
         code, theirs = s.ask(second.mint())
-        assert (theirs["subject"], theirs["groups"], theirs["provider"]) == ("partner:dev", ["partner:admins"], "auth-jwt#2")
+        assert (theirs["subject"], theirs["groups"], theirs["provider"]) == ("partner:dev", ["partner:admins"], "partner")
         assert s.cli("list-targets", "--profile", "token", TUNNEL_TOKEN=first.mint()).returncode == 0
         r = s.cli("audit", "--profile", "token", check=False, TUNNEL_TOKEN=second.mint())
         assert r.returncode == 232, "what policies give dev they give nobody else"
@@ -232,7 +232,7 @@ def test_two_issuers(folder, issuers):
         assert code == 231 and 'auth-jwt: issuer is "https://third.example.com"' in said and "no provider recognises" in said
         # one that says it is the other's is judged by the other's keys
         code, said = s.ask(first.mint(iss=second.url))
-        assert code == 231 and "auth-jwt#2: no key with kid" in said, said
+        assert code == 231 and "partner: no key with kid" in said, said
         assert s.json("whoami")["provider"] == "auth-hmac"
     finally:
         s.close()

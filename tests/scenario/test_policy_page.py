@@ -59,10 +59,10 @@ QUESTIONS = {
         (REFUSED, "--group auditors --group everything --resource target/x --action StartSession"),
     ],
     "People of another issuer": [
-        (ALLOWED, "--group partner:engineers --provider auth-jwt#2 --resource target/x --action OpenSsh --login partner --tag shared-with=partner"),
-        (REFUSED, "--group partner:engineers --provider auth-jwt#2 --resource target/x --action OpenSsh --login root --tag shared-with=partner"),
-        (REFUSED, "--group everything --provider auth-jwt#2 --resource target/x --action StartSession --tag shared-with=us"),
-        (REFUSED, "--group everything --provider auth-jwt#2 --resource target/x --action StartSession"),
+        (ALLOWED, "--group partner:engineers --provider partner --resource target/x --action OpenSsh --login partner --tag shared-with=partner"),
+        (REFUSED, "--group partner:engineers --provider partner --resource target/x --action OpenSsh --login root --tag shared-with=partner"),
+        (REFUSED, "--group everything --provider partner --resource target/x --action StartSession --tag shared-with=us"),
+        (REFUSED, "--group everything --provider partner --resource target/x --action StartSession"),
         (ALLOWED, "--group everything --provider auth-jwt --resource target/x --action StartSession"),
     ],
 }

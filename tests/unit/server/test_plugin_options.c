@@ -48,7 +48,7 @@ static void test_refuses_with_file_and_line(void **state)
 	} cases[] = {
 		{ LINES("text=ab"), "server.conf:9: needed is missing, which plugin auth-moody needs (must be there)" },
 		{ LINES("needed=1", "colr=red"),
-		  "server.conf:12: colr: unknown option of auth-moody; did you mean colour? allowed: plugin, "
+		  "server.conf:12: colr: unknown option of auth-moody; did you mean colour? allowed: plugin, provider, "
 		  "answer, fail_every, delay" },
 		{ LINES("needed=1", "text=ab", "text=cd"),
 		  "server.conf:13: text: given twice (first at server.conf:12); allowed: once" },
@@ -111,6 +111,7 @@ static void test_secrets_stay_out_of_texts(void **state)
 	assert_true(plugin_option_is_secret(DOUBLES_DIR, section, "pasword")); /* perhaps a slip of the pen */
 	assert_false(plugin_option_is_secret(DOUBLES_DIR, section, "needed"));
 	assert_false(plugin_option_is_secret(DOUBLES_DIR, section, "plugin"));
+	assert_false(plugin_option_is_secret(DOUBLES_DIR, section, "provider"));
 	assert_true(plugin_option_is_secret("/nowhere", section, "needed")); /* cannot be asked */
 }
 

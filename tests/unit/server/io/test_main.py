@@ -322,6 +322,47 @@ def test_configuration(folder):
         assert r.returncode == 1 and names in r.stderr and r.stderr.count("\n") == 1, (change, r)
 
 
+def test_sections_of_one_plugin_have_names(folder):
+    """Each another one, or who is taken for whom would go by its place."""
+    d = Dev(folder)
+    d.stop()
+    conf = os.path.join(d.state, "server.conf")
+    written = d.read("server.conf")
+    (credentials,) = re.findall(r'credentials = "(.*?)";', written)
+
+    def checked(*names, plugin="auth-hmac"):
+        sections = ", ".join(f'{{ plugin = "{plugin}"; {n} credentials = "{credentials}"; }}' for n in names)
+        with open(conf, "w") as f:
+            f.write(re.sub(r"(?s)\bauth *[=:].*?\)[;\n]", f"auth = ( {sections} );\n", written))
+        return run("--config", conf, "--check-config")
+
+    for names in ([""], ["", ""], ['provider = "staff";', ""], ['provider = "staff";', 'provider = "a.b-c_1";', 'provider = "auth-jwt";']):
+        r = checked(*names)
+        assert (r.returncode, r.stderr) == (0, ""), (names, r.stderr)
+    assert 'provider = "staff";' in run("--config", conf, "--print-config").stdout
+    for names, said in (
+        (['provider = "Staff";'], 'provider: "Staff"; allowed: 1 to 64 of a-z 0-9 . _ -'),
+        (['provider = "";'], 'provider: ""; allowed: 1 to 64'),
+        ([f'provider = "{"a" * 65}";'], "allowed: 1 to 64"),
+        (['provider = "none";'], 'not "none"'),
+        (["", 'provider = "auth-hmac#2";'], 'provider: "auth-hmac#2"; allowed:'),
+        (["", 'provider = "auth-hmac";'], 'another section is called "auth-hmac"'),
+        (['provider = "auth-hmac";', ""], None),  # the second one is auth-hmac#2
+        (['provider = "x";', "", 'provider = "x";'], 'another section is called "x"'),
+        (['provider = ["x", "y"];'], "provider: given twice"),
+        (['provder = "x";'], 'did you mean provider?'),
+    ):
+        r = checked(*names)
+        if said:
+            assert r.returncode == 1 and said in r.stderr and r.stderr.count("\n") == 1, (names, r.stderr)
+        else:
+            assert r.returncode == 0, r.stderr
+    with open(conf, "w") as f:
+        f.write(re.sub(r'plugin = "store-sqlite";', 'plugin = "store-sqlite"; provider = "x";', written))
+    r = run("--config", conf, "--check-config")
+    assert r.returncode == 1 and "provider: unknown option of store-sqlite" in r.stderr, r.stderr
+
+
 def test_a_secret_of_the_store_that_others_may_read(folder):
     """The check does not open a store, and says so all the same."""
     path, word = os.path.join(folder, "server.conf"), os.path.join(folder, "word")
