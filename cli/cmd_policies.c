@@ -111,7 +111,7 @@ static int put_policy(const void *options, int argc, char **argv)
 const struct command command_put_policy = {
 	.name = "put-policy",
 	.usage = "POLICY FILE",
-	.summary = "Create or replace a policy; it is in force when this returns",
+	.summary = "Create or replace a policy; running sessions are judged by it at once",
 	.options_size = sizeof(struct common_options),
 	.run = put_policy,
 	.details = "Example:\n  tunnel-cli put-policy developers etc/policies/developers-ssh-by-tag.json\n",
