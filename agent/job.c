@@ -1,5 +1,6 @@
 #include "agent/job.h"
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/secret.h"
@@ -62,12 +63,13 @@ json_t *job_settings(const struct settings *s)
 char *job_make(const struct offer *o, const struct settings *s, const char *target, json_t *server_urls)
 {
 	json_t *settings = job_settings(s);
-	json_auto_t *json = json_pack(
-		"{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:I, s:I, s:s, s:O, s:o}", "session", o->session,
-		"generation", (json_int_t)o->generation, "kind", o->kind, "relay_url", o->relay_url, "token", o->token,
-		"client_pin", o->client_pin, "principal", o->principal, "grant", o->grant, "expires_at_ms",
-		(json_int_t)o->expires_at_ms, "detach_grace_s", (json_int_t)o->detach_grace_s, "lease_s",
-		(json_int_t)o->lease_s, "target", target, "server_urls", server_urls, "settings", settings);
+	json_auto_t *json =
+		json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:I, s:I, s:I, s:s, s:O, s:o}", "session",
+			  o->session, "generation", (json_int_t)o->generation, "kind", o->kind, "relay_url",
+			  o->relay_url, "token", o->token, "client_pin", o->client_pin, "principal", o->principal,
+			  "grant", o->grant, "expires_at_ms", (json_int_t)o->expires_at_ms, "server_clock_ms",
+			  (json_int_t)o->server_clock_ms, "detach_grace_s", (json_int_t)o->detach_grace_s, "lease_s",
+			  (json_int_t)o->lease_s, "target", target, "server_urls", server_urls, "settings", settings);
 	char *text = json ? json_text(json) : NULL;
 	if (json) {
 		char *copy = (char *)(uintptr_t)json_string_value(json_object_get(json, "token"));
@@ -134,6 +136,8 @@ int job_parse(const char *text, size_t len, struct job *out, struct err *e)
 		{ "target", JSON_FIELD_STRING, true, 1, LIMIT_ID, (void *)&out->target },
 		{ "server_urls", JSON_FIELD_STRINGS, true, 0, LIMIT_SERVER_URLS, (void *)&urls },
 		{ "settings", JSON_FIELD_OBJECT, true, 0, 0, (void *)&settings },
+		{ "server_clock_ms", JSON_FIELD_INT, true, -CLOCK_WALL_MAX_MS, CLOCK_WALL_MAX_MS,
+		  &out->offer.server_clock_ms },
 		{ .name = NULL },
 	};
 	if (!rc)

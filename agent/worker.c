@@ -39,7 +39,7 @@
 #define FAREWELL_MS 5000                /* for the supervisor to acknowledge the last reports */
 #define GIVE_UP_MS (24 * 3600 * 1000LL) /* of a server that did not say its detach grace */
 #define GIVE_UP_MARGIN_MS 15000         /* behind the grace: the server decides sooner, if it can be reached */
-#define EXPIRY_CHECK_MS 30000           /* the wall clock may be set */
+#define EXPIRY_CHECK_MS 30000           /* the machine may sleep, and timers with it */
 
 struct worker {
 	uv_loop_t loop;
@@ -325,7 +325,7 @@ static void on_over(void *user, const struct endpoint_end *end)
 static void on_expiry(uv_timer_t *timer)
 {
 	struct worker *w = timer->data;
-	int64_t left = w->grant.expires_at_ms - clock_wall_ms();
+	int64_t left = w->grant.expires_at_ms - (clock_mono_ms() + w->job.offer.server_clock_ms);
 	if (left <= 0)
 		end_session(w, 4004, LINK_EXPIRED,
 			    w->grant.bound ? "the credential that the session is bound to expired and was not renewed"
@@ -436,6 +436,7 @@ static int start(struct worker *w, struct err *e)
 					       .session = w->job.offer.session,
 					       .name = w->name,
 					       .generation = w->job.offer.generation,
+					       .server_clock_ms = w->job.offer.server_clock_ms,
 					       .settings = s,
 					       .allow = w->allow,
 					       .reports = w->reports };

@@ -54,6 +54,30 @@ def test_the_time_it_is_told_goes_into_its_next_assertion(world):
         again.close(4002)
 
 
+@pytest.mark.parametrize("ahead", [7200, -7200])
+def test_a_session_s_time_is_over_by_the_server_s_clock(world, ahead):
+    """One that has seconds left does not end because it is later here, nor go on because it is earlier."""
+
+    def then(seconds):
+        return int((time.time() + ahead + seconds) * 1000)
+
+    p = world.start()
+    c = world.control.accept()
+    c.recv("hello")
+    c.send({"type": "clock", "now_ms": then(0)})
+    c.close(4402, "assertion: is the clock right?")
+    c, _ = connect(world)
+    offer = world.offer()
+    offer["grant"]["expires_at_ms"] = offer["expires_at_ms"] = then(600)
+    c.send(offer)
+    c.recv("accepted")
+    began = time.monotonic()
+    c.send({"type": "grant", "session": "s-1", "grant": offer["grant"] | {"expires_at_ms": then(1.5)}})
+    p.wait_log("new grant")
+    assert c.recv("session-closed")["code"] == 4004
+    assert time.monotonic() - began > 1
+
+
 def test_sigterm_leaves_cleanly(world):
     p = world.start()
     connect(world)
