@@ -64,7 +64,8 @@ static int post(const struct settings *s, const char *server, const char *token,
 		return rc;
 	if (out->status == 201 && out->json)
 		return 0;
-	bool final = out->status >= 400 && out->status < 500 && out->status != 408 && out->status != 429;
+	/* What stands in front of a server refuses without a code of ours, and knows nothing of the token. */
+	bool final = *out->code && out->status >= 400 && out->status < 500 && out->status != 408 && out->status != 429;
 	rc = err_set(e, final ? ERR_DENIED : ERR_UNAVAILABLE, "%s refused the enrolment (%d%s%s): %s", server,
 		     out->status, *out->code ? " " : "", out->code, out->detail);
 	http_response_free(out);

@@ -35,33 +35,46 @@ def test_by_options_alone(bare):
     bare.wait_connected("opt-1")
 
 
+def accept_request(listener, bare):
+    """One request, and the connection that it came on."""
+    inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    inside.load_cert_chain(bare.folder / "tls" / "server.pem", bare.folder / "tls" / "server.key")
+    agent, request = inside.wrap_socket(listener.accept()[0], server_side=True), b""
+    while not re.search(rb"\r\n\r\n.*\}\s*$", request, re.S):
+        request += agent.recv(65536)
+    return agent, request
+
+
 def lose_answer(listener, bare):
     """Takes one request to the server, and the answer nowhere."""
-    tls = bare.folder / "tls"
-    inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    inside.load_cert_chain(tls / "server.pem", tls / "server.key")
-    outside = ssl.create_default_context(cafile=tls / "ca.pem")
+    outside = ssl.create_default_context(cafile=bare.folder / "tls" / "ca.pem")
     host, port = re.fullmatch(r"https://(.+):(\d+)", bare.url).groups()
-    with inside.wrap_socket(listener.accept()[0], server_side=True) as agent:
-        request = b""
-        while not re.search(rb"\r\n\r\n.*\}\s*$", request, re.S):
-            request += agent.recv(65536)
+    agent, request = accept_request(listener, bare)
+    with agent:
         with outside.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host) as server:
             server.sendall(request)
             assert b" 201 " in server.recv(65536)
 
 
+def refuse(listener, bare):
+    """As a load balancer does that has no server: not in the server's words."""
+    agent, _ = accept_request(listener, bare)
+    with agent:
+        agent.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 9\r\n\r\nno server")
+
+
 def test_an_answer_that_is_lost(bare):
     bare.start_server()
     listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=lose_answer, args=(listener, bare))
-    thread.start()
     token = bare.cli("create-enrollment", "lost-1").stdout.strip()
     state = bare.folder / "state-lost-1"
     options = ["--state-dir", state, "--token", token, "--ca-file", bare.folder / "tls" / "ca.pem"]
-    r = enroll(bare, *options, "--server", f"https://127.0.0.1:{listener.getsockname()[1]}")
-    thread.join()
-    assert r.returncode == 1 and not (state / "target.json").exists()
+    for answer in (lose_answer, refuse):
+        thread = threading.Thread(target=answer, args=(listener, bare))
+        thread.start()
+        r = enroll(bare, *options, "--server", f"https://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+        assert r.returncode == 1 and not (state / "target.json").exists()
     r = enroll(bare, *options, "--server", bare.url)
     assert (r.returncode, r.stdout) == (0, "enrolled as lost-1\n"), r.stderr
     assert not list(state.glob("*.new"))
