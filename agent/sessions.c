@@ -467,6 +467,11 @@ static int adopt_all(struct sessions *s, struct err *e)
 	return 0;
 }
 
+static bool is_here(const void *sessions, const char *name)
+{
+	return find_name(sessions, name) != NULL;
+}
+
 /* Whoever may write there could pose as a worker. */
 static int check_runtime_dir(const char *path, struct err *e)
 {
@@ -522,6 +527,8 @@ int sessions_new(uv_loop_t *loop, const struct settings *settings, const char *t
 		rc = hold_runtime_dir(settings->runtime_dir, &s->folder, e);
 	if (!rc)
 		rc = adopt_all(s, e);
+	if (!rc)
+		spool_forget_others(spool, is_here, s); /* those that ended with the machine */
 	if (rc)
 		sessions_free(&s);
 	else

@@ -340,6 +340,21 @@ void spool_forget(struct spool *spool, const char *session)
 		note(spool, json_pack("{s:s}", "forget", session));
 }
 
+void spool_forget_others(struct spool *spool, bool (*is_known)(const void *user, const char *session), const void *user)
+{
+	const char *session;
+	json_t *number;
+	void *next;
+	size_t before = json_object_size(spool->numbers);
+	json_object_foreach_safe(spool->numbers, next, session, number)
+	{
+		if (!is_known(user, session))
+			json_object_del(spool->numbers, session);
+	}
+	if (json_object_size(spool->numbers) < before)
+		rewrite(spool, NULL); /* on failure they are forgotten the next time */
+}
+
 void spool_ack(struct spool *spool, uint64_t seq)
 {
 	if (list_empty(&spool->entries) || LIST_ENTRY(spool->entries.next, struct entry, node)->seq > seq)

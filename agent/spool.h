@@ -29,6 +29,9 @@ bool spool_waits(const struct spool *spool, bool *out_hurry);
 uint64_t spool_last_number(const struct spool *spool, const char *session);
 /* The session's worker is gone and will repeat nothing. */
 void spool_forget(struct spool *spool, const char *session);
+/* So are all that is_known does not know. */
+void spool_forget_others(struct spool *spool, bool (*is_known)(const void *user, const char *session),
+			 const void *user);
 
 /* All up to seq are the server's now. */
 void spool_ack(struct spool *spool, uint64_t seq);

@@ -3,12 +3,13 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import time
 
 from agent_world import connect, world  # noqa: F401
-from harness import AGENT, LIMIT, Proc, TcpServer, echo_until_eof, is_gone, wait_for
+from harness import AGENT, LIMIT, Proc, TcpServer, echo_until_eof, is_gone, send, wait_for, workers_of
 
 
 def talk(port, data):
@@ -152,3 +153,21 @@ def test_a_worker_without_descriptors_rests_until_it_can_take_its_supervisor(wor
     assert "new settings" not in p.text()
     resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
     p.wait_log("new settings")
+
+
+def test_sessions_that_ended_with_the_machine_leave_nothing_behind(stack):
+    """Nobody reports of them any more; what was known of their reports is not kept for ever."""
+    agent = stack.agents["web-1"]
+    p, (port,) = stack.forward("web-1", f"127.0.0.1:{TcpServer(echo_until_eof).port}")
+    assert talk(port, b"one") == b"one"
+    wait_for(lambda: streams_reported(stack) == (1, 1), "the stream to be reported", every=0.1)
+    agent.proc.kill()
+    agent.proc.p.wait()
+    send(signal.SIGKILL, workers_of(agent.folder / "run"))
+    shutil.rmtree(agent.folder / "run")
+    agent.restart()
+    stack.wait_connected("web-1")
+    head = json.loads((agent.folder / "state" / "reports").read_text().splitlines()[0])
+    assert head["sessions"] == {}
+    p.send_signal(signal.SIGINT)
+    assert p.wait(LIMIT) == 0

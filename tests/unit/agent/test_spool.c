@@ -143,6 +143,35 @@ static void test_everything_survives_a_restart(void **state)
 	spool_close(&s);
 }
 
+static bool is_the_second(const void *user, const char *session)
+{
+	(void)user;
+	return strcmp(session, "s-2") == 0;
+}
+
+static void test_numbers_of_workers_that_are_gone_do_not_stay(void **state)
+{
+	(void)state;
+	struct spool *s = NULL;
+	uint64_t first, last;
+	s = reopen(&s);
+	add(s, "s-1", 1, "stream-opened");
+	add(s, "s-2", 1, "stream-opened");
+	spool_sync(s, NULL);
+	for (int i = 0; i < 3; i++) { /* the report of the first, which waits, has its number, too */
+		s = reopen(&s);
+		spool_forget_others(s, is_the_second, NULL);
+		assert_int_equal(spool_last_number(s, "s-1"), 0);
+		assert_int_equal(spool_last_number(s, "s-2"), 1);
+		assert_int_equal(waiting(s, &first, &last), 2);
+	}
+	add(s, "s-1", 1, "stream-opened"); /* another worker of that name is not taken for the one of before */
+	add(s, "s-2", 1, "stream-opened");
+	spool_sync(s, NULL);
+	assert_int_equal(waiting(s, &first, &last), 3);
+	spool_close(&s);
+}
+
 /* The file cut at every length: what was whole is there, and new reports can be added and read back. */
 static void test_a_torn_line_is_dropped(void **state)
 {
@@ -397,6 +426,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_reports_wait_for_sync_and_ack, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_only_an_end_is_in_a_hurry, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_everything_survives_a_restart, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_numbers_of_workers_that_are_gone_do_not_stay, make_folder,
+						remove_folder),
 		cmocka_unit_test_setup_teardown(test_a_torn_line_is_dropped, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_the_file_does_not_grow_for_ever, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_a_sync_that_failed_is_not_trusted, make_folder, remove_folder),
