@@ -620,17 +620,23 @@ static int start(struct sessions *s, const struct offer *offer, json_t *server_u
 	return rc;
 }
 
-/* The answer to the offer before may have been lost. */
-static void offer_again(struct sessions *s, struct session *one, int64_t generation)
+/* The answer to the offer before may have been lost, and so may be what was taken away since: an agent whose hello
+ * lacks the session is sent its offer and no grant. */
+static void offer_again(struct sessions *s, struct session *one, const struct offer *offer)
 {
-	if (generation < one->generation)
+	if (offer->generation < one->generation) {
 		log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", one->id }), "an offer of an earlier generation");
-	else if (one->ended)
-		s->callbacks.refused(s->user, one->id, generation, LINK_INTERNAL, "the session has ended here");
-	else if (one->greeted)
-		s->callbacks.accepted(s->user, one->id, generation);
+		return;
+	}
+	if (one->ended) {
+		s->callbacks.refused(s->user, one->id, one->generation, LINK_INTERNAL, "the session has ended here");
+		return;
+	}
+	if (one->greeted)
+		s->callbacks.accepted(s->user, one->id, one->generation);
 	else
 		one->offered = true;
+	sessions_grant(s, one->id, offer->grant);
 }
 
 void sessions_offer(struct sessions *s, const struct offer *offer, json_t *server_urls)
@@ -638,7 +644,7 @@ void sessions_offer(struct sessions *s, const struct offer *offer, json_t *serve
 	struct err e = { 0 };
 	struct session *one = find(s, offer->session);
 	if (one && one->generation >= offer->generation) {
-		offer_again(s, one, offer->generation);
+		offer_again(s, one, offer);
 		return;
 	}
 	if (one)

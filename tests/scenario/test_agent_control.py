@@ -54,6 +54,19 @@ def test_the_time_it_is_told_goes_into_its_next_assertion(world):
         again.close(4002)
 
 
+def test_what_is_taken_away_before_an_offer_is_repeated(world):
+    """The server repeats it to an agent whose hello came before its worker was there, with the grant of then."""
+    p = world.start()
+    c, _ = connect(world)
+    offer = world.offer()
+    c.send(offer)
+    c.recv("accepted")
+    c.send(offer | {"grant": offer["grant"] | {"tcp": [], "expires_at_ms": int(time.time() * 1000) + 1500}})
+    c.recv("accepted")
+    p.wait_log("new grant")
+    assert c.recv("session-closed")["code"] == 4004
+
+
 @pytest.mark.parametrize("ahead", [7200, -7200])
 def test_a_session_s_time_is_over_by_the_server_s_clock(world, ahead):
     """One that has seconds left does not end because it is later here, nor go on because it is earlier."""
