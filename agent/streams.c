@@ -27,6 +27,7 @@
 #define LOOK_YOUNG_MS 100
 #define LOOK_OLD_MS 1000
 #define YOUNG_MS 10000
+#define FROZEN "the target has been out of the control plane's reach for too long"
 
 struct stream {
 	struct list node;
@@ -186,6 +187,11 @@ static void on_dialled(void *user, int fd, unsigned code, const char *text)
 	socklen_t len = sizeof one->peer;
 	if (fd < 0) {
 		refuse(one, code, text);
+		return;
+	}
+	if (one->owner->frozen) {
+		close(fd);
+		refuse(one, LINK_NOT_ALLOWED, FROZEN);
 		return;
 	}
 	if (getpeername(fd, (struct sockaddr *)&one->peer, &len) != 0)
@@ -571,7 +577,9 @@ void streams_open(struct streams *s, uint32_t id, const struct link_dest *dest)
 	name_endpoint(one);
 	list_append(&s->all, &one->node);
 	s->count++;
-	if (s->count > s->grant.max_streams)
+	if (s->frozen)
+		refuse(one, LINK_NOT_ALLOWED, FROZEN);
+	else if (s->count > s->grant.max_streams)
 		refuse(one, LINK_LIMIT, "the session has as many streams as it may have");
 	else if (s->grant.expires_at_ms <= clock_mono_ms() + s->config.server_clock_ms)
 		refuse(one, LINK_EXPIRED, "the session's time is over");

@@ -37,7 +37,7 @@ void streams_set_grant(struct streams *s, const struct grant *grant);
 /* A new list of the agent's own, or other settings: what the list no longer holds is reset. allow must outlive s; the
  * old one may go. */
 void streams_set_allow(struct streams *s, const struct allow *allow);
-/* While it is frozen no connection is taken from where the target listens. */
+/* While it is frozen no stream is opened, and no connection taken from where the target listens. */
 void streams_freeze(struct streams *s, bool frozen);
 /* The session is over: what is still open is reported as closed with this reason. */
 void streams_end(struct streams *s, const char *reason);

@@ -234,11 +234,7 @@ static void on_state(void *user, enum endpoint_state state, int64_t outage_ms, c
 static void on_open(void *user, uint32_t stream, const struct link_dest *dest)
 {
 	struct worker *w = user;
-	if (w->lease.frozen)
-		endpoint_refuse(w->ep, stream, LINK_NOT_ALLOWED,
-				"the target has been out of the control plane's reach for too long");
-	else
-		streams_open(w->streams, stream, dest);
+	streams_open(w->streams, stream, dest);
 }
 
 static void on_lease(void *user, bool frozen)

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from harness import LIMIT, CutProxy, Stack, TcpServer, echo_until_eof, opens_nothing, wait_for
+from harness import LIMIT, CutProxy, Stack, TcpServer, echo_until_eof, is_gone, opens_nothing, wait_for
 
 FROZEN, GOES_ON = "the session is frozen", "the session goes on"
 
@@ -91,6 +91,30 @@ def test_the_supervisor_is_away(leased):
         leased.agent.proc.p.wait()
 
     frozen_then_back(leased, cut, leased.agent.restart)
+
+
+def test_a_connection_that_was_on_its_way(leased):
+    """It is there when the session is frozen, and nobody's."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as slow, socket.create_connection(slow.getsockname()):
+        port = slow.getsockname()[1]  # its queue is full: another connection is tried again and again
+        p, (here,) = leased.forward("web-1", f"127.0.0.1:{port}")
+        with socket.create_connection(("127.0.0.1", here), LIMIT) as c:
+            wait_for(lambda: is_asked_for(port), "the target to connect")
+            leased.proxy.held = True
+            leased.proxy.cut()
+            wait_for(lambda: FROZEN in leased.agent.proc.text(), "the worker to freeze")
+            slow.accept()[0].close()
+            assert is_gone(c)
+            leased.agent.proc.wait_log("stream refused")
+            assert "stream opened" not in leased.agent.proc.text()
+            leased.proxy.held = False
+            leased.agent.proc.wait_log(GOES_ON)
+
+
+def is_asked_for(port):
+    """A connection to it is on its way: SYN_SENT."""
+    with open("/proc/net/tcp") as f:
+        return any(row.split()[2].endswith(f":{port:04X}") and row.split()[3] == "02" for row in list(f)[1:])
 
 
 def test_without_a_lease_it_goes_on(stack):
