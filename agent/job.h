@@ -14,7 +14,7 @@ struct offer {
 	json_t *grant;
 	int64_t generation; /* 1 unless another client resumed the session */
 	int64_t expires_at_ms;
-	int64_t server_clock_ms; /* the server's clock, of clock_mono_ms; the supervisor says it, no server */
+	int64_t server_clock_ms; /* the server's clock, of clock_mono_ms; the agent's own finding */
 	int64_t lease_s;         /* without the control plane; then the session freezes. 0: it goes on */
 	int64_t detach_grace_s;  /* how long the server waits for an end that is away; 0: it did not say */
 };

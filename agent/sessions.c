@@ -70,6 +70,7 @@ struct sessions {
 	size_t count;
 	uv_timer_t *again; /* active while a session has no channel */
 	bool control_up;
+	int64_t server_clock_ms; /* as of the last welcome, see job.h */
 	struct sessions_callbacks callbacks;
 	void *user;
 };
@@ -309,16 +310,20 @@ static void tell_superseded(struct session *one)
 
 static void tell_control(struct session *one)
 {
-	json_auto_t *message = json_pack("{s:s, s:b}", "type", "control", "up", (int)one->owner->control_up);
+	const struct sessions *s = one->owner;
+	json_auto_t *message = json_pack("{s:s, s:b}", "type", "control", "up", (int)s->control_up);
+	if (message && s->control_up)
+		json_object_set_new(message, "server_clock_ms", json_integer((json_int_t)s->server_clock_ms));
 	if (message)
 		channel_send(one->channel, message); /* a lost one is repeated when its channel is made anew */
 }
 
-void sessions_control(struct sessions *s, bool up)
+void sessions_control(struct sessions *s, bool up, int64_t server_clock_ms)
 {
 	if (s->control_up == up)
 		return;
 	s->control_up = up;
+	s->server_clock_ms = server_clock_ms;
 	LIST_EACH(node, &s->all)
 	{
 		struct session *one = LIST_ENTRY(node, struct session, node);
@@ -600,7 +605,9 @@ static int start(struct sessions *s, const struct offer *offer, json_t *server_u
 	int fd = -1;
 	if (s->count >= LIMIT_AGENT_SESSIONS)
 		return err_set(e, ERR_LIMIT, "the agent runs %zu sessions already", s->count);
-	char *job = job_make(offer, s->settings, s->target, server_urls);
+	struct offer now = *offer;
+	now.server_clock_ms = s->server_clock_ms;
+	char *job = job_make(&now, s->settings, s->target, server_urls);
 	if (!job)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	int rc = strlen(job) > LIMIT_AGENT_JOB ? err_set(e, ERR_LIMIT, "the offer and the allow list are too long")

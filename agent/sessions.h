@@ -33,8 +33,9 @@ void sessions_grant(struct sessions *s, const char *session, json_t *grant);
 /* The settings were read again: for new sessions and, as far as they can change, for those that run. Nothing changes on
  * failure. */
 int sessions_reload(struct sessions *s, struct err *e);
-/* The control connection is up, or is not: the workers' leases go by it. */
-void sessions_control(struct sessions *s, bool up);
+/* The control connection is up, or is not: the workers' leases go by it. server_clock_ms, when it is up: as struct
+ * offer's, for how long sessions last. */
+void sessions_control(struct sessions *s, bool up, int64_t server_clock_ms);
 void sessions_terminate(struct sessions *s, const char *session, int64_t code, const char *text);
 /* [{"id", "generation"}], new reference */
 json_t *sessions_running(const struct sessions *s);

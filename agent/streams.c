@@ -581,7 +581,7 @@ void streams_open(struct streams *s, uint32_t id, const struct link_dest *dest)
 		refuse(one, LINK_NOT_ALLOWED, FROZEN);
 	else if (s->count > s->grant.max_streams)
 		refuse(one, LINK_LIMIT, "the session has as many streams as it may have");
-	else if (s->grant.expires_at_ms <= clock_mono_ms() + s->config.server_clock_ms)
+	else if (s->grant.expires_at_ms <= clock_mono_ms() + *s->config.server_clock_ms)
 		refuse(one, LINK_EXPIRED, "the session's time is over");
 	else
 		kind_of(one)->open(one);

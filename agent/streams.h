@@ -18,7 +18,7 @@ struct streams_config {
 	uv_loop_t *loop;
 	const char *session, *name; /* name: the worker's, for its files */
 	int64_t generation;
-	int64_t server_clock_ms;         /* the server's clock, of clock_mono_ms */
+	const int64_t *server_clock_ms;  /* see job.h; must outlive it, and may change */
 	const struct settings *settings; /* must outlive it, as must allow and reports */
 	const struct allow *allow;
 	struct reports *reports;

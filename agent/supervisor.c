@@ -57,10 +57,9 @@ struct supervisor {
 	json_t *host_keys, *urls; /* urls: configured ones first, then those of the last welcome */
 	size_t url_at, configured_urls;
 	int64_t up_since_ms;
-	int64_t clock_ahead_ms;  /* the server's clock, of ours: for the next assertion */
-	int64_t server_clock_ms; /* of clock_mono_ms, since the welcome has shown it right: for sessions */
-	uint64_t sent;           /* highest seq sent on this connection */
-	uint64_t kept_ms;        /* when reports were last synced, by the loop's clock */
+	int64_t clock_ahead_ms; /* the server's clock, of ours: for the next assertion */
+	uint64_t sent;          /* highest seq sent on this connection */
+	uint64_t kept_ms;       /* when reports were last synced, by the loop's clock */
 	bool started, draining, stopping, sync_failed;
 	bool refused;           /* for a reason that only people can mend, and nothing else since */
 	char last_problem[256]; /* so that an outage is logged once */
@@ -101,7 +100,7 @@ static void lost(struct supervisor *s, int64_t least_ms, const char *why)
 	s->control = CONTROL_DOWN;
 	rotation_gone(&s->rotation);
 	if (s->sessions)
-		sessions_control(s->sessions, false);
+		sessions_control(s->sessions, false, 0);
 	notify_ready_file(settings_text(s->settings->ready_file), 0);
 	if (s->stopping)
 		return;
@@ -206,9 +205,8 @@ static int on_welcome(struct supervisor *s, json_t *message, struct err *e)
 	}
 	s->control = CONTROL_UP;
 	s->refused = false;
-	sessions_control(s->sessions, true);
 	s->up_since_ms = clock_mono_ms();
-	s->server_clock_ms = clock_wall_ms() + s->clock_ahead_ms - s->up_since_ms;
+	sessions_control(s->sessions, true, clock_wall_ms() + s->clock_ahead_ms - s->up_since_ms);
 	ws_client_set_heartbeat(s->ws, heartbeat_s * 1000, heartbeat_s * 1000 * DEAD_BEATS);
 	s->last_problem[0] = '\0';
 	log_with(LOG_LEVEL_INFO, FIELDS({ "server", url_now(s) }, { "node", node }, { "target", s->state.target }),
@@ -258,11 +256,9 @@ static int on_offer(struct supervisor *s, json_t *message, struct err *e)
 {
 	struct offer offer;
 	int rc = offer_parse(message, &offer, e);
-	if (rc)
-		return rc;
-	offer.server_clock_ms = s->server_clock_ms;
-	sessions_offer(s->sessions, &offer, s->urls);
-	return 0;
+	if (!rc)
+		sessions_offer(s->sessions, &offer, s->urls);
+	return rc;
 }
 
 static int on_grant(struct supervisor *s, json_t *message, struct err *e)

@@ -127,6 +127,17 @@ static void on_settings(struct worker *w, json_t *settings)
 	log_with(LOG_LEVEL_DEBUG, FIELDS({ "session", w->job.offer.session }), "new settings");
 }
 
+/* A machine whose host stops it for a while finds its clock behind, and learns that with the next connection. */
+static void on_control(struct worker *w, const json_t *message)
+{
+	const json_t *clock = json_object_get(message, "server_clock_ms");
+	lease_touch(&w->lease, json_is_true(json_object_get(message, "up")));
+	if (!json_is_integer(clock) || w->over)
+		return;
+	w->job.offer.server_clock_ms = json_integer_value(clock);
+	uv_timer_start(&w->expiry, w->expiry.timer_cb, 0, 0);
+}
+
 /* A worker of a higher generation has the session now. Its end is not the session's end. */
 static void on_superseded(struct worker *w)
 {
@@ -145,7 +156,7 @@ static void on_message(void *user, json_t *message)
 		reports_ack(w->reports, n > 0 ? (uint64_t)n : 0);
 		leave_if_done(w);
 	} else if (strcmp(type, "control") == 0) {
-		lease_touch(&w->lease, json_is_true(json_object_get(message, "up")));
+		on_control(w, message);
 	} else if (strcmp(type, "grant") == 0 && !w->over) {
 		on_grant(w, message);
 	} else if (strcmp(type, "terminate") == 0 && !w->over) {
@@ -432,7 +443,7 @@ static int start(struct worker *w, struct err *e)
 					       .session = w->job.offer.session,
 					       .name = w->name,
 					       .generation = w->job.offer.generation,
-					       .server_clock_ms = w->job.offer.server_clock_ms,
+					       .server_clock_ms = &w->job.offer.server_clock_ms,
 					       .settings = s,
 					       .allow = w->allow,
 					       .reports = w->reports };

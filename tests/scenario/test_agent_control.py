@@ -67,23 +67,32 @@ def test_what_is_taken_away_before_an_offer_is_repeated(world):
     assert c.recv("session-closed")["code"] == 4004
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
 @pytest.mark.parametrize("ahead", [7200, -7200])
-def test_a_session_s_time_is_over_by_the_server_s_clock(world, ahead):
+def test_a_session_s_time_is_over_by_the_server_s_clock(world, ahead, when):
     """One that has seconds left does not end because it is later here, nor go on because it is earlier."""
 
     def then(seconds):
         return int((time.time() + ahead + seconds) * 1000)
 
+    def tell_time():
+        c = world.control.accept()
+        c.recv("hello")
+        c.send({"type": "clock", "now_ms": then(0)})
+        c.close(4402, "assertion: is the clock right?")
+
     p = world.start()
-    c = world.control.accept()
-    c.recv("hello")
-    c.send({"type": "clock", "now_ms": then(0)})
-    c.close(4402, "assertion: is the clock right?")
+    if when == "before":
+        tell_time()
     c, _ = connect(world)
     offer = world.offer()
-    offer["grant"]["expires_at_ms"] = offer["expires_at_ms"] = then(600)
+    offer["grant"]["expires_at_ms"] = offer["expires_at_ms"] = int((time.time() + max(ahead, 0) + 600) * 1000)
     c.send(offer)
     c.recv("accepted")
+    if when == "meanwhile":
+        c.close(4002)
+        tell_time()
+        c, _ = connect(world)
     began = time.monotonic()
     c.send({"type": "grant", "session": "s-1", "grant": offer["grant"] | {"expires_at_ms": then(1.5)}})
     p.wait_log("new grant")
