@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from harness import LIMIT, SERVER, USER, LineReader, Proc, TcpServer, children, echo_until_eof, wait_for
+from harness import LIMIT, SERVER, USER, LineReader, Proc, TcpServer, children, command_line, echo_until_eof, wait_for
 from test_ssh_login import start_unprivileged, unprivileged  # noqa: F401
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to look into the processes")
@@ -139,7 +139,7 @@ def test_a_client_shows_nothing_while_its_credential_is_in_use(bare, unprivilege
     bare.server.p.send_signal(signal.SIGSTOP)
     try:
         p = bare.cli_popen("start-session", "--target", "web-1", "--login", USER, "--", "cat", stdin=subprocess.PIPE)
-        wait_for(lambda: any(b"ProxyUseFdpass" in Path(f"/proc/{c}/cmdline").read_bytes() for c in children(p.pid)), "ssh")
+        wait_for(lambda: any("ProxyUseFdpass" in " ".join(command_line(c)) for c in children(p.pid)), "ssh")
         assert os.stat(f"/proc/{p.pid}/mem").st_uid == 0, "its owner could read its memory"
     finally:
         bare.server.p.send_signal(signal.SIGCONT)
